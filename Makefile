@@ -1,0 +1,115 @@
+# calvin_seq: a Calvin sequencer state machine inside PostgreSQL
+#
+#   make, make install      build and install, against the server of PG_CONFIG
+#   make installcheck       all tests of the server against a running one,
+#                           which must have shared_preload_libraries = 'calvin_seq'
+#   make test               install what is needed, build, run every test
+#   make demo               a narrated tour on a throw-away server
+#
+# A warning is an error in `make test`; elsewhere `make COPT=-Werror` says so.
+
+MODULE_big = calvin_seq
+
+# The directory of this file, as PGXS will see it too when it is not the
+# current one (a VPATH build).
+top := $(if $(VPATH),$(VPATH),$(patsubst %/,%,$(dir $(firstword $(MAKEFILE_LIST)))))
+in_top = $(sort $(patsubst $(top)/%,%,$(wildcard $(addprefix $(top)/,$(1)))))
+
+OBJS = $(patsubst %.c,%.o,$(call in_top,src/*.c src/*/*.c))
+
+# sequencer.control is installed as calvin_seq.control, so it is built data and
+# not EXTENSION, for which PGXS insists on a file of that name in the source.
+MODULEDIR = extension
+DATA = $(call in_top,sql/calvin_seq--*.sql)
+DATA_built = calvin_seq.control
+
+REGRESS = $(filter-out calvin_seq--%,$(patsubst sql/%.sql,%,$(call in_top,sql/*.sql)))
+ISOLATION = $(patsubst specs/%.spec,%,$(call in_top,specs/*.spec))
+TAP_TESTS = $(if $(call in_top,t/*.pl),1)
+
+# msgpack-c's pkg-config name is msgpack-c since 6.0 and was msgpack before.
+PKG_CONFIG ?= pkg-config
+MSGPACK := $(shell for p in msgpack-c msgpack; do \
+	$(PKG_CONFIG) --exists $$p 2>/dev/null && { echo $$p; break; }; done)
+ifneq ($(MSGPACK),)
+MSGPACK_CFLAGS := $(patsubst -I%,-isystem %,$(shell $(PKG_CONFIG) --cflags $(MSGPACK)))
+MSGPACK_LIBS := $(shell $(PKG_CONFIG) --libs $(MSGPACK))
+endif
+
+# -isystem keeps the warnings for our own code: the server's headers are not
+# written for -Wextra.
+PG_CPPFLAGS = -I$(srcdir)/src -isystem $(includedir_server) $(MSGPACK_CFLAGS)
+
+# The server's callbacks have fixed signatures, hence no -Wunused-parameter.
+# CFLAGS are those of the compiler the server was built by: clang does not
+# know all of gcc's.
+PG_CFLAGS = -Wall -Wextra -Wno-unused-parameter -fvisibility=hidden \
+	$(if $(findstring clang,$(CC)),-Wno-unknown-warning-option -Wno-ignored-optimization-argument)
+
+SHLIB_LINK = $(MSGPACK_LIBS)
+
+EXTRA_CLEAN = src/*.[do] src/*.bc src/*/*.[do] src/*/*.bc
+
+PG_CONFIG ?= pg_config
+PGXS := $(shell $(PG_CONFIG) --pgxs 2>/dev/null)
+
+ifneq ($(wildcard $(PGXS)),)
+
+# A server built with LLVM wants bitcode of its extensions; without its clang
+# they work as well.
+pgxs_value = $(shell sed -n 's/^$(1)[ \t]*=[ \t]*//p' $(dir $(PGXS))../Makefile.global)
+ifeq ($(wildcard $(call pgxs_value,CLANG)),)
+override with_llvm := no
+else ifeq ($(wildcard $(call pgxs_value,LLVM_BINPATH)/llvm-lto),)
+override with_llvm := no
+endif
+
+include $(PGXS)
+
+# Objects depend on the headers they read, bitcode on what its object does.
+%.o: override CFLAGS += -MMD -MP
+-include $(OBJS:.o=.d)
+$(OBJS:.o=.bc): %.bc: %.o
+
+# Before any object: msgpack-c must be there, and in a VPATH build the
+# directories of the objects.
+$(OBJS): | prepare
+.PHONY: prepare
+prepare:
+	@$(if $(MSGPACK),,$(error msgpack-c is missing (pkg-config knows neither \
+	msgpack-c nor msgpack): on Debian 12 install libmsgpack-dev, on later \
+	releases libmsgpack-c-dev))$(MKDIR_P) $(sort $(dir $(OBJS)))
+
+# Every header must compile alone: in the pure layers by itself, elsewhere
+# after postgres.h.
+.PHONY: headerscheck
+headerscheck:
+	@for h in $(call in_top,src/*.h src/*/*.h); do \
+		case $$h in src/wire/*|src/machine/*) first= ;; *) first='-include postgres.h' ;; esac; \
+		$(CC) $(CFLAGS) $(CPPFLAGS) $$first -include $$h -fsyntax-only -x c /dev/null || \
+			{ echo "$$h does not compile alone"; exit 1; }; \
+	done
+
+calvin_seq.control: sequencer.control
+	cp $< $@
+
+else # no PGXS: only what installs it, or needs no server, can work
+
+.DEFAULT_GOAL := all
+.PHONY: all install uninstall installcheck clean
+all install uninstall installcheck:
+	$(error $(PG_CONFIG) does not lead to PostgreSQL's extension build files: \
+	on Debian install postgresql-server-dev-all, elsewhere set PG_CONFIG)
+
+clean:
+	rm -rf $(EXTRA_CLEAN) $(MODULE_big).so $(DATA_built) \
+		results regression.diffs regression.out tmp_check log output_iso tmp_check_iso
+
+endif
+
+.PHONY: test demo
+test:
+	@bash '$(subst ','\'',$(top))/scripts/test.sh'
+
+demo:
+	@bash '$(subst ','\'',$(top))/scripts/demo.sh'

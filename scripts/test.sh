@@ -1,0 +1,249 @@
+#!/bin/bash
+#
+# test.sh
+#     Builds the extension and runs all of its tests: `make test`.
+#
+# The last line is "N passed, M failed"; the status is not zero unless M is.
+#
+#   SUITES="compile unit regress isolation tap"    which suites to run
+#   REGRESS="a b"  ISOLATION="c"  PROVE_TESTS="t/d.pl"    which of their tests
+#   SUITE_TIMEOUT=900    seconds that one suite may take
+#   KEEP=1               keep the work directory when something failed
+#   NO_DEPS=1            install no packages
+
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
+# shellcheck source=scripts/lib.sh
+. "$here/lib.sh"
+# shellcheck source=scripts/cluster.sh
+. "$here/cluster.sh"
+
+SUITES=${SUITES:-compile unit regress isolation tap}
+SUITE_TIMEOUT=${SUITE_TIMEOUT:-900}
+passed=0
+failed=0
+finished=
+report=()
+
+# One suite's result: NAME PASSED FAILED.
+record() {
+	passed=$((passed + $2))
+	failed=$((failed + $3))
+	report+=("$(printf '%-10s %5d passed %5d failed' "$1" "$2" "$3")")
+}
+
+finish() {
+	local status=$? line
+	trap - EXIT
+	trap '' HUP INT TERM
+	if [ -z "$finished" ]; then
+		# Whatever stopped the run half-way is a failure of it.
+		failed=$((failed + 1))
+		report+=("stopped before its end (status $status)")
+	fi
+	if [ "$failed" -gt 0 ] && [ -n "${KEEP:-}" ]; then keep_work=1; fi
+	cleanup || true
+	heading "summary, after $(elapsed)"
+	for line in "${report[@]}"; do echo "$line"; done
+	echo "$passed passed, $failed failed"
+	[ "$failed" -eq 0 ] || exit 1
+	exit 0
+}
+
+show_tail() {
+	[ -s "$1" ] || return 0
+	printf '\n-- the end of %s\n' "${1#"$work"/}"
+	tail -n "${2:-60}" "$1"
+}
+
+# The names of the tests in a directory, without its suffix.
+tests_in() {
+	local file
+	for file in "$work/tree/$1"/*"$2"; do
+		[ -e "$file" ] || continue
+		file=$(basename "$file" "$2")
+		case $file in calvin_seq--*) ;; *) printf '%s ' "$file" ;; esac
+	done
+}
+
+# Points of TAP on stdin, as "passed failed". What is marked TODO may fail; a
+# plan that was not kept to is one failure.
+count_tap() {
+	awk '
+		/^ok( |$)/ { good++; next }
+		/^not ok( |$)/ { if (toupper($0) ~ /# *TODO/) good++; else bad++; next }
+		/^1\.\.[0-9]+/ { sub(/^1\.\./, ""); plan += $1 + 0; plans++ }
+		END { if (plans && plan > good + bad) bad++; print good + 0, bad + 0 }'
+}
+
+with_timeout() { timeout -k 30 "$SUITE_TIMEOUT" "$@"; }
+
+# A crash of a server is a failure even where no test saw it.
+crashes_in() {
+	grep -sE 'TRAP: |was terminated by signal (7|8|11)\b' "$@" | head -n 20
+}
+
+build() {
+	heading "build: $server_version, $(compiler_version "${CC:-gcc}")"
+	guarded pgxs_make -s -j "$jobs" "CC=${CC:-gcc}" COPT=-Werror all ||
+		die "the build failed"
+	make_private_server
+}
+
+compiler_version() { "$1" --version | head -n 1; }
+
+# The one on the path, or the one that the server's build used for bitcode.
+find_clang() {
+	command -v clang ||
+		command -v "$(sed -n 's/^CLANG *= *//p' "$(dirname "$("$pg_config" --pgxs)")/../Makefile.global")"
+}
+
+clang_make() { as_user env -C "$work/clang" make -s "PG_CONFIG=$pg_config" with_llvm=no "$@"; }
+
+# Every header alone, and all sources by the other compiler: both as the build
+# does, with warnings as errors.
+suite_compile() {
+	local good=0 bad=0 clang
+	heading "compile: headers alone"
+	if guarded pgxs_make -s "CC=${CC:-gcc}" COPT=-Werror headerscheck; then good=1; else bad=1; fi
+	if clang=$(find_clang); then
+		heading "compile: $(compiler_version "$clang")"
+		# In a tree of its own: VPATH would find the objects there are.
+		as_user cp -R "$work/tree" "$work/clang"
+		clang_make clean >/dev/null
+		if guarded clang_make -j "$jobs" "CC=$clang" COPT=-Werror all; then
+			good=$((good + 1))
+		else
+			bad=$((bad + 1))
+		fi
+	else
+		echo "no clang, so gcc alone judges"
+	fi
+	record compile "$good" "$bad"
+}
+
+suite_unit() {
+	local status=0 good bad
+	[ -f "$work/tree/test/unit/Makefile" ] || return 0
+	heading unit
+	as_user mkdir "$work/unit"
+	logged "$work/unit.log" with_unit || status=$?
+	# Each program's TAP is beside it.
+	read -r good bad < <(tap_points "$work/unit" '*.tap')
+	record_checked unit "$status" "$good" "$bad"
+}
+with_unit() {
+	as_user env -C "$work/tree" timeout -k 30 "$SUITE_TIMEOUT" \
+		make -s -C test/unit check "BUILD=$work/unit" "CC=${CC:-gcc}"
+}
+
+# A suite that failed, or ran nothing, has at least one failure.
+record_checked() {
+	local name=$1 status=$2 good=$3 bad=$4
+	if [ "$bad" -eq 0 ] && { [ "$status" -ne 0 ] || [ "$good" -eq 0 ]; }; then
+		echo "$name: status $status after $good passed"
+		bad=1
+	fi
+	record "$name" "$good" "$bad"
+}
+
+installcheck() {
+	as_user env -C "$work/tree" timeout -k 30 "$SUITE_TIMEOUT" \
+		make -s "PG_CONFIG=$pg_config" with_llvm=no "bindir=$bin" installcheck "$@"
+}
+
+# pg_regress NAME DIRECTORY-OF-DIFFS TESTS, for both kinds of it: each has a
+# cluster of its own. Its output has two forms, before version 16 and since.
+run_pg_regress() {
+	local name=$1 output=$2 tests=$3 status=0 total good bad
+	shift 3
+	total=$(wc -w <<<"$tests")
+	[ "$total" -gt 0 ] || return 0
+	heading "$name"
+	cluster_init "$name" </dev/null
+	cluster_start "$name"
+	cluster_use "$name"
+	logged "$work/$name.log" installcheck "$@" || status=$?
+	unset PGHOST PGPORT PGUSER
+	cluster_stop "$name" || status=1
+	good=$(grep -cE '^ok [0-9]|\.\.\. ok\b' "$work/$name.log" || true)
+	bad=$((total - good))
+	if crashes_in "$work/$name/log"; then bad=$((bad + 1)); fi
+	if [ "$bad" -gt 0 ] || [ "$status" -ne 0 ]; then
+		head -c 100000 "$work/tree/$output/regression.diffs" 2>/dev/null || true
+		show_tail "$work/$name/log"
+	fi
+	record_checked "$name" "$status" "$good" "$bad"
+}
+
+suite_regress() {
+	local tests=${REGRESS:-$(tests_in sql .sql)}
+	run_pg_regress regress . "$tests" "REGRESS=$tests" ISOLATION= TAP_TESTS=
+}
+
+suite_isolation() {
+	local tests=${ISOLATION:-$(tests_in specs .spec)}
+	run_pg_regress isolation output_iso "$tests" REGRESS= "ISOLATION=$tests" TAP_TESTS=
+}
+
+suite_tap() {
+	local status=0 good bad log
+	[ -n "${PROVE_TESTS:-}$(tests_in t .pl)" ] || return 0
+	heading tap
+	as_user mkdir "$work/tap"
+	# prove says which files failed; their points are counted from a copy.
+	export PERL_TEST_HARNESS_DUMP_TAP=$work/tap
+	logged "$work/tap.log" installcheck REGRESS= ISOLATION= TAP_TESTS=1 \
+		"PROVE_FLAGS=-j2 --timer" ${PROVE_TESTS:+"PROVE_TESTS=$PROVE_TESTS"} || status=$?
+	unset PERL_TEST_HARNESS_DUMP_TAP
+	read -r good bad < <(tap_points "$work/tap" '*')
+	if crashes_in "$work"/tree/tmp_check/log/*.log; then bad=$((bad + 1)); fi
+	if [ "$bad" -gt 0 ] || [ "$status" -ne 0 ]; then show_tap_logs; fi
+	record_checked tap "$status" "$good" "$bad"
+}
+
+# The points in the files of DIRECTORY that fit PATTERN. A file at a time, since
+# each has its own plan.
+tap_points() {
+	local file good=0 bad=0 counts
+	while IFS= read -r file; do
+		counts=$(count_tap <"$file")
+		good=$((good + ${counts% *}))
+		bad=$((bad + ${counts#* }))
+	done < <(find "$1" -type f -name "$2")
+	echo "$good $bad"
+}
+
+# Of the files with a failure: what the test said, and its servers.
+show_tap_logs() {
+	local name log
+	grep -E '^t/.*\(Wstat: [^)]*\)' "$work/tap.log" | sed 's,^t/\([^ ]*\)\.pl .*,\1,' | sort -u |
+		while IFS= read -r name; do
+			for log in "$work/tree/tmp_check/log/regress_log_$name" "$work/tree/tmp_check/log/${name}_"*.log; do
+				show_tail "$log" 80
+			done
+		done
+}
+
+main() {
+	local suite
+	trap finish EXIT
+	trap 'exit 129' HUP
+	trap 'exit 130' INT
+	trap 'exit 143' TERM
+	[ -n "${NO_DEPS:-}" ] || bash "$here/deps.sh"
+	find_server
+	make_work
+	copy_sources
+	build
+	for suite in $SUITES; do
+		case $suite in
+			compile | unit | regress | isolation | tap) "suite_$suite" ;;
+			*) die "no such suite: $suite" ;;
+		esac
+	done
+	finished=1
+}
+
+main
