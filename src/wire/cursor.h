@@ -1,0 +1,71 @@
+/*
+ * cursor.h
+ *	  Typed reading of MessagePack values from a byte slice.
+ *
+ * A cursor never moves past its end and never trusts a length: a header that
+ * announces more elements than bytes remain is refused where it stands.
+ * Every read returns false after setting cursor->error (the first error
+ * wins).  The field name is for that error only.
+ */
+#ifndef CALVIN_WIRE_CURSOR_H
+#define CALVIN_WIRE_CURSOR_H
+
+#include "wire/wire.h"
+
+/*
+ * Which integer and byte string forms are taken: the log's own, or any form
+ * with a fitting value (wire_canonicalise).
+ */
+typedef enum WireMode
+{
+	WIRE_STRICT,
+	WIRE_LENIENT
+} WireMode;
+
+typedef struct WireCursor
+{
+	const uint8_t *start; /* offsets in errors count from here */
+	const uint8_t *pos;
+	const uint8_t *end;
+	WireMode	mode;
+	bool		minimal; /* every value so far had its minimal form; readers
+						  * set it to true where they begin to care */
+	WireError	error;
+} WireCursor;
+
+extern void wire_cursor_init(WireCursor *cursor, const uint8_t *data,
+							 size_t size, WireMode mode);
+
+/*
+ * Refuse the value at "at" unless something was refused before.  "field" and
+ * "expected" are string constants.
+ */
+extern void wire_cursor_fail(WireCursor *cursor, WireStatus status,
+							 const uint8_t *at, const char *field,
+							 const char *expected);
+
+/*
+ * 0 <= value <= max.  In strict mode max also tells the field's type and so
+ * the forms it may have: u8 up to 255, u32 up to 2^32 - 1, else u64.
+ */
+extern bool wire_read_uint(WireCursor *cursor, uint64_t max, uint64_t *value,
+						   const char *field);
+extern bool wire_read_int(WireCursor *cursor, int64_t *value,
+						  const char *field);
+/* UTF-8, checked */
+extern bool wire_read_str(WireCursor *cursor, WireSlice *value,
+						  const char *field);
+extern bool wire_read_bin(WireCursor *cursor, WireSlice *value,
+						  const char *field);
+/* An array of any length, and one of exactly "count" elements. */
+extern bool wire_read_array(WireCursor *cursor, uint32_t *count,
+							const char *field);
+extern bool wire_read_tuple(WireCursor *cursor, uint32_t count,
+							const char *field);
+extern bool wire_read_map(WireCursor *cursor, uint32_t *count,
+						  const char *field);
+
+/* True and one byte further if a nil is next; otherwise false, no error. */
+extern bool wire_skip_nil(WireCursor *cursor);
+
+#endif							/* CALVIN_WIRE_CURSOR_H */

@@ -1,0 +1,533 @@
+/*
+ * decode.c
+ *	  The strict reader: one pass over an entry, checking every byte of it.
+ *
+ * The functions below follow the grammar of docs/wire-format.md one by one.
+ * Each takes the position of its value and returns the position after it, or
+ * NULL once the cursor holds an error.  Whether a TxClass is canonical falls
+ * out on the way: the cursor notes values that are not minimal, the loops
+ * over sets and the map note what is not strictly ascending.
+ */
+#include "wire/participants.h"
+#include "wire/scan.h"
+#include "wire/schema.h"
+#include "wire/text.h"
+
+/* The fewest bytes of a SequencedTxn: eleven values, all of one byte but the
+ * header of "plans". */
+#define LEAST_TXN 11
+
+/* Array of u32, strictly ascending if it is canonical. */
+WIRE_INLINE const uint8_t *
+decode_surrogates(WireCursor *cursor, const uint8_t *p, const uint8_t *end,
+				  const char *field)
+{
+	uint32_t	count;
+	int64_t		last = -1;
+	bool		ascending = true;
+
+	p = wire_scan_array(cursor, p, end, &count, field);
+	for (; p != NULL && count > 0; count--)
+	{
+		uint32_t	value;
+
+		p = wire_scan_u32(cursor, p, end, &value, field);
+		ascending &= last < (int64_t) value;
+		last = value;
+	}
+	if (!ascending)
+		cursor->minimal = false;
+	return p;
+}
+
+/* Array of [u32, u32], strictly ascending by (src, dst) if canonical. */
+static WIRE_NOINLINE const uint8_t *
+decode_edges(WireCursor *cursor, const uint8_t *p, const uint8_t *end,
+			 const char *field)
+{
+	uint32_t	count;
+	uint64_t	last = 0;
+	bool		first = true;
+	bool		ascending = true;
+
+	p = wire_scan_array(cursor, p, end, &count, field);
+	for (; p != NULL && count > 0; count--)
+	{
+		uint32_t	src;
+		uint32_t	dst;
+		uint64_t	edge;
+
+		p = wire_scan_tuple(cursor, p, end, 2, field);
+		if (p == NULL)
+			break;
+		p = wire_scan_u32(cursor, p, end, &src, field);
+		if (p == NULL)
+			break;
+		p = wire_scan_u32(cursor, p, end, &dst, field);
+		edge = (uint64_t) src << 32 | dst;
+		ascending &= first | (last < edge);
+		last = edge;
+		first = false;
+	}
+	if (!ascending)
+		cursor->minimal = false;
+	return p;
+}
+
+/* The elements of a byte string: "count" u8 integers. */
+static const uint8_t *
+decode_u8s(WireCursor *cursor, const uint8_t *p, const uint8_t *end,
+		   uint32_t count, const char *field)
+{
+	/*
+	 * Bytes are as good as random, so branches on them would be mispredicted
+	 * half the time: step over fixints and uint8 alike, look for trouble at
+	 * the end.
+	 */
+	if ((size_t) (end - p) >= (size_t) count * 2)
+	{
+		const uint8_t *q = p;
+		uint32_t	trouble = 0;
+
+		for (uint32_t i = 0; i < count; i++)
+		{
+			uint32_t	wide = *q >> 7;
+
+			trouble |= wide & ((*q != 0xcc) | (q[1] < 0x80));
+			q += 1 + wide;
+		}
+		if (WIRE_LIKELY(trouble == 0))
+			return q;
+	}
+
+	for (uint32_t i = 0; i < count && p != NULL; i++)
+	{
+		uint64_t	byte;
+
+		p = wire_take_uint(cursor, p, UINT8_MAX, &byte, field);
+	}
+	return p;
+}
+
+/*
+ * Array of byte strings, strictly ascending if canonical.
+ *
+ * Minimal u8 forms sort as their values do (0xcc comes after every fixint),
+ * so byte strings compare as their encodings.  With forms that are not
+ * minimal the comparison may be wrong, but then the result is known.
+ */
+static WIRE_NOINLINE const uint8_t *
+decode_keys(WireCursor *cursor, const uint8_t *p, const uint8_t *end,
+			const char *field)
+{
+	uint32_t	count;
+	const uint8_t *last = NULL;
+	size_t		last_len = 0;
+
+	p = wire_scan_array(cursor, p, end, &count, field);
+	for (; p != NULL && count > 0; count--)
+	{
+		const uint8_t *key;
+		size_t		len;
+		uint32_t	bytes;
+
+		key = wire_scan_array(cursor, p, end, &bytes, field);
+		if (key == NULL)
+			return NULL;
+		p = decode_u8s(cursor, key, end, bytes, field);
+		if (p == NULL)
+			return NULL;
+
+		len = (size_t) (p - key);
+		if (last != NULL && cursor->minimal)
+		{
+			size_t		both = len < last_len ? len : last_len;
+			int			order = memcmp(last, key, both);
+
+			if (order > 0 || (order == 0 && last_len >= len))
+				cursor->minimal = false;
+		}
+		last = key;
+		last_len = len;
+	}
+	return p;
+}
+
+/* An EngineKeySet.  *hash is that of the collection's name, if wanted. */
+WIRE_INLINE const uint8_t *
+decode_key_set(WireCursor *cursor, const uint8_t *p, const uint8_t *end,
+			   const WireSetFields *fields, uint32_t *hash)
+{
+	const uint8_t *at;
+	WireSlice	text;
+	WireSetKind kind;
+	uint64_t	not_ascii;
+
+	p = wire_scan_tuple(cursor, p, end, 2, fields->set);
+	if (p == NULL)
+		return NULL;
+
+	at = p;
+	p = wire_scan_str(cursor, p, end, &text, fields->variant);
+	if (p == NULL)
+		return NULL;
+	kind = wire_set_kind(text.data, text.len);
+	if (WIRE_UNLIKELY(kind == WIRE_SET_UNKNOWN))
+		return wire_refuse(cursor, WIRE_WRONG_TAG, at, fields->variant,
+						   WIRE_X_SET_TAG);
+
+	p = wire_scan_tuple(cursor, p, end, 2, fields->payload);
+	if (p == NULL)
+		return NULL;
+
+	at = p;
+	p = wire_scan_str(cursor, p, end, &text, fields->collection);
+	if (p == NULL)
+		return NULL;
+	*hash = wire_fold_text(text.data, text.len, end, &not_ascii);
+	if (WIRE_UNLIKELY(not_ascii != 0) &&
+		!wire_utf8_valid(text.data, text.len))
+		return wire_refuse(cursor, WIRE_BAD_UTF8, at, fields->collection,
+						   WIRE_X_UTF8);
+
+	if (kind == WIRE_SET_KV)
+		return decode_keys(cursor, p, end, fields->keys);
+	if (kind == WIRE_SET_EDGE)
+		return decode_edges(cursor, p, end, fields->edges);
+	return decode_surrogates(cursor, p, end, fields->surrogates);
+}
+
+/* The elements of a read_set, or of a dependent read's: no participants. */
+static WIRE_NOINLINE const uint8_t *
+decode_read_key_set(WireCursor *cursor, const uint8_t *p, const uint8_t *end,
+					const WireSetFields *fields)
+{
+	uint32_t	hash;
+
+	return decode_key_set(cursor, p, end, fields, &hash);
+}
+
+/* The map of a DependentReadSpec; its keys are participants. */
+static WIRE_NOINLINE const uint8_t *
+decode_dependent_reads(WireCursor *cursor, const uint8_t *p,
+					   const uint8_t *end, WireParticipants *participants)
+{
+	uint32_t	pairs;
+	int64_t		last = -1;
+
+	p = wire_scan_tuple(cursor, p, end, 1, WIRE_F_DEPENDENT);
+	if (p == NULL)
+		return NULL;
+	p = wire_take_map(cursor, p, &pairs, WIRE_F_DEPENDENT);
+	for (; p != NULL && pairs > 0; pairs--)
+	{
+		uint64_t	vshard;
+		uint32_t	keys;
+
+		p = wire_take_uint(cursor, p, WIRE_VSHARDS - 1, &vshard,
+						   WIRE_F_DEPENDENT_VSHARD);
+		if (p == NULL)
+			return NULL;
+		wire_participants_add(participants, (uint32_t) vshard);
+		if ((int64_t) vshard <= last)
+			cursor->minimal = false;
+		last = (int64_t) vshard;
+
+		p = wire_scan_array(cursor, p, end, &keys, WIRE_F_DEPENDENT_KEYS);
+		for (; p != NULL && keys > 0; keys--)
+		{
+			p = wire_scan_tuple(cursor, p, end, 1, WIRE_F_DEPENDENT_KEYS);
+			if (p == NULL)
+				return NULL;
+			p = decode_read_key_set(cursor, p, end, &wire_dependent_fields);
+		}
+	}
+	return p;
+}
+
+/* A TxClass, into *txn but for position. */
+WIRE_INLINE const uint8_t *
+decode_tx_class(WireCursor *cursor, const uint8_t *p, const uint8_t *end,
+				WireTxn *txn, uint16_t *vshards)
+{
+	const uint8_t *begin = p;
+	WireParticipants participants;
+	uint32_t	count;
+
+	cursor->minimal = true;
+	wire_participants_begin(&participants, vshards);
+
+	p = wire_scan_tuple(cursor, p, end, 5, WIRE_F_TX_CLASS);
+	if (p == NULL)
+		return NULL;
+
+	p = wire_scan_array(cursor, p, end, &count, wire_read_set_fields.sets);
+	for (; p != NULL && count > 0; count--)
+		p = decode_read_key_set(cursor, p, end, &wire_read_set_fields);
+	if (p == NULL)
+		return NULL;
+
+	p = wire_scan_array(cursor, p, end, &count, wire_write_set_fields.sets);
+	for (; p != NULL && count > 0; count--)
+	{
+		uint32_t	hash = 0;
+
+		p = decode_key_set(cursor, p, end, &wire_write_set_fields, &hash);
+		if (p == NULL)
+			return NULL;
+		wire_participants_add(&participants, hash % WIRE_VSHARDS);
+	}
+	if (p == NULL)
+		return NULL;
+
+	p = wire_scan_bin(cursor, p, end, &txn->plans, WIRE_F_PLANS);
+	if (p == NULL)
+		return NULL;
+	p = wire_scan_u64(cursor, p, end, WIRE_MAX_TENANT, &txn->tenant_id,
+					  WIRE_F_TENANT);
+	if (p == NULL)
+		return NULL;
+
+	if (WIRE_LIKELY(p < end && *p == 0xc0))
+		p++;
+	else
+	{
+		p = decode_dependent_reads(cursor, p, end, &participants);
+		if (p == NULL)
+			return NULL;
+	}
+
+	txn->tx_class.data = begin;
+	txn->tx_class.len = (uint32_t) (p - begin);
+	txn->canonical = cursor->minimal;
+	txn->vshards = vshards;
+	txn->vshard_count = (uint16_t) wire_participants_end(&participants);
+	return p;
+}
+
+/* A SequencedTxn, into *txn but for position. */
+static const uint8_t *
+decode_txn(WireCursor *cursor, const uint8_t *p, WireTxn *txn,
+		   uint16_t *vshards)
+{
+	const uint8_t *end = cursor->end;
+	uint64_t	epoch;
+	uint32_t	position;
+	int64_t		epoch_system_ms;
+
+	p = wire_scan_tuple(cursor, p, end, 4, WIRE_F_TXN);
+	if (p == NULL)
+		return NULL;
+	p = wire_scan_u64(cursor, p, end, WIRE_MAX_EPOCH, &epoch,
+					  WIRE_F_TXN_EPOCH);
+	if (p == NULL)
+		return NULL;
+	p = wire_scan_u32(cursor, p, end, &position, WIRE_F_TXN_POSITION);
+	if (p == NULL)
+		return NULL;
+	p = decode_tx_class(cursor, p, end, txn, vshards);
+	if (p == NULL)
+		return NULL;
+	return wire_scan_int(cursor, p, end, &epoch_system_ms, WIRE_F_TXN_MS);
+}
+
+/*
+ * All transactions of a batch.  Those that fit are staged, together with
+ * their participants; the last WIRE_VSHARDS places of vshards[] always stay
+ * free for the ones that are not.
+ */
+static const uint8_t *
+decode_txns(WireDecoder *decoder, WireCursor *cursor, const uint8_t *p)
+{
+	const uint32_t most = decoder->vshards_size - 2 * WIRE_VSHARDS;
+	uint32_t	staged = 0;
+	uint32_t	used = 0;
+	bool		staging = true;
+
+	for (uint32_t i = 0; i < decoder->entry.txn_count; i++)
+	{
+		uint16_t   *vshards = decoder->vshards + used;
+		WireTxn		unstaged;
+
+		if (staging && (staged == decoder->txns_size || used > most))
+		{
+			staging = false;
+			decoder->rest = (uint32_t) (p - decoder->data);
+		}
+		if (staging)
+		{
+			WireTxn    *txn = &decoder->txns[staged];
+
+			p = decode_txn(cursor, p, txn, vshards);
+			if (p == NULL)
+				return NULL;
+			txn->position = i;
+			used += txn->vshard_count;
+			staged++;
+		}
+		else
+		{
+			p = decode_txn(cursor, p, &unstaged, vshards);
+			if (p == NULL)
+				return NULL;
+		}
+	}
+	decoder->staged = staged;
+	decoder->rest_vshards = used;
+	return p;
+}
+
+static const uint8_t *
+decode_batch(WireDecoder *decoder, WireCursor *cursor, const uint8_t *p)
+{
+	WireEntry  *entry = &decoder->entry;
+
+	entry->kind = WIRE_EPOCH_BATCH;
+	p = wire_take_tuple(cursor, p, 1, WIRE_F_PAYLOAD);
+	if (p == NULL)
+		return NULL;
+	p = wire_take_tuple(cursor, p, 3, WIRE_F_BATCH);
+	if (p == NULL)
+		return NULL;
+	p = wire_take_uint(cursor, p, WIRE_MAX_EPOCH, &entry->epoch, WIRE_F_EPOCH);
+	if (p == NULL)
+		return NULL;
+	p = wire_take_array(cursor, p, LEAST_TXN, &entry->txn_count, WIRE_F_TXNS);
+	if (p == NULL)
+		return NULL;
+	p = decode_txns(decoder, cursor, p);
+	if (p == NULL)
+		return NULL;
+	return wire_take_int(cursor, p, &entry->epoch_system_ms, WIRE_F_BATCH_MS);
+}
+
+static const uint8_t *
+decode_ack(WireDecoder *decoder, WireCursor *cursor, const uint8_t *p)
+{
+	WireEntry  *entry = &decoder->entry;
+	uint64_t	position;
+	uint64_t	vshard_id;
+
+	entry->kind = WIRE_COMPLETION_ACK;
+	p = wire_take_tuple(cursor, p, 3, WIRE_F_PAYLOAD);
+	if (p == NULL)
+		return NULL;
+	p = wire_take_uint(cursor, p, WIRE_MAX_EPOCH, &entry->epoch, WIRE_F_EPOCH);
+	if (p == NULL)
+		return NULL;
+	p = wire_take_uint(cursor, p, UINT32_MAX, &position, WIRE_F_POSITION);
+	if (p == NULL)
+		return NULL;
+	p = wire_take_uint(cursor, p, UINT32_MAX, &vshard_id, WIRE_F_VSHARD_ID);
+	if (p == NULL)
+		return NULL;
+	entry->position = (uint32_t) position;
+	entry->vshard_id = (uint32_t) vshard_id;
+	return p;
+}
+
+static const uint8_t *
+decode_entry(WireDecoder *decoder, WireCursor *cursor)
+{
+	const uint8_t *p = cursor->pos;
+	const uint8_t *at;
+	WireSlice	tag;
+
+	p = wire_take_tuple(cursor, p, 2, WIRE_F_ENTRY);
+	if (p == NULL)
+		return NULL;
+	at = p;
+	p = wire_take_str(cursor, p, &tag, WIRE_F_VARIANT);
+	if (p == NULL)
+		return NULL;
+	if (wire_tag_is(tag.data, tag.len, WIRE_TAG_BATCH))
+		return decode_batch(decoder, cursor, p);
+	if (wire_tag_is(tag.data, tag.len, WIRE_TAG_ACK))
+		return decode_ack(decoder, cursor, p);
+	return wire_refuse(cursor, WIRE_WRONG_TAG, at, WIRE_F_VARIANT,
+					   WIRE_X_ENTRY_TAG);
+}
+
+void
+wire_decoder_init(WireDecoder *decoder, WireTxn *txns, uint32_t txns_size,
+				  uint16_t *vshards, uint32_t vshards_size)
+{
+	memset(decoder, 0, sizeof(*decoder));
+	decoder->txns = txns;
+	decoder->txns_size = txns_size;
+	decoder->vshards = vshards;
+	decoder->vshards_size = vshards_size;
+}
+
+bool
+wire_decode(WireDecoder *decoder, const uint8_t *data, size_t size)
+{
+	WireCursor	cursor;
+	const uint8_t *p;
+
+	wire_cursor_init(&cursor, data, size, WIRE_STRICT);
+	decoder->data = data;
+	decoder->size = 0;
+	memset(&decoder->entry, 0, sizeof(decoder->entry));
+	decoder->error = cursor.error;
+	decoder->staged = 0;
+	decoder->rest = 0;
+	decoder->rest_vshards = 0;
+	wire_rewind(decoder);
+
+	if (size == 0)
+	{
+		decoder->entry.kind = WIRE_NOOP;
+		return true;
+	}
+	if (size > WIRE_MAX_ENTRY)
+	{
+		wire_cursor_fail(&cursor, WIRE_TOO_LARGE, data + WIRE_MAX_ENTRY,
+						 WIRE_F_ENTRY, WIRE_X_SIZE);
+		decoder->error = cursor.error;
+		return false;
+	}
+	decoder->size = (uint32_t) size;
+
+	p = decode_entry(decoder, &cursor);
+	if (p == NULL)
+	{
+		decoder->error = cursor.error;
+		decoder->entry.txn_count = 0;	/* wire_next_txn yields nothing */
+		return false;
+	}
+	decoder->entry.length = (uint32_t) (p - data);
+	wire_rewind(decoder);
+	return true;
+}
+
+bool
+wire_next_txn(WireDecoder *decoder, WireTxn *txn)
+{
+	WireCursor	cursor;
+	const uint8_t *p;
+
+	if (decoder->next >= decoder->entry.txn_count)
+		return false;
+	if (decoder->next < decoder->staged)
+	{
+		*txn = decoder->txns[decoder->next++];
+		return true;
+	}
+
+	wire_cursor_init(&cursor, decoder->data, decoder->size, WIRE_STRICT);
+	p = decode_txn(&cursor, decoder->data + decoder->next_rest, txn,
+				   decoder->vshards + decoder->rest_vshards);
+	if (p == NULL)
+		return false;			/* only if the bytes changed since */
+	txn->position = decoder->next++;
+	decoder->next_rest = (uint32_t) (p - decoder->data);
+	return true;
+}
+
+void
+wire_rewind(WireDecoder *decoder)
+{
+	decoder->next = 0;
+	decoder->next_rest = decoder->rest;
+}

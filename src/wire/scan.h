@@ -1,0 +1,201 @@
+/*
+ * scan.h
+ *	  The common forms of values, inline, for the decoder's hot path.
+ *
+ * wire_scan_<type> takes the minimal form where all its bytes are at hand and
+ * leaves everything else to wire_take_<type> in cursor.c: other forms, values
+ * near the end, and errors.  So a form is refused, and why, in one place only.
+ *
+ * Each takes the position of a value and returns that of the next, or NULL
+ * after an error was set in the cursor; cursor->pos is not used.  "end" is
+ * cursor->end, kept by the caller in a register.
+ */
+#ifndef CALVIN_WIRE_SCAN_H
+#define CALVIN_WIRE_SCAN_H
+
+#include "wire/bytes.h"
+#include "wire/cursor.h"
+
+#define WIRE_LIKELY(x) __builtin_expect((x) != 0, 1)
+#define WIRE_UNLIKELY(x) __builtin_expect((x) != 0, 0)
+#define WIRE_INLINE static inline __attribute__((always_inline))
+#define WIRE_NOINLINE __attribute__((noinline))
+
+/* Any form; each clears cursor->minimal if the form is not the shortest. */
+extern const uint8_t *wire_take_uint(WireCursor *cursor, const uint8_t *p,
+									 uint64_t max, uint64_t *value,
+									 const char *field);
+extern const uint8_t *wire_take_int(WireCursor *cursor, const uint8_t *p,
+									int64_t *value, const char *field);
+/* The content is not checked to be UTF-8. */
+extern const uint8_t *wire_take_str(WireCursor *cursor, const uint8_t *p,
+									WireSlice *value, const char *field);
+extern const uint8_t *wire_take_bin(WireCursor *cursor, const uint8_t *p,
+									WireSlice *value, const char *field);
+/* Refuses a count whose elements, "least" bytes each, cannot all be there. */
+extern const uint8_t *wire_take_array(WireCursor *cursor, const uint8_t *p,
+									  uint32_t least, uint32_t *count,
+									  const char *field);
+extern const uint8_t *wire_take_tuple(WireCursor *cursor, const uint8_t *p,
+									  uint32_t count, const char *field);
+extern const uint8_t *wire_take_map(WireCursor *cursor, const uint8_t *p,
+									uint32_t *count, const char *field);
+
+/* wire_cursor_fail for functions that return a position: always NULL. */
+extern const uint8_t *wire_refuse(WireCursor *cursor, WireStatus status,
+								  const uint8_t *at, const char *field,
+								  const char *expected);
+
+WIRE_INLINE const uint8_t *
+wire_scan_tuple(WireCursor *cursor, const uint8_t *p, const uint8_t *end,
+				uint32_t count, const char *field)
+{
+	if (WIRE_LIKELY(p < end && *p == (0x90 | count)))
+		return p + 1;
+	return wire_take_tuple(cursor, p, count, field);
+}
+
+WIRE_INLINE const uint8_t *
+wire_scan_array(WireCursor *cursor, const uint8_t *p, const uint8_t *end,
+				uint32_t *count, const char *field)
+{
+	uint32_t	taken;
+
+	if (WIRE_LIKELY(p < end && (*p & 0xf0) == 0x90 && (*p & 0x0f) < end - p))
+	{
+		*count = *p & 0x0f;
+		return p + 1;
+	}
+	p = wire_take_array(cursor, p, 1, &taken, field);
+	*count = p ? taken : 0;
+	return p;
+}
+
+WIRE_INLINE const uint8_t *
+wire_scan_u64(WireCursor *cursor, const uint8_t *p, const uint8_t *end,
+			  uint64_t max, uint64_t *value, const char *field)
+{
+	uint64_t	taken;
+
+	if (WIRE_LIKELY(end - p >= 9))
+	{
+		unsigned	form = *p - 0xccu;
+
+		if (*p < 0x80)
+		{
+			*value = *p;
+			return p + 1;
+		}
+		if (WIRE_LIKELY(form < 4))
+		{
+			unsigned	bits = 8u << form;
+			uint64_t	v = wire_load_be64(p + 1) >> (64 - bits);
+			uint64_t	least = form == 0 ? 0x80 : UINT64_C(1) << (bits / 2);
+
+			if (WIRE_LIKELY(v >= least && v <= max))
+			{
+				*value = v;
+				return p + 1 + bits / 8;
+			}
+		}
+	}
+	p = wire_take_uint(cursor, p, max, &taken, field);
+	*value = p ? taken : 0;
+	return p;
+}
+
+WIRE_INLINE const uint8_t *
+wire_scan_u32(WireCursor *cursor, const uint8_t *p, const uint8_t *end,
+			  uint32_t *value, const char *field)
+{
+	uint64_t	taken;
+
+	if (WIRE_LIKELY(end - p >= 5))
+	{
+		unsigned	form = *p - 0xccu;
+
+		if (*p < 0x80)
+		{
+			*value = *p;
+			return p + 1;
+		}
+		if (WIRE_LIKELY(form < 3))
+		{
+			unsigned	bits = 8u << form;
+			uint32_t	v = wire_load_be32(p + 1) >> (32 - bits);
+			uint32_t	least = form == 0 ? 0x80 : UINT32_C(1) << (bits / 2);
+
+			if (WIRE_LIKELY(v >= least))
+			{
+				*value = v;
+				return p + 1 + bits / 8;
+			}
+		}
+	}
+	p = wire_take_uint(cursor, p, UINT32_MAX, &taken, field);
+	*value = p ? (uint32_t) taken : 0;
+	return p;
+}
+
+WIRE_INLINE const uint8_t *
+wire_scan_int(WireCursor *cursor, const uint8_t *p, const uint8_t *end,
+			  int64_t *value, const char *field)
+{
+	int64_t		taken;
+
+	if (WIRE_LIKELY(p < end && (*p < 0x80 || *p >= 0xe0)))
+	{
+		*value = (int8_t) *p;
+		return p + 1;
+	}
+	if (end - p >= 9 && *p == 0xd3) /* a clock's milliseconds */
+	{
+		taken = (int64_t) wire_load_be64(p + 1);
+		if (WIRE_LIKELY(taken < INT32_MIN || taken > INT32_MAX))
+		{
+			*value = taken;
+			return p + 9;
+		}
+	}
+	p = wire_take_int(cursor, p, &taken, field);
+	*value = p ? taken : 0;
+	return p;
+}
+
+WIRE_INLINE const uint8_t *
+wire_scan_str(WireCursor *cursor, const uint8_t *p, const uint8_t *end,
+			  WireSlice *value, const char *field)
+{
+	WireSlice	taken;
+
+	if (WIRE_LIKELY(p < end && (*p & 0xe0) == 0xa0 && (*p & 0x1f) < end - p))
+	{
+		value->data = p + 1;
+		value->len = *p & 0x1f;
+		return p + 1 + value->len;
+	}
+	p = wire_take_str(cursor, p, &taken, field);
+	if (p)
+		*value = taken;
+	return p;
+}
+
+WIRE_INLINE const uint8_t *
+wire_scan_bin(WireCursor *cursor, const uint8_t *p, const uint8_t *end,
+			  WireSlice *value, const char *field)
+{
+	WireSlice	taken;
+
+	if (WIRE_LIKELY(end - p >= 2 && p[0] == 0xc4 && p[1] <= end - p - 2))
+	{
+		value->data = p + 2;
+		value->len = p[1];
+		return p + 2 + value->len;
+	}
+	p = wire_take_bin(cursor, p, &taken, field);
+	if (p)
+		*value = taken;
+	return p;
+}
+
+#endif							/* CALVIN_WIRE_SCAN_H */
