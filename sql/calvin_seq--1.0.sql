@@ -1,0 +1,245 @@
+/* calvin_seq 1.0 */
+
+\echo Use "CREATE EXTENSION calvin_seq" to load this file. \quit
+
+--
+-- The log
+--
+
+CREATE TABLE seq_log (
+	log_index bigint PRIMARY KEY,
+	entry bytea NOT NULL,
+	kind text,
+	epoch bigint,
+	appended_at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+ALTER TABLE seq_log ALTER COLUMN entry SET STORAGE EXTERNAL;
+
+-- Batches that raise the epoch: both columns ascend together.
+CREATE INDEX seq_log_epoch_idx ON seq_log (epoch) WHERE kind = 'epoch_batch';
+
+COMMENT ON TABLE seq_log IS
+	'the committed, ordered log of sequencer entries; append-only';
+COMMENT ON COLUMN seq_log.log_index IS
+	'order of the entry, from 1 in commit order; assigned when left out';
+COMMENT ON COLUMN seq_log.entry IS
+	'the entry in MessagePack, at most 256 MB; no bytes are a no-op';
+COMMENT ON COLUMN seq_log.kind IS
+	'epoch_batch, stale_batch, completion_ack, noop or undecodable; derived';
+COMMENT ON COLUMN seq_log.epoch IS
+	'the entry''s epoch, null for no-ops and undecodable entries; derived';
+
+CREATE FUNCTION seq_log_before_insert() RETURNS trigger
+	LANGUAGE C AS 'MODULE_PATHNAME';
+CREATE FUNCTION seq_log_after_insert() RETURNS trigger
+	LANGUAGE C AS 'MODULE_PATHNAME';
+CREATE FUNCTION seq_log_refuse_change() RETURNS trigger
+	LANGUAGE C AS 'MODULE_PATHNAME';
+CREATE FUNCTION seq_log_guard() RETURNS event_trigger
+	LANGUAGE C AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION seq_log_before_insert(), seq_log_after_insert(),
+	seq_log_refuse_change(), seq_log_guard() FROM PUBLIC;
+
+CREATE TRIGGER seq_log_assign BEFORE INSERT ON seq_log
+	FOR EACH ROW EXECUTE FUNCTION seq_log_before_insert();
+CREATE TRIGGER seq_log_correct AFTER INSERT ON seq_log
+	FOR EACH STATEMENT EXECUTE FUNCTION seq_log_after_insert();
+CREATE TRIGGER seq_log_no_change BEFORE UPDATE OR DELETE ON seq_log
+	FOR EACH STATEMENT EXECUTE FUNCTION seq_log_refuse_change();
+CREATE TRIGGER seq_log_no_truncate BEFORE TRUNCATE ON seq_log
+	FOR EACH STATEMENT EXECUTE FUNCTION seq_log_refuse_change();
+ALTER TABLE seq_log ENABLE ALWAYS TRIGGER seq_log_assign;
+ALTER TABLE seq_log ENABLE ALWAYS TRIGGER seq_log_correct;
+ALTER TABLE seq_log ENABLE ALWAYS TRIGGER seq_log_no_change;
+ALTER TABLE seq_log ENABLE ALWAYS TRIGGER seq_log_no_truncate;
+
+CREATE EVENT TRIGGER seq_log_guard ON ddl_command_end
+	WHEN TAG IN ('ALTER TABLE', 'ALTER TRIGGER', 'DROP TRIGGER', 'CREATE TRIGGER',
+		'ALTER FUNCTION', 'ALTER ROUTINE', 'DROP FUNCTION', 'DROP ROUTINE',
+		'DROP OWNED', 'DROP SCHEMA')
+	EXECUTE FUNCTION seq_log_guard();
+ALTER EVENT TRIGGER seq_log_guard ENABLE ALWAYS;
+
+SELECT pg_catalog.pg_extension_config_dump('seq_log', '');
+
+--
+-- Appending
+--
+
+CREATE FUNCTION seq_append(entry bytea, force boolean DEFAULT false)
+	RETURNS bigint
+	LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION seq_append(bytea, boolean) IS
+	'check an entry, bring it into canonical form and append it; returns its log_index';
+
+CREATE FUNCTION seq_append_json(entry jsonb, force boolean DEFAULT false)
+	RETURNS bigint
+	LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION seq_append_json(jsonb, boolean) IS
+	'append an entry written as JSON; returns its log_index';
+
+CREATE FUNCTION seq_encode(entry jsonb) RETURNS bytea
+	LANGUAGE C STRICT IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION seq_encode(jsonb) IS
+	'an entry''s canonical bytes';
+
+CREATE FUNCTION seq_decode(entry bytea) RETURNS jsonb
+	LANGUAGE C STRICT IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION seq_decode(bytea) IS
+	'an entry as JSON; an error if the log would call it undecodable';
+
+CREATE FUNCTION seq_vshard(collection text) RETURNS integer
+	LANGUAGE C STRICT IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION seq_vshard(text) IS
+	'the vshard, 0 to 1023, that a collection belongs to';
+
+--
+-- Subscriptions
+--
+
+-- A transaction as a consumer gets it.
+CREATE TYPE seq_txn AS (
+	vshard integer,
+	epoch bigint,
+	"position" integer,
+	epoch_system_ms bigint,
+	tenant_id bigint,
+	participating_vshards integer[],
+	plans bytea,
+	tx_class bytea
+);
+
+CREATE FUNCTION seq_subscribe(vshards integer[], name text DEFAULT 'default',
+	from_epoch bigint DEFAULT NULL, from_position integer DEFAULT 0,
+	queue_size integer DEFAULT NULL, lossless boolean DEFAULT true)
+	RETURNS void
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION seq_subscribe(integer[], text, bigint, integer, integer, boolean) IS
+	'make this session the consumer "name" of some vshards; queue_size in bytes';
+
+CREATE FUNCTION seq_unsubscribe(vshards integer[] DEFAULT NULL,
+	name text DEFAULT 'default')
+	RETURNS integer
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION seq_unsubscribe(integer[], text) IS
+	'end this session''s subscriptions, all of the name if no vshards are given; returns how many';
+
+CREATE FUNCTION seq_receive(max_txns integer DEFAULT 100,
+	timeout interval DEFAULT '0', name text DEFAULT 'default')
+	RETURNS SETOF seq_txn
+	LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 100 AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION seq_receive(integer, interval, text) IS
+	'transactions that came for this session, per vshard in key order; waits up to timeout for the first';
+
+CREATE FUNCTION seq_receive_batch(max_txns integer DEFAULT 100,
+	timeout interval DEFAULT '0', name text DEFAULT 'default')
+	RETURNS bytea
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION seq_receive_batch(integer, interval, text) IS
+	'as seq_receive, in one MessagePack array of [vshard, epoch, position, epoch_system_ms, TxClass]';
+
+CREATE FUNCTION seq_subscriptions_info(
+	OUT vshard integer, OUT name text, OUT pid integer, OUT lossless boolean,
+	OUT state text, OUT queue_size bigint, OUT queue_used bigint,
+	OUT sent bigint, OUT dropped bigint, OUT replayed bigint,
+	OUT last_epoch bigint, OUT last_position bigint, OUT lag bigint,
+	OUT subscribed_at timestamptz)
+	RETURNS SETOF record
+	LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+CREATE VIEW seq_subscriptions AS SELECT * FROM seq_subscriptions_info();
+COMMENT ON VIEW seq_subscriptions IS
+	'consumers of this database: queue sizes in bytes, lag in epochs';
+
+--
+-- Replay
+--
+
+CREATE FUNCTION seq_replay(vshard integer, from_epoch bigint, to_epoch bigint)
+	RETURNS SETOF seq_txn
+	LANGUAGE C STRICT STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION seq_replay(integer, bigint, bigint) IS
+	'a vshard''s transactions of epochs from_epoch to to_epoch, from the log alone';
+
+--
+-- State and metrics
+--
+
+CREATE FUNCTION seq_last_applied_epoch() RETURNS bigint
+	LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION seq_last_applied_epoch() IS
+	'the epoch the state machine stands at, null if none was applied';
+CREATE FUNCTION seq_next_epoch() RETURNS bigint
+	LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION seq_next_epoch() IS
+	'the epoch the state machine expects next';
+CREATE FUNCTION seq_current_committed_epoch() RETURNS bigint
+	LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION seq_current_committed_epoch() IS
+	'the highest epoch in the log, applied or not, null if it has none';
+CREATE FUNCTION seq_wait_for_epoch(epoch bigint, timeout interval)
+	RETURNS boolean
+	LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION seq_wait_for_epoch(bigint, interval) IS
+	'wait until an epoch is applied and can be received; false if timeout comes first';
+
+CREATE FUNCTION seq_state_info(
+	OUT role text, OUT applier_pid integer, OUT applier_state text,
+	OUT last_applied_epoch bigint, OUT last_applied_index bigint,
+	OUT log_end bigint, OUT lag bigint, OUT digest text,
+	OUT started_at timestamptz, OUT last_error text,
+	OUT last_error_at timestamptz)
+	RETURNS record
+	LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+CREATE VIEW seq_state AS SELECT * FROM seq_state_info();
+COMMENT ON VIEW seq_state IS
+	'the state machine of this database; lag in entries';
+
+CREATE FUNCTION seq_metrics_info(
+	OUT epochs_applied bigint, OUT txns_fanned_out bigint,
+	OUT txns_dropped_backpressure bigint, OUT epochs_skipped_gap bigint,
+	OUT epochs_skipped_stale bigint, OUT entries_applied bigint,
+	OUT entries_noop bigint, OUT entries_undecodable bigint,
+	OUT completion_acks bigint, OUT bytes_applied bigint,
+	OUT latency_p50_us double precision, OUT latency_p99_us double precision,
+	OUT latency_max_us double precision)
+	RETURNS record
+	LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+CREATE VIEW seq_metrics AS SELECT * FROM seq_metrics_info();
+COMMENT ON VIEW seq_metrics IS
+	'counters since the server started or seq_metrics_reset(); latency from append to fan-out';
+CREATE FUNCTION seq_metrics_reset() RETURNS void
+	LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION seq_metrics_reset() IS
+	'let seq_metrics count from now on';
+
+--
+-- Privileges: nothing for PUBLIC but the pure functions
+--
+
+REVOKE ALL ON FUNCTION
+	seq_append(bytea, boolean),
+	seq_append_json(jsonb, boolean),
+	seq_subscribe(integer[], text, bigint, integer, integer, boolean),
+	seq_unsubscribe(integer[], text),
+	seq_receive(integer, interval, text),
+	seq_receive_batch(integer, interval, text),
+	seq_replay(integer, bigint, bigint),
+	seq_wait_for_epoch(bigint, interval),
+	seq_metrics_reset(),
+	seq_subscriptions_info(),
+	seq_last_applied_epoch(),
+	seq_next_epoch(),
+	seq_current_committed_epoch(),
+	seq_state_info(),
+	seq_metrics_info()
+	FROM PUBLIC;
+
+GRANT EXECUTE ON FUNCTION
+	seq_subscriptions_info(),
+	seq_last_applied_epoch(),
+	seq_next_epoch(),
+	seq_current_committed_epoch(),
+	seq_state_info(),
+	seq_metrics_info()
+	TO pg_monitor;
+GRANT SELECT ON seq_subscriptions, seq_state, seq_metrics TO pg_monitor;

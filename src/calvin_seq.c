@@ -1,0 +1,34 @@
+/*
+ * calvin_seq.c
+ *	  The library's entry point: one call for each part that has state.
+ */
+#include "compat.h"
+
+#include "fmgr.h"
+#include "log/append.h"
+#include "miscadmin.h"
+#include "process/worker.h"
+#include "shared/shmem.h"
+#include "sql/settings.h"
+#include "utils/guc.h"
+
+PG_MODULE_MAGIC;
+
+PGDLLEXPORT void _PG_init(void);
+
+void
+_PG_init(void)
+{
+	append_init();
+	applier_init();
+	subscribe_init();
+	if (process_shared_preload_libraries_in_progress)
+	{
+		shmem_init();
+		hooks_init();
+		/* pg_upgrade wants nobody to write, or to connect, but itself */
+		if (!IsBinaryUpgrade)
+			launcher_init();
+	}
+	MarkGUCPrefixReserved("calvin_seq");
+}

@@ -1,0 +1,65 @@
+/*
+ * compat.h
+ *	  What differs between the PostgreSQL versions we compile on (15 to 18).
+ *
+ * Included right after postgres.h, so that PGDLLEXPORT is ours before any
+ * header uses it.
+ */
+#ifndef CALVIN_COMPAT_H
+#define CALVIN_COMPAT_H
+
+#include "postgres.h"
+
+#if PG_VERSION_NUM < 150000
+#error "calvin_seq needs PostgreSQL 15 or newer"
+#endif
+
+/* 15 leaves it empty on ELF: with hidden visibility nothing would be found */
+#if PG_VERSION_NUM < 160000
+#undef PGDLLEXPORT
+#define PGDLLEXPORT __attribute__((visibility("default")))
+#endif
+
+/* An SQL-callable function, visible although everything else is hidden. */
+#define CALVIN_FUNCTION(name)                                  \
+	PGDLLEXPORT Datum name(PG_FUNCTION_ARGS);                  \
+	PG_FUNCTION_INFO_V1(name)
+
+#include "catalog/pg_database.h"
+#include "miscadmin.h"
+#include "storage/lock.h"
+#include "storage/proc.h"
+#include "utils/acl.h"
+#include "utils/rel.h"
+#include "utils/relcache.h"
+
+#if PG_VERSION_NUM >= 170000
+#define compat_lock_held_by_me(tag, mode) LockHeldByMe((tag), (mode), false)
+#else
+#define compat_lock_held_by_me(tag, mode) LockHeldByMe((tag), (mode))
+#endif
+
+#if PG_VERSION_NUM >= 180000
+#define compat_primary_key_index(rel) RelationGetPrimaryKeyIndex((rel), false)
+#else
+#define compat_primary_key_index(rel) RelationGetPrimaryKeyIndex(rel)
+#endif
+
+#if PG_VERSION_NUM >= 160000
+#define compat_owns_database(db, role) \
+	object_ownercheck(DatabaseRelationId, (db), (role))
+#else
+#define compat_owns_database(db, role) pg_database_ownercheck((db), (role))
+#endif
+
+/* The wait events of an extension have names of their own since 17. */
+#if PG_VERSION_NUM >= 170000
+#include "utils/wait_event.h"
+#define compat_wait_event(cache, name) \
+	((cache) != 0 ? (cache) : ((cache) = WaitEventExtensionNew(name)))
+#else
+#include "utils/wait_event.h"
+#define compat_wait_event(cache, name) ((void) (cache), PG_WAIT_EXTENSION)
+#endif
+
+#endif							/* CALVIN_COMPAT_H */

@@ -1,0 +1,404 @@
+/*
+ * append.c
+ *	  Appending to seq_log: the order of appends, and their wake-up.
+ *
+ * log_index is the order in which appends commit.  To make it so, appenders
+ * hold one heavyweight lock from their first row to the end of their
+ * transaction, and look the end of the log up under it: with SnapshotSelf,
+ * which sees all that is committed and all of this transaction, in every
+ * isolation level.  Rolling back leaves nothing behind, so there are no
+ * holes, except those that explicit log_indexes make on purpose.
+ *
+ * The lock is on the extension's catalog object with a sub-object number that
+ * nothing else uses.  It belongs to the resource owner of the subtransaction
+ * that took it: rolled back to a savepoint before the first append, it is
+ * released, and everything remembered below is forgotten.
+ */
+#include "compat.h"
+
+#include "access/htup_details.h"
+#include "access/xact.h"
+#include "access/detoast.h"
+#include "catalog/pg_extension.h"
+#include "catalog/pg_type_d.h"
+#include "commands/trigger.h"
+#include "executor/spi.h"
+#include "log/append.h"
+#include "log/reader.h"
+#include "log/report.h"
+#include "shared/database.h"
+#include "storage/lmgr.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+
+/* Sub-object number of the extension that stands for the end of its log. */
+#define APPEND_LOCK_SUBID 1
+
+/* Something was inserted by this transaction: wake the applier at commit. */
+static bool appended = false;
+
+/* The log's end when this transaction took the lock, in which subxact. */
+static bool base_known = false;
+static SubTransactionId base_subid;
+static int64 base_index;
+
+/*
+ * The log's end now.  Looked up for every row: whether the row before really
+ * went in is not ours to say, another trigger may have kept it out.
+ */
+static int64 end_index;
+static int64 end_epoch; /* of the last batch that raised it, or -1 */
+
+/* This statement has put a row before another one of this transaction. */
+static bool out_of_order = false;
+
+/* Set while this module itself corrects "kind". */
+static bool correcting = false;
+
+static SPIPlanPtr insert_plan = NULL;
+static Oid	insert_plan_log = InvalidOid;
+
+CALVIN_FUNCTION(seq_log_before_insert);
+CALVIN_FUNCTION(seq_log_after_insert);
+CALVIN_FUNCTION(seq_log_refuse_change);
+
+static void
+append_locktag(const LogTable *table, LOCKTAG *tag)
+{
+	SET_LOCKTAG_OBJECT(*tag, MyDatabaseId, ExtensionRelationId,
+					   table->extension, APPEND_LOCK_SUBID);
+}
+
+static void
+forget_all(void)
+{
+	appended = false;
+	base_known = false;
+	out_of_order = false;
+	correcting = false;
+}
+
+static void
+at_xact_event(XactEvent event, void *arg)
+{
+	switch (event)
+	{
+		case XACT_EVENT_PRE_PREPARE:
+			if (base_known)
+				ereport(ERROR,
+						(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+						 errmsg("cannot PREPARE a transaction that has appended to seq_log"),
+						 errdetail("It would keep all other appenders waiting, and its place in the log open."),
+						 errhint("Append in a transaction of its own.")));
+			break;
+		case XACT_EVENT_COMMIT:
+			if (appended)
+				database_wake_applier();
+			forget_all();
+			break;
+		case XACT_EVENT_ABORT:
+		case XACT_EVENT_PREPARE:
+			forget_all();
+			break;
+		default:
+			break;
+	}
+}
+
+static void
+at_subxact_event(SubXactEvent event, SubTransactionId subid,
+				 SubTransactionId parent, void *arg)
+{
+	correcting = false;
+	if (base_known && base_subid == subid)
+	{
+		if (event == SUBXACT_EVENT_ABORT_SUB)
+			base_known = false;
+		else if (event == SUBXACT_EVENT_COMMIT_SUB)
+			base_subid = parent;
+	}
+}
+
+void
+append_init(void)
+{
+	RegisterXactCallback(at_xact_event, NULL);
+	RegisterSubXactCallback(at_subxact_event, NULL);
+}
+
+void
+append_lock(const LogTable *table)
+{
+	LOCKTAG		tag;
+
+	append_locktag(table, &tag);
+	(void) LockAcquire(&tag, ExclusiveLock, false, false);
+
+	end_index = log_last_index(table, SnapshotSelf);
+	end_epoch = log_last_epoch(table, SnapshotSelf);
+	if (!base_known)
+	{
+		base_known = true;
+		base_subid = GetCurrentSubTransactionId();
+		base_index = end_index;
+	}
+}
+
+uint64
+append_next_epoch(const LogTable *table)
+{
+	return (uint64) (end_epoch + 1);
+}
+
+/*
+ * Rows went in before others of this transaction.  Of the rows since its
+ * first append, those batches raise the epoch that are above all before them.
+ */
+static void
+correct_kinds(const LogTable *table)
+{
+	static const char *const update =
+		"UPDATE %s l SET kind = r.kind FROM ("
+		"SELECT log_index, CASE WHEN epoch OPERATOR(pg_catalog.>)"
+		" COALESCE(pg_catalog.max(epoch) OVER (ORDER BY log_index"
+		" ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), $2)"
+		" AND epoch OPERATOR(pg_catalog.>) $2"
+		" THEN '" LOG_KIND_EPOCH_BATCH "' ELSE '" LOG_KIND_STALE_BATCH "' END AS kind"
+		" FROM %s WHERE log_index OPERATOR(pg_catalog.>) $1 AND kind"
+		" OPERATOR(pg_catalog.=) ANY (ARRAY['" LOG_KIND_EPOCH_BATCH "', '"
+		LOG_KIND_STALE_BATCH "'])) r"
+		" WHERE l.log_index OPERATOR(pg_catalog.=) r.log_index"
+		" AND l.kind OPERATOR(pg_catalog.<>) r.kind";
+	char	   *name = log_table_name(table);
+	Oid			types[] = {INT8OID, INT8OID};
+	Datum		values[2];
+	LogIdentity self;
+
+	values[0] = Int64GetDatum(base_index);
+	values[1] = Int64GetDatum(log_epoch_before(table, SnapshotSelf, base_index + 1));
+	self = log_become_owner(table, false);
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	correcting = true;
+	if (SPI_execute_with_args(psprintf(update, name, name), 2, types, values,
+							  NULL, false, 0) != SPI_OK_UPDATE)
+		elog(ERROR, "could not correct seq_log.kind");
+	correcting = false;
+	SPI_finish();
+	log_become_self(&self);
+}
+
+static const char *
+classify(const LogTable *table, const WireEntry *entry, int64 log_index,
+		 int64 *epoch)
+{
+	int64		before;
+
+	switch (entry->kind)
+	{
+		case WIRE_NOOP:
+			return LOG_KIND_NOOP;
+		case WIRE_COMPLETION_ACK:
+			*epoch = (int64) entry->epoch;
+			return LOG_KIND_COMPLETION_ACK;
+		case WIRE_EPOCH_BATCH:
+			break;
+	}
+
+	*epoch = (int64) entry->epoch;
+	before = log_index > end_index ? end_epoch :
+		log_epoch_before(table, SnapshotSelf, log_index);
+	if (*epoch <= before)
+		return LOG_KIND_STALE_BATCH;
+	return LOG_KIND_EPOCH_BATCH;
+}
+
+/* The log_index of a new row: the next one, or an explicit one if it may be. */
+static int64
+choose_index(bool is_explicit, int64 wanted)
+{
+	if (!is_explicit)
+	{
+		if (end_index == PG_INT64_MAX)
+			ereport(ERROR,
+					(errcode(ERRCODE_SEQUENCE_GENERATOR_LIMIT_EXCEEDED),
+					 errmsg("seq_log has no log_index left"),
+					 errdetail("Its last row has log_index " INT64_FORMAT ".",
+							   end_index)));
+		return end_index + 1;
+	}
+	if (wanted <= base_index)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("log_index " INT64_FORMAT " is not above the end of the log",
+						wanted),
+				 errdetail("The log ended at " INT64_FORMAT " when this transaction first appended to it.",
+						   base_index),
+				 errhint("Leave log_index out to have it assigned.")));
+	return wanted;
+}
+
+/*
+ * BEFORE INSERT FOR EACH ROW on seq_log: assigns log_index, derives kind and
+ * epoch.
+ */
+Datum
+seq_log_before_insert(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+	const LogTable *table;
+	HeapTuple	tuple;
+	TupleDesc	desc;
+	Datum		value;
+	bool		isnull;
+	struct varlena *data;
+	WireDecoder decoder;
+	WireTxn		txn;
+	uint16		vshards[2 * WIRE_VSHARDS];
+	int64		log_index;
+	int64		epoch = -1;
+	const char *kind;
+	int			columns[] = {LOG_ATTR_INDEX, LOG_ATTR_KIND, LOG_ATTR_EPOCH};
+	Datum		values[3];
+	bool		nulls[3] = {false, false, false};
+
+	if (!CALLED_AS_TRIGGER(fcinfo) ||
+		!TRIGGER_FIRED_BEFORE(trigger->tg_event) ||
+		!TRIGGER_FIRED_FOR_ROW(trigger->tg_event) ||
+		!TRIGGER_FIRED_BY_INSERT(trigger->tg_event))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("seq_log_before_insert() was not called by its trigger")));
+	table = log_table_require();
+	if (RelationGetRelid(trigger->tg_relation) != table->log)
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("seq_log_before_insert() serves seq_log only")));
+
+	tuple = trigger->tg_trigtuple;
+	desc = RelationGetDescr(trigger->tg_relation);
+	value = heap_getattr(tuple, LOG_ATTR_ENTRY, desc, &isnull);
+	if (isnull)
+		ereport(ERROR,
+				(errcode(ERRCODE_NOT_NULL_VIOLATION),
+				 errmsg("null value in column \"entry\" of relation \"seq_log\" violates not-null constraint"),
+				 errhint("A no-op is an entry of no bytes.")));
+	if (toast_raw_datum_size(value) - VARHDRSZ > WIRE_MAX_ENTRY)
+	{
+		WireError	error = {WIRE_TOO_LARGE, 0, "entry", "a smaller one"};
+
+		wire_report(&error);
+	}
+	data = pg_detoast_datum_packed((struct varlena *) DatumGetPointer(value));
+
+	append_lock(table);
+	value = heap_getattr(tuple, LOG_ATTR_INDEX, desc, &isnull);
+	log_index = choose_index(!isnull, isnull ? 0 : DatumGetInt64(value));
+
+	wire_decoder_init(&decoder, &txn, 1, vshards, lengthof(vshards));
+	if (wire_decode(&decoder, (const uint8 *) VARDATA_ANY(data),
+					VARSIZE_ANY_EXHDR(data)))
+		kind = classify(table, &decoder.entry, log_index, &epoch);
+	else
+		kind = LOG_KIND_UNDECODABLE;
+	if ((Pointer) data != DatumGetPointer(heap_getattr(tuple, LOG_ATTR_ENTRY, desc, &isnull)))
+		pfree(data);
+
+	values[0] = Int64GetDatum(log_index);
+	values[1] = CStringGetTextDatum(kind);
+	values[2] = Int64GetDatum(epoch);
+	nulls[2] = epoch < 0;
+	tuple = heap_modify_tuple_by_cols(tuple, desc, 3, columns, values, nulls);
+
+	appended = true;
+	out_of_order |= log_index < end_index;
+	return PointerGetDatum(tuple);
+}
+
+/*
+ * AFTER INSERT FOR EACH STATEMENT on seq_log: by now it is known which rows
+ * really went in.
+ */
+Datum
+seq_log_after_insert(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+
+	if (!CALLED_AS_TRIGGER(fcinfo) ||
+		!TRIGGER_FIRED_AFTER(trigger->tg_event) ||
+		!TRIGGER_FIRED_BY_INSERT(trigger->tg_event))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("seq_log_after_insert() was not called by its trigger")));
+	if (out_of_order && base_known)
+		correct_kinds(log_table_require());
+	out_of_order = false;
+	return PointerGetDatum(NULL);
+}
+
+/* BEFORE UPDATE, DELETE, TRUNCATE on seq_log: the log is append-only. */
+Datum
+seq_log_refuse_change(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+
+	if (!CALLED_AS_TRIGGER(fcinfo))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("seq_log_refuse_change() was not called by its trigger")));
+	if (correcting && TRIGGER_FIRED_BY_UPDATE(trigger->tg_event))
+		return PointerGetDatum(NULL);
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("cannot %s seq_log: it is append-only",
+					TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) ? "UPDATE" :
+					TRIGGER_FIRED_BY_DELETE(trigger->tg_event) ? "DELETE FROM" :
+					"TRUNCATE"),
+			 errdetail("Its rows are the history that every replica derives its state from.")));
+	pg_unreachable();
+}
+
+int64
+append_insert(const LogTable *table, const uint8 *entry, uint32 len)
+{
+	bytea	   *value = (bytea *) palloc(len + VARHDRSZ);
+	Datum		values[1];
+	LogIdentity self;
+	bool		isnull;
+	int64		log_index;
+
+	SET_VARSIZE(value, len + VARHDRSZ);
+	memcpy(VARDATA(value), entry, len);
+	values[0] = PointerGetDatum(value);
+
+	self = log_become_owner(table, false);
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	if (insert_plan == NULL || insert_plan_log != table->log)
+	{
+		Oid			types[] = {BYTEAOID};
+		SPIPlanPtr	plan;
+
+		plan = SPI_prepare(psprintf("INSERT INTO %s (entry) VALUES ($1) RETURNING log_index",
+									log_table_name(table)), 1, types);
+		if (plan == NULL || SPI_keepplan(plan) != 0)
+			elog(ERROR, "could not prepare the insertion into seq_log");
+		if (insert_plan != NULL)
+			SPI_freeplan(insert_plan);
+		insert_plan = plan;
+		insert_plan_log = table->log;
+	}
+	if (SPI_execute_plan(insert_plan, values, NULL, false, 0) != SPI_OK_INSERT_RETURNING ||
+		SPI_processed != 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the entry was not inserted into seq_log"),
+				 errdetail("A rule or a trigger on the table kept it out.")));
+	log_index = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0],
+											SPI_tuptable->tupdesc, 1, &isnull));
+	SPI_finish();
+	log_become_self(&self);
+	pfree(value);
+	return log_index;
+}

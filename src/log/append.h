@@ -1,0 +1,33 @@
+/*
+ * append.h
+ *	  Appending to seq_log: the order of appends, and their wake-up.
+ */
+#ifndef CALVIN_LOG_APPEND_H
+#define CALVIN_LOG_APPEND_H
+
+#include "compat.h"
+
+#include "log/table.h"
+#include "wire/wire.h"
+
+/* The most that seq_append(..., force => true) may skip, in epochs. */
+#define APPEND_MAX_JUMP (1 << 20)
+
+/* Called once, by _PG_init(). */
+extern void append_init(void);
+
+/*
+ * Queue behind the other appenders: returns when this transaction may
+ * append, and keeps them waiting until it ends.  Served by lock_timeout,
+ * deadlock detection and query cancel.
+ */
+extern void append_lock(const LogTable *table);
+
+/* The epoch that follows the log's last, as append_lock() just found it. */
+extern uint64 append_next_epoch(const LogTable *table);
+
+/* Insert a checked, canonical entry; returns its log_index. */
+extern int64 append_insert(const LogTable *table, const uint8 *entry,
+						   uint32 len);
+
+#endif							/* CALVIN_LOG_APPEND_H */

@@ -1,0 +1,88 @@
+/*
+ * attach.c
+ *	  From a session to the shared memory of its database's log.
+ *
+ * A slot is there from the commit of CREATE EXTENSION on.  It may still be
+ * that of an earlier seq_log, dropped a moment ago, until that one's applier
+ * has noticed; and on a standby it comes when the launcher has found the
+ * extension.  Both pass by themselves, so they are waited for.
+ */
+#include "compat.h"
+
+#include "log/attach.h"
+#include "log/table.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "shared/database.h"
+#include "utils/timestamp.h"
+
+#define PATIENCE_MS 10000
+
+static DatabaseSlot *
+serving_slot(Oid log, bool *full)
+{
+	DatabaseSlot *slot;
+
+	LWLockAcquire(Calvin->lock, LW_SHARED);
+	slot = database_find_locked(MyDatabaseId);
+	if (slot != NULL && OidIsValid(slot->log_relid) && slot->log_relid != log)
+		slot = NULL;
+	*full = slot == NULL && database_find_locked(MyDatabaseId) == NULL &&
+		database_find_locked(InvalidOid) == NULL;
+	LWLockRelease(Calvin->lock);
+	return slot;
+}
+
+static void
+report_absent(const LogTable *table, bool full)
+{
+	if (full)
+		ereport(ERROR,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("no calvin_seq applier for this database"),
+				 errdetail("All %d places are taken by other databases.",
+						   Calvin->max_databases),
+				 errhint("Raise calvin_seq.max_databases (now %d) and restart the server.",
+						 Calvin->max_databases)));
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("no calvin_seq applier for this database yet"),
+			 table->created_here ?
+			 errdetail("It is started when the transaction with CREATE EXTENSION has committed.") :
+			 errdetail("It did not get ready within %d seconds.", PATIENCE_MS / 1000),
+			 errhint("Try again in a moment; if this stays, see the server log.")));
+}
+
+DatabaseSlot *
+attach_database(void)
+{
+	const LogTable *table;
+	TimestampTz until = 0;
+	DatabaseSlot *slot;
+	bool		full;
+
+	shmem_require();
+	table = log_table_require();
+	slot = serving_slot(table->log, &full);
+	if (slot != NULL)
+		return slot;
+
+	ConditionVariablePrepareToSleep(&Calvin->databases_changed);
+	for (;;)
+	{
+		long		left;
+
+		slot = serving_slot(table->log, &full);
+		if (slot != NULL)
+			break;
+		if (until == 0)
+			until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), PATIENCE_MS);
+		left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), until);
+		if (full || table->created_here || left <= 0)
+			report_absent(table, full);
+		(void) ConditionVariableTimedSleep(&Calvin->databases_changed, left,
+										   PG_WAIT_EXTENSION);
+	}
+	ConditionVariableCancelSleep();
+	return slot;
+}

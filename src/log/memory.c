@@ -1,0 +1,45 @@
+/*
+ * memory.c
+ *	  The server's memory for the pure layers' buffers.
+ */
+#include "compat.h"
+
+#include "log/memory.h"
+#include "log/report.h"
+#include "utils/memutils.h"
+
+void *
+memory_realloc(void *context, void *pointer, size_t size)
+{
+	if (size == 0)
+	{
+		if (pointer != NULL)
+			pfree(pointer);
+		return NULL;
+	}
+	if (pointer != NULL)
+		return repalloc_huge(pointer, size);
+	return MemoryContextAllocHuge(context != NULL ? (MemoryContext) context :
+								  CurrentMemoryContext, size);
+}
+
+WireSlice
+memory_deliverable(const WireTxn *txn, WireBuffer *buffer, uint32 *plans_offset)
+{
+	WireSlice	slice = txn->tx_class;
+	WireError	error;
+	uint32		plans_end;
+
+	if (txn->canonical)
+	{
+		*plans_offset = (uint32) (txn->plans.data - slice.data);
+		return slice;
+	}
+	wire_buffer_reset(buffer);
+	if (!wire_deliverable_tx_class(slice, buffer, &plans_end, &error))
+		wire_report(&error);
+	*plans_offset = plans_end - txn->plans.len;
+	slice.data = buffer->data;
+	slice.len = (uint32) buffer->len;
+	return slice;
+}

@@ -1,0 +1,207 @@
+/*
+ * reader.c
+ *	  Reading seq_log: in log order, in epoch order, and its right end.
+ *
+ * Plain index scans, without executor and privileges: the callers decide who
+ * may read, and nothing that is attached to the table (rules, policies,
+ * triggers) gets to run.
+ */
+#include "compat.h"
+
+#include "access/detoast.h"
+#include "access/heapam.h"
+#include "access/stratnum.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "log/reader.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/snapmgr.h"
+
+static IndexScanDesc
+begin_scan(Relation rel, Relation index, Snapshot snapshot, int nkeys)
+{
+#if PG_VERSION_NUM >= 180000
+	return index_beginscan(rel, index, snapshot, NULL, nkeys, 0);
+#else
+	return index_beginscan(rel, index, snapshot, nkeys, 0);
+#endif
+}
+
+static void
+reader_begin(LogReader *reader, const LogTable *table, Oid index,
+			 Snapshot snapshot, int64 from, int64 to)
+{
+	ScanKeyData keys[2];
+
+	/* both indexes have their int8 in the first column */
+	ScanKeyInit(&keys[0], 1, BTGreaterEqualStrategyNumber, F_INT8GE,
+				Int64GetDatum(from));
+	ScanKeyInit(&keys[1], 1, BTLessEqualStrategyNumber, F_INT8LE,
+				Int64GetDatum(to));
+	reader->rel = table_open(table->log, AccessShareLock);
+	reader->index = index_open(index, AccessShareLock);
+	reader->slot = table_slot_create(reader->rel, NULL);
+	reader->scan = begin_scan(reader->rel, reader->index, snapshot, 2);
+	index_rescan(reader->scan, keys, 2, NULL, 0);
+	reader->detoasted = NULL;
+}
+
+void
+log_reader_begin_by_index(LogReader *reader, const LogTable *table,
+						  Snapshot snapshot, int64 from, int64 to)
+{
+	reader_begin(reader, table, table->log_pkey, snapshot, from, to);
+}
+
+void
+log_reader_begin_by_epoch(LogReader *reader, const LogTable *table,
+						  Snapshot snapshot, int64 from, int64 to)
+{
+	reader_begin(reader, table, table->epoch_index, snapshot, from, to);
+}
+
+static void
+free_row(LogReader *reader)
+{
+	if (reader->detoasted != NULL)
+		pfree(reader->detoasted);
+	reader->detoasted = NULL;
+}
+
+bool
+log_reader_next(LogReader *reader, LogRow *row)
+{
+	TupleTableSlot *slot = reader->slot;
+	struct varlena *stored;
+	struct varlena *entry;
+
+	free_row(reader);
+	if (!index_getnext_slot(reader->scan, ForwardScanDirection, slot))
+		return false;
+
+	slot_getsomeattrs(slot, LOG_ATTR_APPENDED_AT);
+	row->log_index = (uint64) DatumGetInt64(slot->tts_values[LOG_ATTR_INDEX - 1]);
+	row->appended_at =
+		DatumGetTimestampTz(slot->tts_values[LOG_ATTR_APPENDED_AT - 1]);
+	row->epoch_valid = !slot->tts_isnull[LOG_ATTR_EPOCH - 1];
+	row->epoch = row->epoch_valid ?
+		(uint64) DatumGetInt64(slot->tts_values[LOG_ATTR_EPOCH - 1]) : 0;
+	memset(&row->kind, 0, sizeof(row->kind));
+	if (!slot->tts_isnull[LOG_ATTR_KIND - 1])
+	{
+		text	   *kind = DatumGetTextPP(slot->tts_values[LOG_ATTR_KIND - 1]);
+
+		text_to_cstring_buffer(kind, NameStr(row->kind), NAMEDATALEN);
+		if ((Pointer) kind != DatumGetPointer(slot->tts_values[LOG_ATTR_KIND - 1]))
+			pfree(kind);
+	}
+
+	stored = (struct varlena *)
+		DatumGetPointer(slot->tts_values[LOG_ATTR_ENTRY - 1]);
+	entry = pg_detoast_datum_packed(stored);
+	if (entry != stored)
+		reader->detoasted = entry;
+	row->entry = (const uint8 *) VARDATA_ANY(entry);
+	row->entry_len = (uint32) VARSIZE_ANY_EXHDR(entry);
+	return true;
+}
+
+uint8 *
+log_reader_take_entry(LogReader *reader, const LogRow *row, void **to_free)
+{
+	uint8	   *copy;
+
+	if (reader->detoasted != NULL)
+	{
+		*to_free = reader->detoasted;
+		reader->detoasted = NULL;
+		return unconstify(uint8 *, row->entry);
+	}
+	copy = palloc(Max(row->entry_len, 1));
+	memcpy(copy, row->entry, row->entry_len);
+	*to_free = copy;
+	return copy;
+}
+
+void
+log_reader_end(LogReader *reader)
+{
+	free_row(reader);
+	index_endscan(reader->scan);
+	ExecDropSingleTupleTableSlot(reader->slot);
+	index_close(reader->index, AccessShareLock);
+	table_close(reader->rel, AccessShareLock);
+}
+
+/*
+ * Walking an index backwards from "upper", the "result" column of the first
+ * row, or of the first one of the given kind; "none" if there is none.
+ */
+static int64
+last_of_index(const LogTable *table, Oid index_oid, Snapshot snapshot,
+			  int64 upper, const char *kind, AttrNumber result, int64 none)
+{
+	Relation	rel = table_open(table->log, AccessShareLock);
+	Relation	index = index_open(index_oid, AccessShareLock);
+	TupleTableSlot *slot = table_slot_create(rel, NULL);
+	IndexScanDesc scan = begin_scan(rel, index, snapshot, 1);
+	ScanKeyData key;
+	int64		last = none;
+
+	ScanKeyInit(&key, 1, BTLessEqualStrategyNumber, F_INT8LE,
+				Int64GetDatum(upper));
+	index_rescan(scan, &key, 1, NULL, 0);
+	while (index_getnext_slot(scan, BackwardScanDirection, slot))
+	{
+		bool		isnull;
+		Datum		value;
+
+		if (kind != NULL)
+		{
+			value = slot_getattr(slot, LOG_ATTR_KIND, &isnull);
+			if (isnull || strcmp(TextDatumGetCString(value), kind) != 0)
+				continue;
+		}
+		value = slot_getattr(slot, result, &isnull);
+		if (!isnull)
+			last = DatumGetInt64(value);
+		break;
+	}
+	index_endscan(scan);
+	ExecDropSingleTupleTableSlot(slot);
+	index_close(index, AccessShareLock);
+	table_close(rel, AccessShareLock);
+	return last;
+}
+
+int64
+log_last_index(const LogTable *table, Snapshot snapshot)
+{
+	return last_of_index(table, table->log_pkey, snapshot, PG_INT64_MAX, NULL,
+						 LOG_ATTR_INDEX, 0);
+}
+
+int64
+log_last_epoch(const LogTable *table, Snapshot snapshot)
+{
+	return last_of_index(table, table->epoch_index, snapshot, PG_INT64_MAX,
+						 NULL, LOG_ATTR_EPOCH, -1);
+}
+
+int64
+log_epoch_before(const LogTable *table, Snapshot snapshot, int64 log_index)
+{
+	return last_of_index(table, table->log_pkey, snapshot, log_index - 1,
+						 LOG_KIND_EPOCH_BATCH, LOG_ATTR_EPOCH, -1);
+}
+
+int64
+log_committed_end(const LogTable *table)
+{
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	int64		end = log_last_index(table, snapshot);
+
+	UnregisterSnapshot(snapshot);
+	return end;
+}

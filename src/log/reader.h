@@ -1,0 +1,65 @@
+/*
+ * reader.h
+ *	  Reading seq_log: in log order, in epoch order, and its right end.
+ */
+#ifndef CALVIN_LOG_READER_H
+#define CALVIN_LOG_READER_H
+
+#include "compat.h"
+
+#include "access/genam.h"
+#include "executor/tuptable.h"
+#include "log/table.h"
+#include "utils/snapshot.h"
+
+/* One row.  "entry" is detoasted, in the context log_reader_next() ran in. */
+typedef struct LogRow
+{
+	uint64		log_index;
+	const uint8 *entry;
+	uint32		entry_len;
+	TimestampTz appended_at;
+	bool		epoch_valid; /* the epoch column is not null */
+	uint64		epoch;
+	NameData	kind; /* as the row says it; empty if null */
+} LogRow;
+
+typedef struct LogReader
+{
+	Relation	rel;
+	Relation	index;
+	IndexScanDesc scan;
+	TupleTableSlot *slot;
+	struct varlena *detoasted; /* of the current row, to be freed */
+} LogReader;
+
+/* Rows with from <= log_index <= to, ascending. */
+extern void log_reader_begin_by_index(LogReader *reader, const LogTable *table,
+									  Snapshot snapshot, int64 from, int64 to);
+
+/* Rows of kind epoch_batch with from <= epoch <= to, ascending by epoch. */
+extern void log_reader_begin_by_epoch(LogReader *reader, const LogTable *table,
+									  Snapshot snapshot, int64 from, int64 to);
+
+/* The next row, or false.  The previous row's entry is freed. */
+extern bool log_reader_next(LogReader *reader, LogRow *row);
+extern void log_reader_end(LogReader *reader);
+
+/* The current row's entry, to be kept: the caller's to pfree(). */
+extern uint8 *log_reader_take_entry(LogReader *reader, const LogRow *row,
+									void **to_free);
+
+/* The highest log_index, 0 for an empty log. */
+extern int64 log_last_index(const LogTable *table, Snapshot snapshot);
+
+/* The highest epoch of an epoch_batch row, -1 if there is none. */
+extern int64 log_last_epoch(const LogTable *table, Snapshot snapshot);
+
+/* The highest epoch of the epoch_batch rows before a log_index, or -1. */
+extern int64 log_epoch_before(const LogTable *table, Snapshot snapshot,
+							  int64 log_index);
+
+/* The highest log_index now committed, whatever the isolation level. */
+extern int64 log_committed_end(const LogTable *table);
+
+#endif							/* CALVIN_LOG_READER_H */

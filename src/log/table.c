@@ -1,0 +1,195 @@
+/*
+ * table.c
+ *	  Where the extension's tables are in this database.
+ */
+#include "compat.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog/indexing.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_am_d.h"
+#include "catalog/pg_extension.h"
+#include "catalog/pg_type_d.h"
+#include "commands/extension.h"
+#include "log/table.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/inval.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+
+#define EXTENSION_NAME "calvin_seq"
+#define LOG_NAME "seq_log"
+#define EPOCH_INDEX_NAME "seq_log_epoch_idx"
+
+static LogTable cached;
+static bool cached_valid = false;
+
+static void
+invalidate(Datum arg, Oid relid)
+{
+	if (!OidIsValid(relid) || relid == cached.log ||
+		relid == cached.log_pkey || relid == cached.epoch_index)
+		cached_valid = false;
+}
+
+/* Where, and whether only just, an extension was installed. */
+static void
+look_up_extension(LogTable *found)
+{
+	Relation	rel = table_open(ExtensionRelationId, AccessShareLock);
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+
+	found->schema = InvalidOid;
+	found->created_here = false;
+	ScanKeyInit(&key, Anum_pg_extension_oid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(found->extension));
+	scan = systable_beginscan(rel, ExtensionOidIndexId, true, NULL, 1, &key);
+	tuple = systable_getnext(scan);
+	if (HeapTupleIsValid(tuple))
+	{
+		found->schema = ((Form_pg_extension) GETSTRUCT(tuple))->extnamespace;
+		found->created_here =
+			TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(tuple->t_data));
+	}
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+}
+
+static void
+report_altered(const char *detail)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("table %s is not as extension %s made it",
+					LOG_NAME, EXTENSION_NAME),
+			 errdetail("%s", detail),
+			 errhint("Undo what was altered, or restore the log into a fresh database.")));
+}
+
+static void
+check_columns(Relation rel)
+{
+	static const Oid types[] = {INT8OID, BYTEAOID, TEXTOID, INT8OID, TIMESTAMPTZOID};
+	TupleDesc	desc = RelationGetDescr(rel);
+
+	if (desc->natts < (int) lengthof(types))
+		report_altered("Columns are missing.");
+	for (int i = 0; i < (int) lengthof(types); i++)
+		if (TupleDescAttr(desc, i)->attisdropped ||
+			TupleDescAttr(desc, i)->atttypid != types[i])
+			report_altered("A column was dropped or has another type.");
+}
+
+/* A valid btree index whose first column is the given one. */
+static bool
+index_usable(Oid index, AttrNumber column)
+{
+	Relation	rel;
+	bool		usable;
+
+	if (!OidIsValid(index))
+		return false;
+	rel = index_open(index, AccessShareLock);
+	usable = rel->rd_rel->relam == BTREE_AM_OID && rel->rd_index->indisvalid &&
+		rel->rd_index->indkey.values[0] == column;
+	index_close(rel, AccessShareLock);
+	return usable;
+}
+
+const LogTable *
+log_table_find(void)
+{
+	static bool registered = false;
+	LogTable	found;
+	Relation	rel;
+
+	if (cached_valid)
+		return &cached;
+	if (!registered)
+	{
+		CacheRegisterRelcacheCallback(invalidate, (Datum) 0);
+		registered = true;
+	}
+
+	found.extension = get_extension_oid(EXTENSION_NAME, true);
+	if (!OidIsValid(found.extension))
+		return NULL;
+	look_up_extension(&found);
+	found.log = get_relname_relid(LOG_NAME, found.schema);
+	if (!OidIsValid(found.log))
+		report_altered("It was not found in the extension's schema.");
+
+	rel = table_open(found.log, AccessShareLock);
+	check_columns(rel);
+	found.owner = rel->rd_rel->relowner;
+	found.log_pkey = compat_primary_key_index(rel);
+	found.epoch_index = get_relname_relid(EPOCH_INDEX_NAME, found.schema);
+	if (!index_usable(found.log_pkey, LOG_ATTR_INDEX))
+		report_altered("Its primary key is missing.");
+	if (!index_usable(found.epoch_index, LOG_ATTR_EPOCH))
+		report_altered("Its index " EPOCH_INDEX_NAME " is missing.");
+	table_close(rel, AccessShareLock);
+
+	cached = found;
+	/* when its transaction ends, created_here does too */
+	cached_valid = !found.created_here;
+	return &cached;
+}
+
+const LogTable *
+log_table_require(void)
+{
+	const LogTable *table = log_table_find();
+
+	if (table == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("extension %s is not installed in this database",
+						EXTENSION_NAME),
+				 errhint("Use CREATE EXTENSION %s.", EXTENSION_NAME)));
+	return table;
+}
+
+bool
+log_extension_exists(void)
+{
+	return OidIsValid(get_extension_oid(EXTENSION_NAME, true));
+}
+
+void
+log_table_forget(void)
+{
+	cached_valid = false;
+}
+
+char *
+log_table_name(const LogTable *table)
+{
+	return quote_qualified_identifier(get_namespace_name(table->schema), LOG_NAME);
+}
+
+LogIdentity
+log_become_owner(const LogTable *table, bool restricted)
+{
+	LogIdentity self;
+
+	GetUserIdAndSecContext(&self.user, &self.context);
+	SetUserIdAndSecContext(table->owner,
+						   self.context | SECURITY_LOCAL_USERID_CHANGE |
+						   SECURITY_NOFORCE_RLS |
+						   (restricted ? SECURITY_RESTRICTED_OPERATION : 0));
+	return self;
+}
+
+void
+log_become_self(const LogIdentity *identity)
+{
+	SetUserIdAndSecContext(identity->user, identity->context);
+}

@@ -1,0 +1,70 @@
+/*
+ * table.h
+ *	  Where the extension's tables are in this database.
+ */
+#ifndef CALVIN_LOG_TABLE_H
+#define CALVIN_LOG_TABLE_H
+
+#include "compat.h"
+
+#include "access/attnum.h"
+
+/* Columns of seq_log, as the extension script creates them. */
+#define LOG_ATTR_INDEX 1
+#define LOG_ATTR_ENTRY 2
+#define LOG_ATTR_KIND 3
+#define LOG_ATTR_EPOCH 4
+#define LOG_ATTR_APPENDED_AT 5
+
+/* Contents of seq_log.kind. */
+#define LOG_KIND_EPOCH_BATCH "epoch_batch"
+#define LOG_KIND_STALE_BATCH "stale_batch"
+#define LOG_KIND_COMPLETION_ACK "completion_ack"
+#define LOG_KIND_NOOP "noop"
+#define LOG_KIND_UNDECODABLE "undecodable"
+
+typedef struct LogTable
+{
+	Oid			extension;
+	Oid			schema;
+	Oid			log;		 /* seq_log */
+	Oid			log_pkey;	 /* its index on log_index */
+	Oid			epoch_index; /* on (epoch), of the epoch_batch rows */
+	Oid			owner;		 /* of seq_log */
+	bool		created_here; /* by the transaction that looked it up */
+} LogTable;
+
+/*
+ * Look the tables up, from a cache that invalidations keep true.  Needs a
+ * transaction.  NULL when the extension is not installed here.  Raises an
+ * error when it is, but its tables are not what its script made.
+ */
+extern const LogTable *log_table_find(void);
+
+/* As log_table_find(), but a missing extension is an error too. */
+extern const LogTable *log_table_require(void);
+
+/* Is the extension installed in this database?  Needs a transaction. */
+extern bool log_extension_exists(void);
+
+/* Look up again next time, whatever invalidations say. */
+extern void log_table_forget(void);
+
+/* seq_log as SQL writes it, quoted and qualified; palloc'd. */
+extern char *log_table_name(const LogTable *table);
+
+/*
+ * Act as seq_log's owner until the matching restore: who may call a function
+ * needs no grant on the table.  With "restricted", also under
+ * SECURITY_RESTRICTED_OPERATION.
+ */
+typedef struct LogIdentity
+{
+	Oid			user;
+	int			context;
+} LogIdentity;
+
+extern LogIdentity log_become_owner(const LogTable *table, bool restricted);
+extern void log_become_self(const LogIdentity *identity);
+
+#endif							/* CALVIN_LOG_TABLE_H */

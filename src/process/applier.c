@@ -1,0 +1,734 @@
+/*
+ * applier.c
+ *	  The worker that applies one database's log: reads entries in order,
+ *	  steps the state machine, has batches fanned out, publishes the outcome.
+ *
+ * A burst is everything committed when the applier looked.  What it found is
+ * made durable first, without a snapshot held.  Then it is read in short
+ * transactions of about calvin_seq.apply_batch bytes; after each of them the
+ * queues are flushed and the state is published in one step.
+ *
+ * An error leaves the process: queues and subscribers stay.  The state is
+ * that after the last whole entry, and the entry is tried again after a
+ * while; whatever of it was sent already is recognised by its key.
+ */
+#include "compat.h"
+
+#include "access/relation.h"
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "access/xlog_internal.h"
+#include "access/xlogrecovery.h"
+#include "libpq/pqsignal.h"
+#include "log/memory.h"
+#include "log/reader.h"
+#include "log/report.h"
+#include "pgstat.h"
+#include "port/pg_crc32c.h"
+#include "postmaster/interrupt.h"
+#include "process/worker.h"
+#include "replication/syncrep.h"
+#include "shared/database.h"
+#include "shared/router.h"
+#include "shared/subscription.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/lmgr.h"
+#include "storage/proc.h"
+#include "tcop/tcopprot.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+/* Transactions of one entry decoded once; a larger one costs a second pass. */
+#define STAGED_TXNS 16384
+#define STAGED_VSHARDS 65536
+
+/* What a row costs beside its entry, towards apply_batch. */
+#define ROW_BYTES 64
+
+/* Entries whose latency is taken at the end of their burst. */
+#define MAX_STAMPS 4096
+
+/* Wait between attempts after an error, doubling. */
+#define MIN_RETRY_MS 200
+#define MAX_RETRY_MS 30000
+
+typedef struct Applier
+{
+	DatabaseSlot *slot;
+	Oid			database;
+	Oid			log; /* the seq_log that "state" speaks of */
+	bool		retired; /* the extension is gone: give the slot up */
+	bool		found_end; /* slot->catch_up_to is set */
+	PublishedState state;
+	uint64		appends;  /* slot->appends before the last look at the log */
+	XLogRecPtr	replayed; /* standby: replayed up to here before that */
+	int			retry_ms;
+	Router	   *router;
+	WireDecoder decoder;
+	WireBuffer	canonical; /* of transactions that were not */
+	QueueOutgoing *out;
+	int			nstamps;
+	TimestampTz *stamps; /* appended_at of entries fanned out in this burst */
+	MemoryContext entry_context; /* reset after every entry */
+} Applier;
+
+static int	standby_poll_interval = 5;
+static int	apply_batch = 16 * 1024; /* kB */
+
+static Applier applier;
+
+void
+applier_init(void)
+{
+	DefineCustomIntVariable("calvin_seq.standby_poll_interval",
+							"How often a standby's applier looks for newly replayed log.",
+							NULL,
+							&standby_poll_interval,
+							5, 1, 60000,
+							PGC_SIGHUP, GUC_UNIT_MS,
+							NULL, NULL, NULL);
+	DefineCustomIntVariable("calvin_seq.apply_batch",
+							"Bytes of entries that the applier reads in one transaction.",
+							"Its state and progress become visible that often.",
+							&apply_batch,
+							16 * 1024, 64, 1024 * 1024,
+							PGC_SIGHUP, GUC_UNIT_KB,
+							NULL, NULL, NULL);
+}
+
+static void
+set_activity(ApplierActivity activity)
+{
+	pg_atomic_write_u32(&applier.slot->activity, activity);
+}
+
+/*
+ * Take the place that the launcher made for this worker, unless somebody has
+ * changed his mind since.
+ */
+static bool
+claim_slot(const WorkerArgs *args)
+{
+	DatabaseSlot *slot;
+
+	LWLockAcquire(Calvin->lock, LW_EXCLUSIVE);
+	slot = database_find_locked(args->database);
+	if (slot == NULL || slot->status != APPLIER_STARTING ||
+		slot->start_token != args->token || slot->holds > 0)
+	{
+		if (slot != NULL && slot->status == APPLIER_STARTING &&
+			slot->start_token == args->token)
+			slot->status = APPLIER_WANTED;
+		LWLockRelease(Calvin->lock);
+		return false;
+	}
+	slot->status = APPLIER_RUNNING;
+	slot->applier_pid = MyProcPid;
+	slot->applier_started = GetCurrentTimestamp();
+	pg_atomic_write_u32(&slot->stop, 0);
+	pg_atomic_write_u32(&slot->recheck, 0);
+	pg_atomic_write_u64(&slot->catch_up_to, 0);
+	pg_atomic_write_u64(&slot->applier_proc, (uint64) (uintptr_t) MyProc);
+	LWLockRelease(Calvin->lock);
+
+	applier.slot = slot;
+	applier.database = args->database;
+	return true;
+}
+
+/* before_shmem_exit: give the place back, however the process ends. */
+static void
+leave_slot(int code, Datum arg)
+{
+	DatabaseSlot *slot = applier.slot;
+	TimestampTz now = GetCurrentTimestamp();
+
+	pg_atomic_write_u32(&slot->activity, ACTIVITY_IDLE);
+	if (applier.retired)
+	{
+		subscription_release_database(applier.database);
+		database_forget(slot);
+		return;
+	}
+
+	LWLockAcquire(Calvin->lock, LW_EXCLUSIVE);
+	slot->applier_pid = 0;
+	pg_atomic_write_u64(&slot->applier_proc, 0);
+	slot->status = APPLIER_WANTED;
+	slot->not_before = now;
+	if (code != 0)
+	{
+		int			delay_ms = Min(1000 << Min(slot->failures, 6), 60000);
+
+		slot->not_before = TimestampTzPlusMilliseconds(now, delay_ms);
+		slot->failures++;
+	}
+	LWLockRelease(Calvin->lock);
+
+	ConditionVariableBroadcast(&slot->progress);
+	database_wake_proc(&Calvin->launcher_proc);
+}
+
+/* The extension was dropped, perhaps made anew: this process is done. */
+static void
+retire(void)
+{
+	applier.retired = true;
+	ereport(LOG,
+			(errmsg("calvin_seq applier stops: the extension was dropped from its database")));
+	proc_exit(0);
+}
+
+/*
+ * The end of WAL inserted so far, as a position that can be flushed:
+ * GetXLogInsertRecPtr() stands behind the header of a page not yet begun.
+ */
+static XLogRecPtr
+wal_insert_end(void)
+{
+	XLogRecPtr	lsn = GetXLogInsertRecPtr();
+
+	if (XLogSegmentOffset(lsn, wal_segment_size) == SizeOfXLogLongPHD)
+		return lsn - SizeOfXLogLongPHD;
+	if (lsn % XLOG_BLCKSZ == SizeOfXLogShortPHD)
+		return lsn - SizeOfXLogShortPHD;
+	return lsn;
+}
+
+/*
+ * Wait until all WAL up to here is as safe as the commits in it asked to be
+ * with synchronous_commit = on.  Nothing may be delivered before: a commit
+ * can become visible earlier, by being asynchronous or by its wait for the
+ * standby having been cancelled.
+ *
+ * SyncRepWaitForLSN() ends early only when this process is to end, and then
+ * CHECK_FOR_INTERRUPTS() does not return (queries cannot be cancelled here:
+ * SIGINT is ignored).
+ */
+static void
+make_durable(XLogRecPtr lsn)
+{
+	if (RecoveryInProgress())
+		return;
+	set_activity(ACTIVITY_WAITING_SYNC);
+	XLogFlush(lsn);
+	if (SyncRepStandbyNames != NULL && SyncRepStandbyNames[0] != '\0')
+	{
+		pgstat_report_activity(STATE_RUNNING,
+							   "waiting for synchronous standbys to confirm the log");
+		HOLD_INTERRUPTS();
+		SyncRepWaitForLSN(lsn, true);
+		RESUME_INTERRUPTS();
+		CHECK_FOR_INTERRUPTS();
+	}
+}
+
+/* Start a transaction and find the log; retires if it is gone. */
+static const LogTable *
+begin(Relation *rel)
+{
+	const LogTable *table;
+
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	for (;;)
+	{
+		table = log_table_find();
+		if (table == NULL)
+			break;
+		*rel = try_relation_open(table->log, AccessShareLock);
+		if (*rel != NULL)
+			break;
+		/* dropped while we waited for the lock: look again */
+		log_table_forget();
+	}
+	if (table == NULL || (OidIsValid(applier.log) && table->log != applier.log))
+	{
+		AbortCurrentTransaction();
+		retire();
+	}
+	PushActiveSnapshot(GetTransactionSnapshot());
+	return table;
+}
+
+static void
+commit(Relation rel)
+{
+	PopActiveSnapshot();
+	relation_close(rel, NoLock);
+	CommitTransactionCommand();
+}
+
+static const char *
+expected_kind(MachineOutcome outcome)
+{
+	switch (outcome)
+	{
+		case MACHINE_NOOP:
+			return LOG_KIND_NOOP;
+		case MACHINE_UNDECODABLE:
+			return LOG_KIND_UNDECODABLE;
+		case MACHINE_APPLY:
+		case MACHINE_GAP:
+			return LOG_KIND_EPOCH_BATCH;
+		case MACHINE_STALE:
+			return LOG_KIND_STALE_BATCH;
+		case MACHINE_ACK:
+			return LOG_KIND_COMPLETION_ACK;
+	}
+	return "";
+}
+
+/* Say what has to be said about an entry that was not simply applied. */
+static void
+report_outcome(const LogRow *row, MachineOutcome outcome, uint64 next_epoch)
+{
+	const WireEntry *entry = &applier.decoder.entry;
+
+	switch (outcome)
+	{
+		case MACHINE_UNDECODABLE:
+			ereport(WARNING,
+					(errmsg("calvin_seq: entry at log_index " UINT64_FORMAT " is undecodable and was skipped",
+							row->log_index),
+					 errdetail("At %s.", wire_describe(&applier.decoder.error))));
+			break;
+		case MACHINE_GAP:
+			ereport(WARNING,
+					(errmsg("calvin_seq: epoch gap at log_index " UINT64_FORMAT ": epoch " UINT64_FORMAT " came where " UINT64_FORMAT " was next",
+							row->log_index, entry->epoch, next_epoch),
+					 errdetail("The batch was not fanned out; consumers get it from the log.")));
+			break;
+		case MACHINE_STALE:
+			ereport(LOG,
+					(errmsg("calvin_seq: stale batch at log_index " UINT64_FORMAT ": epoch " UINT64_FORMAT " came where " UINT64_FORMAT " was next",
+							row->log_index, entry->epoch, next_epoch),
+					 errdetail("It is part of no stream.")));
+			break;
+		case MACHINE_NOOP:
+		case MACHINE_APPLY:
+		case MACHINE_ACK:
+			break;
+	}
+
+	if (strcmp(NameStr(row->kind), expected_kind(outcome)) != 0 ||
+		((outcome == MACHINE_APPLY || outcome == MACHINE_GAP) &&
+		 (!row->epoch_valid || row->epoch != entry->epoch)))
+		ereport(WARNING,
+				(errmsg("calvin_seq: row of log_index " UINT64_FORMAT " says \"%s\", but its entry is \"%s\"",
+						row->log_index, NameStr(row->kind),
+						expected_kind(outcome)),
+				 errdetail("The entry counts for the state; replay goes by the row.")));
+}
+
+static void
+fan_out(const LogRow *row, MachineCounters *counters)
+{
+	WireDecoder *decoder = &applier.decoder;
+	WireTxn		txn;
+
+	while (wire_next_txn(decoder, &txn))
+	{
+		uint32		plans_offset;
+		WireSlice	tx_class;
+
+		if (!router_wants(applier.router, row->log_index, &txn))
+			continue;
+		tx_class = memory_deliverable(&txn, &applier.canonical,
+									  &plans_offset);
+		queue_prepare(applier.out, decoder->entry.epoch,
+					  decoder->entry.epoch_system_ms, &txn, tx_class,
+					  plans_offset);
+		router_send(applier.router, row->log_index, applier.out, counters);
+	}
+}
+
+static void
+pass_over(const LogRow *row)
+{
+	WireTxn		txn;
+
+	while (wire_next_txn(&applier.decoder, &txn))
+		router_pass_over(applier.router, row->log_index,
+						 applier.decoder.entry.epoch, &txn);
+}
+
+static void
+note_latency(TimestampTz appended_at)
+{
+	if (applier.nstamps < MAX_STAMPS)
+		applier.stamps[applier.nstamps++] = appended_at;
+	else
+		histogram_add(&applier.slot->latency,
+					  GetCurrentTimestamp() - appended_at);
+}
+
+static void
+apply_entry(const LogRow *row)
+{
+	WireDecoder *decoder = &applier.decoder;
+	PublishedState next = applier.state;
+	MachineInput input;
+	MachineOutcome outcome;
+	pg_crc32c	crc;
+
+	input.log_index = row->log_index;
+	input.length = row->entry_len;
+	INIT_CRC32C(crc);
+	COMP_CRC32C(crc, row->entry, row->entry_len);
+	FIN_CRC32C(crc);
+	input.crc32c = crc;
+	if (!wire_decode(decoder, row->entry, row->entry_len))
+		input.kind = MACHINE_IN_UNDECODABLE;
+	else if (decoder->entry.kind == WIRE_EPOCH_BATCH)
+		input.kind = MACHINE_IN_BATCH;
+	else if (decoder->entry.kind == WIRE_COMPLETION_ACK)
+		input.kind = MACHINE_IN_ACK;
+	else
+		input.kind = MACHINE_IN_NOOP;
+	input.epoch = input.kind == MACHINE_IN_BATCH ? decoder->entry.epoch : 0;
+
+	outcome = machine_step(&next.machine, &next.counters, &input);
+	report_outcome(row, outcome, machine_next_epoch(&applier.state.machine));
+	if (outcome == MACHINE_APPLY)
+	{
+		fan_out(row, &next.counters);
+		if (row->log_index > pg_atomic_read_u64(&applier.slot->catch_up_to))
+			note_latency(row->appended_at);
+	}
+	else if (outcome == MACHINE_GAP)
+		pass_over(row);
+	applier.state = next;
+}
+
+/* Make what was applied since the last time visible, in one step. */
+static void
+publish(void)
+{
+	router_flush(applier.router);
+	if (applier.nstamps > 0)
+	{
+		TimestampTz now = GetCurrentTimestamp();
+
+		for (int i = 0; i < applier.nstamps; i++)
+			histogram_add(&applier.slot->latency, now - applier.stamps[i]);
+		applier.nstamps = 0;
+	}
+	database_publish(applier.slot, &applier.state);
+}
+
+static inline bool
+told_to_stop(void)
+{
+	return pg_atomic_read_u32(&applier.slot->stop) != 0;
+}
+
+/* Apply one transaction's worth of entries; false if there was none. */
+static bool
+apply_some(uint64 end)
+{
+	const LogTable *table;
+	Relation	rel;
+	LogIdentity self;
+	LogReader	reader;
+	LogRow		row;
+	uint64		bytes = 0;
+	bool		any = false;
+	MemoryContext old;
+
+	table = begin(&rel);
+	self = log_become_owner(table, true);
+	log_reader_begin_by_index(&reader, table, GetActiveSnapshot(),
+							  applier.state.machine.last_applied_index + 1,
+							  end);
+	old = MemoryContextSwitchTo(applier.entry_context);
+	while (bytes < (uint64) apply_batch * 1024 && !told_to_stop() &&
+		   log_reader_next(&reader, &row))
+	{
+		apply_entry(&row);
+		bytes += row.entry_len + ROW_BYTES;
+		any = true;
+		CHECK_FOR_INTERRUPTS();
+	}
+	MemoryContextSwitchTo(old);
+	log_reader_end(&reader);
+	MemoryContextReset(applier.entry_context);
+	log_become_self(&self);
+	commit(rel);
+	publish();
+	pgstat_report_stat(false);
+	return any;
+}
+
+/* Begin with the state the last applier left, if it is of the same log. */
+static void
+adopt_state(const LogTable *table)
+{
+	DatabaseSlot *slot = applier.slot;
+
+	if (slot->log_relid == table->log)
+		database_read(slot, &applier.state);
+	else
+	{
+		memset(&applier.state, 0, sizeof(applier.state));
+		machine_init(&applier.state.machine);
+
+		LWLockAcquire(Calvin->lock, LW_EXCLUSIVE);
+		slot->log_relid = table->log;
+		LWLockRelease(Calvin->lock);
+	}
+	applier.log = table->log;
+}
+
+/* Apply all that is committed now. */
+static void
+apply_burst(void)
+{
+	const LogTable *table;
+	Relation	rel;
+	uint64		end;
+	XLogRecPtr	lsn;
+	char		activity[100];
+
+	table = begin(&rel);
+	if (!OidIsValid(applier.log))
+		adopt_state(table);
+	end = (uint64) log_last_index(table, GetActiveSnapshot());
+	/* behind the snapshot: whatever it sees was inserted into WAL before */
+	lsn = RecoveryInProgress() ? InvalidXLogRecPtr : wal_insert_end();
+	commit(rel);
+
+	if (!applier.found_end)
+	{
+		applier.found_end = true;
+		pg_atomic_write_u64(&applier.slot->catch_up_to, end);
+	}
+	if (end <= applier.state.machine.last_applied_index)
+	{
+		router_sync(applier.router, 0);
+		return;
+	}
+
+	make_durable(lsn);
+	router_sync(applier.router, end);
+	set_activity(applier.state.machine.last_applied_index <
+				 pg_atomic_read_u64(&applier.slot->catch_up_to) ?
+				 ACTIVITY_CATCHING_UP : ACTIVITY_APPLYING);
+	snprintf(activity, sizeof(activity),
+			 "applying log entries " UINT64_FORMAT " to " UINT64_FORMAT,
+			 applier.state.machine.last_applied_index + 1, end);
+	pgstat_report_activity(STATE_RUNNING, activity);
+
+	while (applier.state.machine.last_applied_index < end && !told_to_stop())
+		if (!apply_some(end))
+			break;
+}
+
+/* Is there reason to look at the log?  Remembers the reason as dealt with. */
+static bool
+log_may_have_grown(void)
+{
+	static bool was_standby = false;
+	bool		standby = RecoveryInProgress();
+	bool		result = false;
+
+	if (standby || was_standby)
+	{
+		XLogRecPtr	replayed = GetXLogReplayRecPtr(NULL);
+
+		/* the first look after promotion is unconditional */
+		result = replayed != applier.replayed || !standby;
+		applier.replayed = replayed;
+		was_standby = standby;
+	}
+	if (!standby)
+	{
+		uint64		appends = pg_atomic_read_u64(&applier.slot->appends);
+
+		result |= appends != applier.appends;
+		applier.appends = appends;
+	}
+	return result;
+}
+
+static void
+wait_for_work(void)
+{
+	bool		standby = RecoveryInProgress();
+
+	set_activity(ACTIVITY_IDLE);
+	pgstat_report_activity(STATE_IDLE, "waiting for log entries");
+	(void) WaitLatch(MyLatch,
+					 WL_LATCH_SET | WL_EXIT_ON_PM_DEATH |
+					 (standby ? WL_TIMEOUT : 0),
+					 standby ? standby_poll_interval : -1L,
+					 PG_WAIT_EXTENSION);
+	ResetLatch(MyLatch);
+}
+
+static void
+serve_signals(void)
+{
+	CHECK_FOR_INTERRUPTS();
+	if (told_to_stop())
+		proc_exit(0);
+	if (ConfigReloadPending)
+	{
+		ConfigReloadPending = false;
+		ProcessConfigFile(PGC_SIGHUP);
+	}
+}
+
+/* Whatever went wrong before is over. */
+static void
+note_success(void)
+{
+	applier.retry_ms = 0;
+	if (applier.slot->failures == 0)
+		return;
+	LWLockAcquire(Calvin->lock, LW_EXCLUSIVE);
+	applier.slot->failures = 0;
+	LWLockRelease(Calvin->lock);
+}
+
+static void
+main_loop(void)
+{
+	/* whatever happened before, look at the log once */
+	(void) log_may_have_grown();
+	apply_burst();
+	note_success();
+	for (;;)
+	{
+		bool		look;
+
+		serve_signals();
+		look = log_may_have_grown();
+		if (pg_atomic_exchange_u32(&applier.slot->recheck, 0) != 0)
+			look = true;
+		if (look)
+		{
+			apply_burst();
+			note_success();
+			continue;
+		}
+		router_sync(applier.router, 0);
+		pgstat_report_stat(true);
+		wait_for_work();
+	}
+}
+
+/* After an error: publish what is done, and wait a little. */
+static void
+recover_from_error(void)
+{
+	error_context_stack = NULL;
+	HOLD_INTERRUPTS();
+	EmitErrorReport();
+	{
+		MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
+		ErrorData  *error = CopyErrorData();
+
+		database_report_error(applier.slot, error->message);
+		FreeErrorData(error);
+		MemoryContextSwitchTo(old);
+	}
+	AbortCurrentTransaction();
+	LWLockReleaseAll();
+	ConditionVariableCancelSleep();
+	pgstat_report_wait_end();
+	FlushErrorState();
+	MemoryContextSwitchTo(TopMemoryContext);
+	MemoryContextReset(applier.entry_context);
+	RESUME_INTERRUPTS();
+
+	if (OidIsValid(applier.log))
+		publish();
+	applier.retry_ms = applier.retry_ms == 0 ? MIN_RETRY_MS :
+		Min(applier.retry_ms * 2, MAX_RETRY_MS);
+	set_activity(ACTIVITY_RETRYING);
+	pgstat_report_activity(STATE_IDLE, "waiting to try again after an error");
+	{
+		TimestampTz until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+														applier.retry_ms);
+		long		left;
+
+		while ((left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), until)) > 0)
+		{
+			(void) WaitLatch(MyLatch,
+							 WL_LATCH_SET | WL_EXIT_ON_PM_DEATH | WL_TIMEOUT,
+							 left, PG_WAIT_EXTENSION);
+			ResetLatch(MyLatch);
+			serve_signals();
+		}
+	}
+}
+
+static void
+init_buffers(void)
+{
+	applier.entry_context = AllocSetContextCreate(TopMemoryContext,
+												  "calvin_seq entry",
+												  ALLOCSET_DEFAULT_SIZES);
+	applier.stamps = palloc(sizeof(TimestampTz) * MAX_STAMPS);
+	applier.out = palloc(sizeof(QueueOutgoing));
+	wire_decoder_init(&applier.decoder,
+					  palloc(sizeof(WireTxn) * STAGED_TXNS), STAGED_TXNS,
+					  palloc(sizeof(uint16) * STAGED_VSHARDS), STAGED_VSHARDS);
+	wire_buffer_init(&applier.canonical, memory_realloc, TopMemoryContext);
+	applier.router = router_create(applier.slot);
+}
+
+/* What a database or the configuration file may say is not meant for us. */
+static void
+override_settings(void)
+{
+	static const char *const settings[][2] = {
+		{"synchronous_commit", "on"},
+		{"search_path", ""},
+		{"lock_timeout", "0"},
+		{"statement_timeout", "0"},
+		{"idle_in_transaction_session_timeout", "0"},
+#if PG_VERSION_NUM >= 170000
+		{"transaction_timeout", "0"},
+#endif
+		{"default_transaction_isolation", "read committed"},
+		{"default_transaction_deferrable", "off"},
+	};
+
+	for (size_t i = 0; i < lengthof(settings); i++)
+		SetConfigOption(settings[i][0], settings[i][1], PGC_SUSET,
+						PGC_S_OVERRIDE);
+}
+
+void
+calvin_seq_applier_main(Datum arg)
+{
+	WorkerArgs	args;
+	sigjmp_buf	jump;
+
+	memcpy(&args, MyBgworkerEntry->bgw_extra, sizeof(args));
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	pqsignal(SIGTERM, die);
+	pqsignal(SIGINT, SIG_IGN);
+	BackgroundWorkerUnblockSignals();
+
+	if (!claim_slot(&args))
+		proc_exit(0);
+	before_shmem_exit(leave_slot, (Datum) 0);
+
+	BackgroundWorkerInitializeConnectionByOid(args.database, InvalidOid, 0);
+	worker_set_name(APPLIER_NAME);
+	override_settings();
+
+	MemoryContextSwitchTo(TopMemoryContext);
+	init_buffers();
+
+	if (sigsetjmp(jump, 1) != 0)
+		recover_from_error();
+	PG_exception_stack = &jump;
+	main_loop();
+}

@@ -1,0 +1,323 @@
+/*
+ * hooks.c
+ *	  What commands in other sessions mean for the workers.
+ *
+ * Three hooks.  Object access tells of extensions and databases that come and
+ * go, by whatever path; nothing is done before the transaction commits.
+ * ProcessUtility sees the commands on whole databases, which fail while
+ * anybody is connected: the applier gives way to those who may run them, and
+ * is held off until their transaction ends.  It also sees DISCARD ALL.
+ */
+#include "compat.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog/dependency.h"
+#include "catalog/indexing.h"
+#include "catalog/objectaccess.h"
+#include "catalog/pg_authid.h"
+#include "catalog/pg_database.h"
+#include "catalog/pg_extension.h"
+#include "commands/dbcommands.h"
+#include "commands/defrem.h"
+#include "nodes/parsenodes.h"
+#include "pgstat.h"
+#include "process/worker.h"
+#include "shared/consumer.h"
+#include "shared/database.h"
+#include "tcop/utility.h"
+#include "utils/fmgroids.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
+#include "utils/timestamp.h"
+
+/* How long an applier has to notice by itself before it is sent SIGTERM. */
+#define POLITE_MS 200
+
+static object_access_hook_type prev_object_access_hook = NULL;
+static ProcessUtility_hook_type prev_process_utility_hook = NULL;
+
+/* What the present transaction did; in TopTransactionContext. */
+static bool extension_created = false;
+static bool extension_dropped = false;
+static List *databases_created = NIL;
+static List *databases_held = NIL;
+
+static void
+release_hold(Oid database)
+{
+	DatabaseSlot *slot;
+
+	LWLockAcquire(Calvin->lock, LW_EXCLUSIVE);
+	slot = database_find_locked(database);
+	if (slot != NULL && slot->holds > 0)
+	{
+		slot->holds--;
+		slot->not_before = 0;
+	}
+	LWLockRelease(Calvin->lock);
+	/* also wakes the launcher, which looks whether it still exists */
+	database_request(database);
+}
+
+static void
+at_xact_event(XactEvent event, void *arg)
+{
+	ListCell   *lc;
+
+	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT)
+		return;
+	foreach(lc, databases_held)
+		release_hold(lfirst_oid(lc));
+	if (event == XACT_EVENT_COMMIT)
+	{
+		foreach(lc, databases_created)
+			database_request(lfirst_oid(lc));
+		if (extension_dropped)
+		{
+			DatabaseSlot *slot = database_mine();
+
+			if (slot != NULL)
+			{
+				pg_atomic_write_u32(&slot->recheck, 1);
+				database_wake_proc(&slot->applier_proc);
+			}
+		}
+		/* from here on the functions work, even before the applier does */
+		if (extension_created && !database_adopt(MyDatabaseId))
+			database_request(MyDatabaseId);
+	}
+	extension_created = false;
+	extension_dropped = false;
+	databases_created = NIL;
+	databases_held = NIL;
+}
+
+/* The name is looked up as this very command sees it. */
+static bool
+is_our_extension(Oid extension)
+{
+	Relation	rel = table_open(ExtensionRelationId, AccessShareLock);
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	bool		ours = false;
+
+	ScanKeyInit(&key, Anum_pg_extension_oid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(extension));
+	scan = systable_beginscan(rel, ExtensionOidIndexId, true, SnapshotSelf, 1,
+							  &key);
+	tuple = systable_getnext(scan);
+	if (HeapTupleIsValid(tuple))
+		ours = strcmp(NameStr(((Form_pg_extension) GETSTRUCT(tuple))->extname),
+					  "calvin_seq") == 0;
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return ours;
+}
+
+static void
+object_access(ObjectAccessType access, Oid class_id, Oid object_id, int sub_id,
+			  void *arg)
+{
+	if (prev_object_access_hook)
+		prev_object_access_hook(access, class_id, object_id, sub_id, arg);
+
+	if (class_id == ExtensionRelationId &&
+		(access == OAT_POST_CREATE || access == OAT_DROP) &&
+		is_our_extension(object_id))
+	{
+		if (access == OAT_POST_CREATE)
+			extension_created = true;
+		else
+			extension_dropped = true;
+	}
+	else if (class_id == DatabaseRelationId && access == OAT_POST_CREATE)
+	{
+		MemoryContext old = MemoryContextSwitchTo(TopTransactionContext);
+
+		databases_created = lappend_oid(databases_created, object_id);
+		MemoryContextSwitchTo(old);
+	}
+}
+
+static bool
+may_create_databases(void)
+{
+	HeapTuple	tuple;
+	bool		may;
+
+	if (superuser())
+		return true;
+	tuple = SearchSysCache1(AUTHOID, ObjectIdGetDatum(GetUserId()));
+	if (!HeapTupleIsValid(tuple))
+		return false;
+	may = ((Form_pg_authid) GETSTRUCT(tuple))->rolcreatedb;
+	ReleaseSysCache(tuple);
+	return may;
+}
+
+static bool
+is_template(Oid database)
+{
+	HeapTuple	tuple = SearchSysCache1(DATABASEOID, ObjectIdGetDatum(database));
+	bool		result;
+
+	if (!HeapTupleIsValid(tuple))
+		return false;
+	result = ((Form_pg_database) GETSTRUCT(tuple))->datistemplate;
+	ReleaseSysCache(tuple);
+	return result;
+}
+
+/*
+ * The database that a command needs to be without connections, if the user
+ * may run the command; otherwise InvalidOid.
+ */
+static Oid
+database_needed_alone(Node *node)
+{
+	const char *name = NULL;
+	bool		needs_createdb = false;
+	bool		template_will_do = false;
+	Oid			database;
+	ListCell   *lc;
+
+	if (IsA(node, DropdbStmt))
+		name = ((DropdbStmt *) node)->dbname;
+	else if (IsA(node, RenameStmt) &&
+			 ((RenameStmt *) node)->renameType == OBJECT_DATABASE)
+	{
+		name = ((RenameStmt *) node)->subname;
+		needs_createdb = true;
+	}
+	else if (IsA(node, AlterDatabaseStmt))
+	{
+		foreach(lc, ((AlterDatabaseStmt *) node)->options)
+			if (strcmp(lfirst_node(DefElem, lc)->defname, "tablespace") == 0)
+				name = ((AlterDatabaseStmt *) node)->dbname;
+	}
+	else if (IsA(node, CreatedbStmt))
+	{
+		name = "template1";
+		needs_createdb = true;
+		template_will_do = true;
+		foreach(lc, ((CreatedbStmt *) node)->options)
+		{
+			DefElem    *option = lfirst_node(DefElem, lc);
+
+			if (strcmp(option->defname, "template") == 0 && option->arg != NULL)
+				name = defGetString(option);
+		}
+	}
+	if (name == NULL)
+		return InvalidOid;
+
+	database = get_database_oid(name, true);
+	if (!OidIsValid(database) || (needs_createdb && !may_create_databases()))
+		return InvalidOid;
+	if (!compat_owns_database(database, GetUserId()) &&
+		!(template_will_do && is_template(database)))
+		return InvalidOid;
+	return database;
+}
+
+/* Pid of the database's applier, 0 if there is none now. */
+static pid_t
+applier_of(Oid database)
+{
+	DatabaseSlot *slot;
+	pid_t		pid = 0;
+
+	LWLockAcquire(Calvin->lock, LW_SHARED);
+	slot = database_find_locked(database);
+	if (slot != NULL)
+		pid = slot->applier_pid;
+	LWLockRelease(Calvin->lock);
+	return pid;
+}
+
+/* Ask the applier to leave, and wait until it has. */
+static void
+hold_off(Oid database)
+{
+	MemoryContext old;
+	DatabaseSlot *slot;
+	bool		signalled = false;
+	TimestampTz start = GetCurrentTimestamp();
+	pid_t		pid;
+
+	LWLockAcquire(Calvin->lock, LW_EXCLUSIVE);
+	slot = database_find_locked(database);
+	if (slot != NULL)
+	{
+		slot->holds++;
+		pg_atomic_write_u32(&slot->stop, 1);
+	}
+	LWLockRelease(Calvin->lock);
+	if (slot == NULL)
+		return;
+
+	old = MemoryContextSwitchTo(TopTransactionContext);
+	databases_held = lappend_oid(databases_held, database);
+	MemoryContextSwitchTo(old);
+
+	database_wake_proc(&slot->applier_proc);
+	ConditionVariablePrepareToSleep(&slot->progress);
+	while ((pid = applier_of(database)) != 0)
+	{
+		(void) ConditionVariableTimedSleep(&slot->progress, POLITE_MS,
+										   PG_WAIT_EXTENSION);
+
+		/* it may be waiting for a standby, where only this reaches it */
+		if (!signalled &&
+			TimestampDifferenceExceeds(start, GetCurrentTimestamp(), POLITE_MS) &&
+			applier_of(database) == pid)
+		{
+			kill(pid, SIGTERM);
+			signalled = true;
+		}
+	}
+	ConditionVariableCancelSleep();
+}
+
+static void
+process_utility(PlannedStmt *pstmt, const char *query, bool read_only,
+				ProcessUtilityContext context, ParamListInfo params,
+				QueryEnvironment *env, DestReceiver *dest, QueryCompletion *qc)
+{
+	Node	   *node = pstmt->utilityStmt;
+	bool		discards_all = IsA(node, DiscardStmt) &&
+		((DiscardStmt *) node)->target == DISCARD_ALL;
+
+	if (Calvin != NULL && IsTransactionState())
+	{
+		Oid			database = database_needed_alone(node);
+
+		if (OidIsValid(database))
+			hold_off(database);
+	}
+
+	if (prev_process_utility_hook)
+		prev_process_utility_hook(pstmt, query, read_only, context, params, env,
+								  dest, qc);
+	else
+		standard_ProcessUtility(pstmt, query, read_only, context, params, env,
+								dest, qc);
+
+	if (discards_all)
+		consumer_unsubscribe_everything();
+}
+
+void
+hooks_init(void)
+{
+	prev_object_access_hook = object_access_hook;
+	object_access_hook = object_access;
+	prev_process_utility_hook = ProcessUtility_hook;
+	ProcessUtility_hook = process_utility;
+	RegisterXactCallback(at_xact_event, NULL);
+}

@@ -1,0 +1,497 @@
+/*
+ * launcher.c
+ *	  Keeps one applier per database that has the extension.
+ *
+ * Databases to look at come as requests from committing transactions (see
+ * hooks.c), or all of them at its own start.  One probe at a time finds out
+ * whether a database has the extension; if it has, it gets a slot and an
+ * applier.  When an applier ends, it leaves its slot WANTED, and the launcher
+ * starts the next one, a little later each time it fails without progress.
+ *
+ * On a primary the launcher sleeps until its latch is set.  On a standby
+ * nobody can ask it: there it looks at one database a second, as long as new
+ * WAL is replayed.
+ */
+#include "compat.h"
+
+#include "access/genam.h"
+#include "access/heapam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "access/xlogrecovery.h"
+#include "catalog/pg_database.h"
+#include "libpq/pqsignal.h"
+#include "log/table.h"
+#include "pgstat.h"
+#include "postmaster/interrupt.h"
+#include "process/worker.h"
+#include "shared/database.h"
+#include "shared/subscription.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "tcop/tcopprot.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
+#include "utils/timestamp.h"
+
+#define STANDBY_PROBE_MS 1000
+
+/* How long to wait for a worker place before asking again. */
+#define NO_WORKER_RETRY_MS 5000
+
+typedef struct Launched
+{
+	Oid			database;
+	uint32		token;
+	BackgroundWorkerHandle *handle;
+} Launched;
+
+/* The appliers this launcher started and that have not ended, by slot. */
+static Launched *launched;
+
+static List *pending = NIL; /* databases to probe, as Oids */
+static BackgroundWorkerHandle *probe = NULL;
+static Oid	probe_database;
+static bool warned_full = false;
+static bool warned_no_worker = false;
+static bool short_of_workers = false;
+static MemoryContext launcher_context;
+
+void
+worker_describe(BackgroundWorker *worker, const char *type, const char *function)
+{
+	memset(worker, 0, sizeof(*worker));
+	worker->bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
+	worker->bgw_start_time = BgWorkerStart_ConsistentState;
+	worker->bgw_restart_time = BGW_NEVER_RESTART;
+	strlcpy(worker->bgw_library_name, "calvin_seq", sizeof(worker->bgw_library_name));
+	strlcpy(worker->bgw_function_name, function, sizeof(worker->bgw_function_name));
+	strlcpy(worker->bgw_name, type, sizeof(worker->bgw_name));
+	strlcpy(worker->bgw_type, type, sizeof(worker->bgw_type));
+}
+
+void
+worker_set_name(const char *name)
+{
+	SetConfigOption("application_name", name, PGC_USERSET, PGC_S_SESSION);
+	pgstat_report_appname(name);
+}
+
+void
+launcher_init(void)
+{
+	BackgroundWorker worker;
+
+	worker_describe(&worker, LAUNCHER_NAME, "calvin_seq_launcher_main");
+	worker.bgw_restart_time = 1;
+	RegisterBackgroundWorker(&worker);
+}
+
+/* Ask the postmaster for a worker; false if there is no place for it. */
+static bool
+start_worker(const char *type, const char *function, Oid database, uint32 token,
+			 BackgroundWorkerHandle **handle)
+{
+	BackgroundWorker worker;
+	WorkerArgs	args = {database, token};
+	MemoryContext old = MemoryContextSwitchTo(launcher_context);
+	bool		started;
+
+	worker_describe(&worker, type, function);
+	worker.bgw_notify_pid = MyProcPid;
+	memcpy(worker.bgw_extra, &args, sizeof(args));
+	started = RegisterDynamicBackgroundWorker(&worker, handle);
+	MemoryContextSwitchTo(old);
+
+	if (started)
+	{
+		warned_no_worker = false;
+		return true;
+	}
+	short_of_workers = true;
+	if (!warned_no_worker)
+		ereport(WARNING,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("no background worker left for a %s", type),
+				 errhint("Raise max_worker_processes: calvin_seq needs calvin_seq.max_databases (now %d) and 2 more.",
+						 Calvin->max_databases)));
+	warned_no_worker = true;
+	return false;
+}
+
+/* Is the worker behind a handle gone?  Frees the handle if so. */
+static bool
+worker_ended(BackgroundWorkerHandle **handle)
+{
+	pid_t		pid;
+
+	switch (GetBackgroundWorkerPid(*handle, &pid))
+	{
+		case BGWH_STARTED:
+		case BGWH_NOT_YET_STARTED:
+			return false;
+		case BGWH_STOPPED:
+		case BGWH_POSTMASTER_DIED:
+			break;
+	}
+	pfree(*handle);
+	*handle = NULL;
+	return true;
+}
+
+static void
+add_pending(Oid database)
+{
+	MemoryContext old = MemoryContextSwitchTo(launcher_context);
+
+	pending = list_append_unique_oid(pending, database);
+	MemoryContextSwitchTo(old);
+}
+
+/* Databases that can be connected to, appended to the pending ones. */
+static void
+list_databases(void)
+{
+	Relation	rel;
+	TableScanDesc scan;
+	HeapTuple	tuple;
+
+	StartTransactionCommand();
+	(void) GetTransactionSnapshot();
+	rel = table_open(DatabaseRelationId, AccessShareLock);
+	scan = table_beginscan_catalog(rel, 0, NULL);
+	while ((tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
+	{
+		Form_pg_database database = (Form_pg_database) GETSTRUCT(tuple);
+
+		/* a connection limit of -2 marks one that is being dropped */
+		if (database->datallowconn && database->datconnlimit != -2)
+			add_pending(database->oid);
+	}
+	table_endscan(scan);
+	table_close(rel, AccessShareLock);
+	CommitTransactionCommand();
+}
+
+static bool
+database_exists(Oid database)
+{
+	bool		exists;
+
+	StartTransactionCommand();
+	exists = SearchSysCacheExists1(DATABASEOID, ObjectIdGetDatum(database));
+	CommitTransactionCommand();
+	return exists;
+}
+
+static void
+take_requests(void)
+{
+	Oid			requests[CALVIN_MAX_REQUESTS];
+	int			n;
+	bool		rescan;
+
+	LWLockAcquire(Calvin->lock, LW_EXCLUSIVE);
+	n = Calvin->nrequests;
+	memcpy(requests, Calvin->requests, n * sizeof(Oid));
+	rescan = Calvin->rescan;
+	Calvin->nrequests = 0;
+	Calvin->rescan = false;
+	LWLockRelease(Calvin->lock);
+
+	for (int i = 0; i < n; i++)
+		add_pending(requests[i]);
+	if (rescan)
+		list_databases();
+}
+
+/* A database turned out to have the extension. */
+static void
+adopt_database(Oid database)
+{
+	if (database_adopt(database))
+		warned_full = false;
+	else if (!warned_full)
+	{
+		warned_full = true;
+		ereport(WARNING,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("more databases have calvin_seq than can have an applier"),
+				 errdetail("Database with OID %u gets none, nor do further ones; %d have one.",
+						   database, Calvin->max_databases),
+				 errhint("Raise calvin_seq.max_databases and restart the server.")));
+	}
+}
+
+static bool
+has_slot(Oid database)
+{
+	bool		found;
+
+	LWLockAcquire(Calvin->lock, LW_SHARED);
+	found = database_find_locked(database) != NULL;
+	LWLockRelease(Calvin->lock);
+	return found;
+}
+
+/* One step of the probing: take in a result, send the next probe out. */
+static void
+advance_probe(void)
+{
+	if (probe != NULL)
+	{
+		bool		found;
+
+		if (!worker_ended(&probe))
+			return;
+		LWLockAcquire(Calvin->lock, LW_SHARED);
+		found = Calvin->probe_found && Calvin->probe_database == probe_database;
+		LWLockRelease(Calvin->lock);
+		if (found)
+			adopt_database(probe_database);
+	}
+	while (probe == NULL && pending != NIL)
+	{
+		uint32		token;
+
+		probe_database = linitial_oid(pending);
+		if (has_slot(probe_database))
+		{
+			pending = list_delete_first(pending);
+			continue;
+		}
+		LWLockAcquire(Calvin->lock, LW_EXCLUSIVE);
+		Calvin->probe_database = probe_database;
+		Calvin->probe_found = false;
+		token = ++Calvin->probe_token;
+		LWLockRelease(Calvin->lock);
+		if (!start_worker(PROBE_NAME, "calvin_seq_probe_main", probe_database,
+						  token, &probe))
+		{
+			probe = NULL;
+			return;
+		}
+		pending = list_delete_first(pending);
+	}
+}
+
+/* An applier of ours that ended without having claimed its slot. */
+static void
+check_launched(int number)
+{
+	DatabaseSlot *slot = &Calvin->databases[number];
+	Launched   *mine = &launched[number];
+
+	if (mine->handle == NULL || !worker_ended(&mine->handle))
+		return;
+	LWLockAcquire(Calvin->lock, LW_EXCLUSIVE);
+	if (slot->database == mine->database && slot->status == APPLIER_STARTING &&
+		slot->start_token == mine->token)
+	{
+		slot->status = APPLIER_WANTED;
+		slot->not_before = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+													   NO_WORKER_RETRY_MS);
+	}
+	LWLockRelease(Calvin->lock);
+}
+
+/*
+ * Start the applier of a slot if it is wanted.  Returns the time in ms until
+ * it will be, or -1.
+ */
+static long
+start_if_wanted(int number)
+{
+	DatabaseSlot *slot = &Calvin->databases[number];
+	Launched   *mine = &launched[number];
+	TimestampTz now = GetCurrentTimestamp();
+	Oid			database = InvalidOid;
+	uint32		token = 0;
+	long		wait = -1;
+	bool		started;
+
+	check_launched(number);
+	LWLockAcquire(Calvin->lock, LW_SHARED);
+	if (OidIsValid(slot->database) && slot->status == APPLIER_WANTED &&
+		slot->holds == 0)
+	{
+		if (slot->not_before > now)
+			wait = TimestampDifferenceMilliseconds(now, slot->not_before) + 1;
+		else
+			database = slot->database;
+	}
+	LWLockRelease(Calvin->lock);
+	if (!OidIsValid(database))
+		return wait;
+	if (mine->handle != NULL)
+		return -1;				/* the last one is still on its way out */
+	if (!database_exists(database))
+	{
+		subscription_release_database(database);
+		database_forget(slot);
+		return -1;
+	}
+
+	LWLockAcquire(Calvin->lock, LW_EXCLUSIVE);
+	slot->status = APPLIER_STARTING;
+	token = ++slot->start_token;
+	LWLockRelease(Calvin->lock);
+
+	started = start_worker(APPLIER_NAME, "calvin_seq_applier_main", database,
+						   token, &mine->handle);
+	if (started)
+	{
+		mine->database = database;
+		mine->token = token;
+		return -1;
+	}
+	mine->handle = NULL;
+	LWLockAcquire(Calvin->lock, LW_EXCLUSIVE);
+	slot->status = APPLIER_WANTED;
+	LWLockRelease(Calvin->lock);
+	return NO_WORKER_RETRY_MS;
+}
+
+/*
+ * A launcher before this one may have asked for workers that never came, or
+ * come only now: they find another token and leave.
+ */
+static void
+reset_starting(void)
+{
+	LWLockAcquire(Calvin->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < Calvin->max_databases; i++)
+		if (Calvin->databases[i].status == APPLIER_STARTING)
+		{
+			Calvin->databases[i].start_token++;
+			Calvin->databases[i].status = APPLIER_WANTED;
+		}
+	Calvin->rescan = true;
+	LWLockRelease(Calvin->lock);
+}
+
+/* On a standby: the next database without a slot, one a call. */
+static void
+standby_round(void)
+{
+	static XLogRecPtr round_at = InvalidXLogRecPtr;
+	static List *round = NIL;
+
+	if (round == NIL)
+	{
+		XLogRecPtr	replayed = GetXLogReplayRecPtr(NULL);
+		List	   *before = pending;
+
+		if (replayed == round_at || probe != NULL || pending != NIL)
+			return;
+		round_at = replayed;
+		list_databases();
+		round = pending;
+		pending = before;
+	}
+	if (round != NIL && pending == NIL)
+	{
+		add_pending(linitial_oid(round));
+		round = list_delete_first(round);
+	}
+}
+
+static void
+launcher_exit(int code, Datum arg)
+{
+	pg_atomic_write_u64(&Calvin->launcher_proc, 0);
+}
+
+void
+calvin_seq_launcher_main(Datum arg)
+{
+	bool		was_standby;
+
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	pqsignal(SIGTERM, die);
+	pqsignal(SIGINT, SIG_IGN);
+	BackgroundWorkerUnblockSignals();
+
+	launcher_context = AllocSetContextCreate(TopMemoryContext,
+											 "calvin_seq launcher",
+											 ALLOCSET_DEFAULT_SIZES);
+	launched = MemoryContextAllocZero(launcher_context,
+									  sizeof(Launched) * Calvin->max_databases);
+	before_shmem_exit(launcher_exit, (Datum) 0);
+	pg_atomic_write_u64(&Calvin->launcher_proc, (uint64) (uintptr_t) MyProc);
+	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
+	worker_set_name(LAUNCHER_NAME);
+	MemoryContextSwitchTo(launcher_context);
+	reset_starting();
+	was_standby = RecoveryInProgress();
+
+	for (;;)
+	{
+		bool		standby = RecoveryInProgress();
+		long		timeout = -1;
+
+		short_of_workers = false;
+		if (was_standby && !standby)
+			database_request(InvalidOid);
+		was_standby = standby;
+		take_requests();
+		if (standby)
+		{
+			standby_round();
+			timeout = STANDBY_PROBE_MS;
+		}
+		advance_probe();
+		for (int i = 0; i < Calvin->max_databases; i++)
+		{
+			long		wait = start_if_wanted(i);
+
+			if (wait >= 0 && (timeout < 0 || wait < timeout))
+				timeout = wait;
+		}
+		if (short_of_workers && (timeout < 0 || timeout > NO_WORKER_RETRY_MS))
+			timeout = NO_WORKER_RETRY_MS;
+
+		pgstat_report_stat(true);
+		pgstat_report_activity(STATE_IDLE, "waiting for databases to come and go");
+		(void) WaitLatch(MyLatch,
+						 WL_LATCH_SET | WL_EXIT_ON_PM_DEATH |
+						 (timeout >= 0 ? WL_TIMEOUT : 0),
+						 timeout, PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+		if (ConfigReloadPending)
+		{
+			ConfigReloadPending = false;
+			ProcessConfigFile(PGC_SIGHUP);
+		}
+	}
+}
+
+/* Look whether one database has the extension, and leave. */
+void
+calvin_seq_probe_main(Datum arg)
+{
+	WorkerArgs	args;
+	bool		found;
+
+	memcpy(&args, MyBgworkerEntry->bgw_extra, sizeof(args));
+	pqsignal(SIGTERM, die);
+	BackgroundWorkerUnblockSignals();
+	BackgroundWorkerInitializeConnectionByOid(args.database, InvalidOid, 0);
+	worker_set_name(PROBE_NAME);
+
+	StartTransactionCommand();
+	found = log_extension_exists();
+	CommitTransactionCommand();
+
+	LWLockAcquire(Calvin->lock, LW_EXCLUSIVE);
+	if (Calvin->probe_token == args.token)
+		Calvin->probe_found = found;
+	LWLockRelease(Calvin->lock);
+	proc_exit(0);
+}

@@ -1,0 +1,42 @@
+/*
+ * worker.h
+ *	  The extension's background workers, and how commands make them yield.
+ */
+#ifndef CALVIN_PROCESS_WORKER_H
+#define CALVIN_PROCESS_WORKER_H
+
+#include "compat.h"
+
+#include "postmaster/bgworker.h"
+
+#define LAUNCHER_NAME "calvin_seq launcher"
+#define APPLIER_NAME "calvin_seq applier"
+#define PROBE_NAME "calvin_seq probe"
+
+/* In bgw_extra: what a worker has to prove that it is the one asked for. */
+typedef struct WorkerArgs
+{
+	Oid			database;
+	uint32		token;
+} WorkerArgs;
+
+StaticAssertDecl(sizeof(WorkerArgs) <= BGW_EXTRALEN, "fits into bgw_extra");
+
+/* Entry points, found by name in the library. */
+extern PGDLLEXPORT void calvin_seq_launcher_main(Datum arg);
+extern PGDLLEXPORT void calvin_seq_applier_main(Datum arg);
+extern PGDLLEXPORT void calvin_seq_probe_main(Datum arg);
+
+/* Called once by _PG_init(), the first two only when preloading. */
+extern void launcher_init(void);
+extern void hooks_init(void);
+extern void applier_init(void);
+
+/* Fill in what all our workers have in common. */
+extern void worker_describe(BackgroundWorker *worker, const char *type,
+							const char *function);
+
+/* application_name as pg_stat_activity shows it. */
+extern void worker_set_name(const char *name);
+
+#endif							/* CALVIN_PROCESS_WORKER_H */

@@ -1,0 +1,45 @@
+/*
+ * router.h
+ *	  The applier's side of the queues: who gets a transaction, and handing
+ *	  it over without ever waiting.
+ */
+#ifndef CALVIN_SHARED_ROUTER_H
+#define CALVIN_SHARED_ROUTER_H
+
+#include "compat.h"
+
+#include "machine/machine.h"
+#include "shared/queue.h"
+#include "shared/shmem.h"
+
+typedef struct Router Router;
+
+/* Lives in the current memory context, for the rest of the process. */
+extern Router *router_create(DatabaseSlot *database);
+
+/*
+ * Take note of subscriptions that came and went.  From here on, entries up
+ * to "through" are routed to those known now: who subscribes later gets what
+ * comes after.  Call it outside transactions, before every burst.
+ */
+extern void router_sync(Router *router, uint64 through);
+
+/* Does anyone listen to one of the transaction's vshards? */
+extern bool router_wants(const Router *router, uint64 log_index,
+						 const WireTxn *txn);
+
+/* Put a transaction on the queues of its vshards; counts what it did. */
+extern void router_send(Router *router, uint64 log_index, QueueOutgoing *out,
+						MachineCounters *counters);
+
+/* It is part of their streams, but they have to get it from the log. */
+extern void router_pass_over(Router *router, uint64 log_index, uint64 epoch,
+							 const WireTxn *txn);
+
+/*
+ * The end of a burst: what was sent becomes visible, consumers are woken and
+ * the subscriptions' progress is published.
+ */
+extern void router_flush(Router *router);
+
+#endif							/* CALVIN_SHARED_ROUTER_H */

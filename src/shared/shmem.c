@@ -1,0 +1,148 @@
+/*
+ * shmem.c
+ *	  Allocation and initialisation of the shared memory.
+ */
+#include "compat.h"
+
+#include <limits.h>
+
+#include "miscadmin.h"
+#include "shared/shmem.h"
+#include "storage/ipc.h"
+#include "storage/shmem.h"
+#include "utils/guc.h"
+
+#define LWLOCK_TRANCHE "calvin_seq"
+
+StaticAssertDecl(sizeof(PublishedState) % sizeof(uint64) == 0,
+				 "published in whole words");
+
+CalvinShared *Calvin = NULL;
+
+int			calvin_max_databases = 4;
+int			calvin_max_subscriptions = 2048;
+
+static shmem_request_hook_type prev_shmem_request_hook = NULL;
+static shmem_startup_hook_type prev_shmem_startup_hook = NULL;
+
+static Size
+databases_size(void)
+{
+	return add_size(offsetof(CalvinShared, databases),
+					mul_size(calvin_max_databases, sizeof(DatabaseSlot)));
+}
+
+static Size
+shmem_size(void)
+{
+	return add_size(CACHELINEALIGN(databases_size()),
+					mul_size(calvin_max_subscriptions,
+							 sizeof(SubscriptionSlot)));
+}
+
+static void
+shmem_request(void)
+{
+	if (prev_shmem_request_hook)
+		prev_shmem_request_hook();
+	RequestAddinShmemSpace(shmem_size());
+	RequestNamedLWLockTranche(LWLOCK_TRANCHE, 1);
+}
+
+static void
+init_database(DatabaseSlot *slot)
+{
+	pg_atomic_init_u64(&slot->applier_proc, 0);
+	pg_atomic_init_u64(&slot->appends, 0);
+	pg_atomic_init_u32(&slot->subs_changed, 0);
+	pg_atomic_init_u32(&slot->recheck, 0);
+	pg_atomic_init_u32(&slot->stop, 0);
+	pg_atomic_init_u32(&slot->activity, ACTIVITY_IDLE);
+	pg_atomic_init_u64(&slot->catch_up_to, 0);
+	pg_atomic_init_u64(&slot->version, 0);
+	for (size_t i = 0; i < PUBLISHED_WORDS; i++)
+		pg_atomic_init_u64(&slot->published[i], 0);
+	histogram_init(&slot->latency);
+	histogram_init(&slot->latency_baseline);
+	ConditionVariableInit(&slot->progress);
+}
+
+static void
+init_subscription(SubscriptionSlot *slot)
+{
+	pg_atomic_init_u64(&slot->routed, 0);
+	pg_atomic_init_u64(&slot->routed_epoch, MACHINE_NO_EPOCH);
+	pg_atomic_init_u32(&slot->routed_position, 0);
+	pg_atomic_init_u32(&slot->stalled, 0);
+	pg_atomic_init_u64(&slot->sent, 0);
+	pg_atomic_init_u64(&slot->dropped, 0);
+	pg_atomic_init_u64(&slot->written, 0);
+	pg_atomic_init_u64(&slot->read, 0);
+	pg_atomic_init_u64(&slot->replayed, 0);
+	pg_atomic_init_u64(&slot->delivered_epoch, MACHINE_NO_EPOCH);
+	pg_atomic_init_u32(&slot->delivered_position, 0);
+}
+
+static void
+shmem_startup(void)
+{
+	bool		found;
+
+	if (prev_shmem_startup_hook)
+		prev_shmem_startup_hook();
+
+	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
+	Calvin = ShmemInitStruct("calvin_seq", shmem_size(), &found);
+	if (!found)
+	{
+		memset(Calvin, 0, shmem_size());
+		Calvin->lock = &(GetNamedLWLockTranche(LWLOCK_TRANCHE))->lock;
+		Calvin->max_databases = calvin_max_databases;
+		Calvin->max_subscriptions = calvin_max_subscriptions;
+		Calvin->rescan = true;
+		pg_atomic_init_u64(&Calvin->launcher_proc, 0);
+		ConditionVariableInit(&Calvin->databases_changed);
+		Calvin->subscriptions = (SubscriptionSlot *)
+			((char *) Calvin + CACHELINEALIGN(databases_size()));
+		for (int i = 0; i < calvin_max_databases; i++)
+			init_database(&Calvin->databases[i]);
+		for (int i = 0; i < calvin_max_subscriptions; i++)
+			init_subscription(&Calvin->subscriptions[i]);
+	}
+	LWLockRelease(AddinShmemInitLock);
+}
+
+void
+shmem_init(void)
+{
+	DefineCustomIntVariable("calvin_seq.max_databases",
+							"Databases that can have a calvin_seq applier at the same time.",
+							"Each takes one of max_worker_processes, as do the launcher and its probe.",
+							&calvin_max_databases,
+							4, 1, 1024,
+							PGC_POSTMASTER, 0,
+							NULL, NULL, NULL);
+	DefineCustomIntVariable("calvin_seq.max_subscriptions",
+							"Subscriptions, each of one vshard under one name, that can exist at the same time.",
+							"In all databases together.",
+							&calvin_max_subscriptions,
+							2048, 1, 1 << 20,
+							PGC_POSTMASTER, 0,
+							NULL, NULL, NULL);
+
+	prev_shmem_request_hook = shmem_request_hook;
+	shmem_request_hook = shmem_request;
+	prev_shmem_startup_hook = shmem_startup_hook;
+	shmem_startup_hook = shmem_startup;
+}
+
+void
+shmem_require(void)
+{
+	if (Calvin == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("calvin_seq is not in shared_preload_libraries"),
+				 errdetail("Only appending, encoding, decoding and replay work without it."),
+				 errhint("Add calvin_seq to shared_preload_libraries and restart the server.")));
+}

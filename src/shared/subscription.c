@@ -1,0 +1,222 @@
+/*
+ * subscription.c
+ *	  Subscription slots: claiming, taking over, releasing, and progress.
+ *
+ * A slot changes hands under the lock in exclusive mode, with a new
+ * generation.  The applier compares generations when it learns that something
+ * changed (DatabaseSlot.subs_changed), the former owner at its next call.
+ */
+#include "compat.h"
+
+#include "miscadmin.h"
+#include "shared/database.h"
+#include "shared/subscription.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+#include "wire/wire.h"
+
+/* The database's applier shall look at the slots again. */
+static void
+changed_locked(DatabaseSlot *database)
+{
+	pg_atomic_fetch_add_u32(&database->subs_changed, 1);
+}
+
+static void
+set_queue_locked(SubscriptionSlot *slot, const SubscriptionQueues *queues,
+				 int number)
+{
+	slot->attached = false;
+	slot->segment = queues->segment;
+	slot->queue_offset = queues->first + number * queues->stride;
+	slot->ring_size = queues->ring_size;
+	pg_atomic_write_u64(&slot->written, 0);
+	pg_atomic_write_u64(&slot->read, 0);
+	pg_atomic_write_u32(&slot->stalled, 0);
+}
+
+static void
+reset_progress_locked(SubscriptionSlot *slot)
+{
+	pg_atomic_write_u64(&slot->routed, 0);
+	pg_atomic_write_u64(&slot->sent, 0);
+	pg_atomic_write_u64(&slot->dropped, 0);
+	pg_atomic_write_u64(&slot->replayed, 0);
+	pg_atomic_write_u64(&slot->routed_epoch, MACHINE_NO_EPOCH);
+	pg_atomic_write_u32(&slot->routed_position, 0);
+	pg_atomic_write_u64(&slot->delivered_epoch, MACHINE_NO_EPOCH);
+	pg_atomic_write_u32(&slot->delivered_position, 0);
+}
+
+bool
+subscription_claim(DatabaseSlot *database, const char *name, int n,
+				   const uint16 *vshards, bool lossless,
+				   const SubscriptionQueues *queues, uint64 log_end,
+				   SubscriptionRef *refs, uint64 *start)
+{
+	int			place[WIRE_VSHARDS]; /* of a vshard in refs, or -1 */
+	int			missing = n;
+	int			unused = 0;
+	int			next = 0;
+	TimestampTz now = GetCurrentTimestamp();
+	PublishedState state;
+
+	database_read(database, &state);
+	memset(place, -1, sizeof(place));
+	for (int i = 0; i < n; i++)
+	{
+		place[vshards[i]] = i;
+		refs[i].slot = NULL;
+	}
+
+	LWLockAcquire(Calvin->lock, LW_EXCLUSIVE);
+	for (int s = 0; s < Calvin->max_subscriptions; s++)
+	{
+		SubscriptionSlot *slot = &Calvin->subscriptions[s];
+
+		if (!slot->in_use)
+			unused++;
+		else if (slot->database == MyDatabaseId &&
+				 place[slot->vshard] >= 0 &&
+				 strcmp(NameStr(slot->name), name) == 0)
+		{
+			refs[place[slot->vshard]].slot = slot;
+			missing--;
+		}
+	}
+
+	if (missing > unused)
+	{
+		LWLockRelease(Calvin->lock);
+		return false;
+	}
+
+	*start = Max(log_end, database->routed_through);
+	for (int i = 0; i < n; i++)
+	{
+		SubscriptionSlot *slot = refs[i].slot;
+
+		if (slot == NULL)
+		{
+			while (Calvin->subscriptions[next].in_use)
+				next++;
+			slot = refs[i].slot = &Calvin->subscriptions[next];
+			slot->in_use = true;
+			slot->vshard = vshards[i];
+			slot->database = MyDatabaseId;
+			namestrcpy(&slot->name, name);
+		}
+		refs[i].generation = ++slot->generation;
+		slot->pid = MyProcPid;
+		slot->lossless = lossless;
+		slot->subscribed_at = now;
+		slot->start_index = *start;
+		slot->start_epoch = state.machine.last_applied_epoch;
+		set_queue_locked(slot, queues, i);
+		reset_progress_locked(slot);
+	}
+	changed_locked(database);
+	LWLockRelease(Calvin->lock);
+
+	database_wake_proc(&database->applier_proc);
+	return true;
+}
+
+void
+subscription_report_full(int n)
+{
+	int			used = 0;
+
+	LWLockAcquire(Calvin->lock, LW_SHARED);
+	for (int s = 0; s < Calvin->max_subscriptions; s++)
+		used += Calvin->subscriptions[s].in_use;
+	LWLockRelease(Calvin->lock);
+	ereport(ERROR,
+			(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+			 errmsg("too many calvin_seq subscriptions"),
+			 errdetail("%d vshards were asked for; %d of %d subscriptions are in use.",
+					   n, used, Calvin->max_subscriptions),
+			 errhint("Raise calvin_seq.max_subscriptions and restart the server.")));
+}
+
+void
+subscription_requeue(DatabaseSlot *database, int n, const SubscriptionRef *refs,
+					 const SubscriptionQueues *queues)
+{
+	LWLockAcquire(Calvin->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < n; i++)
+		if (subscription_owned(&refs[i]))
+			set_queue_locked(refs[i].slot, queues, i);
+	changed_locked(database);
+	LWLockRelease(Calvin->lock);
+
+	database_wake_proc(&database->applier_proc);
+}
+
+static void
+release_locked(SubscriptionSlot *slot)
+{
+	slot->in_use = false;
+	slot->generation++;
+	slot->segment = DSM_HANDLE_INVALID;
+}
+
+void
+subscription_release(DatabaseSlot *database, int n, const SubscriptionRef *refs)
+{
+	LWLockAcquire(Calvin->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < n; i++)
+		if (subscription_owned(&refs[i]))
+			release_locked(refs[i].slot);
+	changed_locked(database);
+	LWLockRelease(Calvin->lock);
+
+	database_wake_proc(&database->applier_proc);
+}
+
+void
+subscription_release_database(Oid database)
+{
+	LWLockAcquire(Calvin->lock, LW_EXCLUSIVE);
+	for (int s = 0; s < Calvin->max_subscriptions; s++)
+	{
+		SubscriptionSlot *slot = &Calvin->subscriptions[s];
+
+		if (slot->in_use && slot->database == database)
+			release_locked(slot);
+	}
+	LWLockRelease(Calvin->lock);
+}
+
+pid_t
+subscription_successor(const SubscriptionRef *ref, Oid database,
+					   const char *name, uint16 vshard)
+{
+	SubscriptionSlot *slot = ref->slot;
+	pid_t		pid = 0;
+
+	LWLockAcquire(Calvin->lock, LW_SHARED);
+	if (slot->database == database && slot->vshard == vshard &&
+		strcmp(NameStr(slot->name), name) == 0)
+		pid = slot->pid;
+	LWLockRelease(Calvin->lock);
+	return pid;
+}
+
+void
+subscription_report_consumer(int n, const ConsumerProgress *progress)
+{
+	LWLockAcquire(Calvin->lock, LW_SHARED);
+	for (int i = 0; i < n; i++)
+	{
+		SubscriptionSlot *slot = progress[i].ref.slot;
+
+		if (!subscription_owned(&progress[i].ref))
+			continue;
+		pg_atomic_write_u64(&slot->read, progress[i].read);
+		pg_atomic_write_u64(&slot->replayed, progress[i].replayed);
+		pg_atomic_write_u64(&slot->delivered_epoch, progress[i].epoch);
+		pg_atomic_write_u32(&slot->delivered_position, progress[i].position);
+	}
+	LWLockRelease(Calvin->lock);
+}

@@ -1,0 +1,83 @@
+/*
+ * subscription.h
+ *	  Subscription slots: claiming, taking over, releasing, and progress.
+ */
+#ifndef CALVIN_SHARED_SUBSCRIPTION_H
+#define CALVIN_SHARED_SUBSCRIPTION_H
+
+#include "compat.h"
+
+#include "shared/shmem.h"
+
+/* A slot as its owner, or its applier, knows it. */
+typedef struct SubscriptionRef
+{
+	SubscriptionSlot *slot;
+	uint32		generation;
+} SubscriptionRef;
+
+/* The queues of one call: how they lie in the segment. */
+typedef struct SubscriptionQueues
+{
+	dsm_handle	segment;
+	Size		first;	/* offset of the first one */
+	Size		stride; /* bytes from one to the next */
+	Size		ring_size;
+} SubscriptionQueues;
+
+/*
+ * Make this session the owner of (database, vshard, name) for each of n
+ * different vshards; false, and nothing changed, if there are not enough free
+ * slots.  Whoever owned one of them has lost it.  Transactions of entries
+ * above both log_end and what the applier has already routed arrive on the
+ * queues; *start is that index.
+ */
+extern bool subscription_claim(DatabaseSlot *database, const char *name,
+							   int n, const uint16 *vshards, bool lossless,
+							   const SubscriptionQueues *queues,
+							   uint64 log_end, SubscriptionRef *refs,
+							   uint64 *start);
+
+/* Raise the error that n vshards were too many. */
+extern void subscription_report_full(int n) pg_attribute_noreturn();
+
+/*
+ * New queues for slots this session owns, after the applier that sent into
+ * the old ones has gone.  Entries of refs that are owned no more are passed
+ * over.
+ */
+extern void subscription_requeue(DatabaseSlot *database, int n,
+								 const SubscriptionRef *refs,
+								 const SubscriptionQueues *queues);
+
+/* Give slots up; those that changed hands meanwhile are left alone. */
+extern void subscription_release(DatabaseSlot *database, int n,
+								 const SubscriptionRef *refs);
+
+/* All of a database's: the extension is gone from it. */
+extern void subscription_release_database(Oid database);
+
+static inline bool
+subscription_owned(const SubscriptionRef *ref)
+{
+	/* may lag behind by a moment, which a call cannot tell from timing */
+	return *(volatile uint32 *) &ref->slot->generation == ref->generation;
+}
+
+/* Pid of the session that took over from "ref", or 0 if that is unknown. */
+extern pid_t subscription_successor(const SubscriptionRef *ref, Oid database,
+									const char *name, uint16 vshard);
+
+/* What the consumer did in one call. */
+typedef struct ConsumerProgress
+{
+	SubscriptionRef ref;
+	uint64		read;
+	uint64		replayed;
+	uint64		epoch; /* last key handed out, MACHINE_NO_EPOCH: none yet */
+	uint32		position;
+} ConsumerProgress;
+
+extern void subscription_report_consumer(int n, const ConsumerProgress *progress);
+
+#endif							/* CALVIN_SHARED_SUBSCRIPTION_H */

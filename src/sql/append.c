@@ -1,0 +1,91 @@
+/*
+ * append.c
+ *	  seq_append and seq_append_json: checked, canonical appends.
+ */
+#include "compat.h"
+
+#include "access/xlog.h"
+#include "log/append.h"
+#include "log/memory.h"
+#include "log/report.h"
+#include "sql/json_encode.h"
+#include "utils/builtins.h"
+#include "utils/jsonb.h"
+
+CALVIN_FUNCTION(seq_append);
+CALVIN_FUNCTION(seq_append_json);
+
+static void
+check_epoch(const LogTable *table, uint64 epoch, bool force)
+{
+	uint64		next = append_next_epoch(table);
+
+	if (epoch == next)
+		return;
+	if (epoch < next)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("epoch " UINT64_FORMAT " is already in the log", epoch),
+				 errdetail("The next epoch is " UINT64_FORMAT ".", next),
+				 errhint("Another proposer was first: number the batch anew.")));
+	if (!force)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("epoch " UINT64_FORMAT " would leave a gap", epoch),
+				 errdetail("The next epoch is " UINT64_FORMAT ".", next),
+				 errhint("Pass force => true to jump ahead on purpose.")));
+	if (epoch - next > APPEND_MAX_JUMP)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("epoch " UINT64_FORMAT " is too far ahead", epoch),
+				 errdetail("The next epoch is " UINT64_FORMAT "; at most %d can be skipped.",
+						   next, APPEND_MAX_JUMP)));
+}
+
+/* Append bytes in whatever form a program wrote them. */
+static int64
+append(const uint8 *data, size_t size, bool force)
+{
+	const LogTable *table;
+	WireBuffer	canonical;
+	WireEntry	entry;
+	WireError	error;
+	int64		log_index;
+
+	if (RecoveryInProgress())
+		ereport(ERROR,
+				(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
+				 errmsg("cannot append to the log during recovery"),
+				 errhint("Append on the primary.")));
+	table = log_table_require();
+	wire_buffer_init(&canonical, memory_realloc, NULL);
+	if (!wire_canonicalise(data, size, &canonical, &entry, &error))
+		wire_report(&error);
+
+	append_lock(table);
+	if (entry.kind == WIRE_EPOCH_BATCH)
+		check_epoch(table, entry.epoch, force);
+	log_index = append_insert(table, canonical.data, (uint32) canonical.len);
+	wire_buffer_free(&canonical);
+	return log_index;
+}
+
+/* seq_append(entry bytea, force boolean) -> log_index */
+Datum
+seq_append(PG_FUNCTION_ARGS)
+{
+	bytea	   *entry = PG_GETARG_BYTEA_PP(0);
+
+	PG_RETURN_INT64(append((const uint8 *) VARDATA_ANY(entry),
+						   VARSIZE_ANY_EXHDR(entry), PG_GETARG_BOOL(1)));
+}
+
+/* seq_append_json(entry jsonb, force boolean) -> log_index */
+Datum
+seq_append_json(PG_FUNCTION_ARGS)
+{
+	bytea	   *entry = json_encode_entry(PG_GETARG_JSONB_P(0));
+
+	PG_RETURN_INT64(append((const uint8 *) VARDATA(entry),
+						   VARSIZE(entry) - VARHDRSZ, PG_GETARG_BOOL(1)));
+}

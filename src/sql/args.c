@@ -1,0 +1,112 @@
+/*
+ * args.c
+ *	  Arguments that several SQL functions take, checked.
+ */
+#include "compat.h"
+
+#include "catalog/pg_type_d.h"
+#include "mb/pg_wchar.h"
+#include "sql/args.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+#include "wire/wire.h"
+
+/* The longest wait that is counted: beyond it, nothing comes in time. */
+#define MAX_TIMEOUT_USECS (INT64CONST(10) * 365 * USECS_PER_DAY)
+
+uint16
+arg_vshard(int32 vshard)
+{
+	if (vshard < 0 || vshard >= WIRE_VSHARDS)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("vshard %d is out of range", vshard),
+				 errdetail("Vshards are numbered 0 to %d.", WIRE_VSHARDS - 1),
+				 errhint("seq_vshard(collection) gives the vshard of a collection.")));
+	return (uint16) vshard;
+}
+
+uint16 *
+arg_vshards(ArrayType *array, int *n)
+{
+	bool		seen[WIRE_VSHARDS] = {false};
+	uint16	   *vshards = palloc(sizeof(uint16) * WIRE_VSHARDS);
+	int			nelements;
+	const int32 *elements;
+
+	nelements = ArrayGetNItems(ARR_NDIM(array), ARR_DIMS(array));
+	if (nelements == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("no vshards given"),
+				 errhint("Pass an array of at least one vshard, for example ARRAY[7].")));
+	if (ARR_NDIM(array) != 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_ARRAY_SUBSCRIPT_ERROR),
+				 errmsg("vshards must be a one-dimensional array")));
+	if (array_contains_nulls(array))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("vshards must not contain nulls")));
+
+	*n = 0;
+	elements = (const int32 *) ARR_DATA_PTR(array);
+	for (int i = 0; i < nelements; i++)
+	{
+		uint16		vshard = arg_vshard(elements[i]);
+
+		if (!seen[vshard])
+			vshards[(*n)++] = vshard;
+		seen[vshard] = true;
+	}
+	return vshards;
+}
+
+char *
+arg_name(text *name)
+{
+	char	   *result = text_to_cstring(name);
+
+	if (result[0] == '\0')
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_NAME),
+				 errmsg("the name of a subscription must not be empty")));
+	if (strlen(result) >= NAMEDATALEN)
+		ereport(ERROR,
+				(errcode(ERRCODE_NAME_TOO_LONG),
+				 errmsg("the name of a subscription is too long"),
+				 errdetail("It has %zu bytes; at most %d are possible.",
+						   strlen(result), NAMEDATALEN - 1)));
+	return result;
+}
+
+TimestampTz
+arg_deadline(Interval *timeout)
+{
+	double		usecs;
+
+	/* in floating point: an infinite or absurd interval must not overflow */
+	usecs = (double) timeout->time +
+		(timeout->day + (double) timeout->month * DAYS_PER_MONTH) * USECS_PER_DAY;
+	if (usecs < 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("timeout must not be negative")));
+	if (usecs > MAX_TIMEOUT_USECS)
+		return DT_NOEND;
+	return GetCurrentTimestamp() + (int64) usecs;
+}
+
+long
+deadline_left(TimestampTz deadline)
+{
+	int64		left;
+
+	if (deadline == DT_NOEND)
+		return INT_MAX;
+	left = deadline - GetCurrentTimestamp();
+	if (left <= 0)
+		return 0;
+	/* round up, so that a wait does not end just before its time */
+	return (long) Min((left + 999) / 1000, INT_MAX);
+}

@@ -1,0 +1,34 @@
+/*
+ * args.h
+ *	  Arguments that several SQL functions take, checked.
+ */
+#ifndef CALVIN_SQL_ARGS_H
+#define CALVIN_SQL_ARGS_H
+
+#include "compat.h"
+
+#include "datatype/timestamp.h"
+#include "utils/array.h"
+
+/* A vshard: 0 .. 1023, or an error. */
+extern uint16 arg_vshard(int32 vshard);
+
+/*
+ * The different vshards of an int[], in a palloc'd array.  An error for NULL
+ * elements, none at all, or more than one dimension.
+ */
+extern uint16 *arg_vshards(ArrayType *array, int *n);
+
+/* A consumer's name: not empty, at most NAMEDATALEN - 1 bytes. */
+extern char *arg_name(text *name);
+
+/*
+ * The end of a timeout that starts now, or DT_NOEND for an infinite or very
+ * long one.  An error if it is negative.
+ */
+extern TimestampTz arg_deadline(Interval *timeout);
+
+/* Milliseconds left until a deadline, as WaitLatch() takes them; 0 = over. */
+extern long deadline_left(TimestampTz deadline);
+
+#endif							/* CALVIN_SQL_ARGS_H */

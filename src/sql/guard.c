@@ -1,0 +1,106 @@
+/*
+ * guard.c
+ *	  The event trigger that keeps seq_log's own triggers firing.
+ *
+ * With one of them dropped or disabled, the log would take rows without a
+ * place in the commit order, or lose some.  So a command that leaves them in
+ * any other state than ENABLE ALWAYS is undone by an error.
+ */
+#include "compat.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "catalog/indexing.h"
+#include "catalog/pg_trigger.h"
+#include "commands/event_trigger.h"
+#include "commands/extension.h"
+#include "commands/trigger.h"
+#include "log/table.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+
+CALVIN_FUNCTION(seq_log_guard);
+
+typedef struct OwnTrigger
+{
+	const char *name;
+	const char *function;
+	int16		type;
+} OwnTrigger;
+
+static const OwnTrigger own_triggers[] = {
+	{"seq_log_assign", "seq_log_before_insert",
+	TRIGGER_TYPE_ROW | TRIGGER_TYPE_BEFORE | TRIGGER_TYPE_INSERT},
+	{"seq_log_correct", "seq_log_after_insert", TRIGGER_TYPE_INSERT},
+	{"seq_log_no_change", "seq_log_refuse_change",
+	TRIGGER_TYPE_BEFORE | TRIGGER_TYPE_UPDATE | TRIGGER_TYPE_DELETE},
+	{"seq_log_no_truncate", "seq_log_refuse_change",
+	TRIGGER_TYPE_BEFORE | TRIGGER_TYPE_TRUNCATE},
+};
+
+/* Is this one of ours, as the extension script made it? */
+static bool
+is_intact(const LogTable *table, HeapTuple tuple, TupleDesc desc)
+{
+	Form_pg_trigger trigger = (Form_pg_trigger) GETSTRUCT(tuple);
+	bool		no_condition;
+
+	(void) heap_getattr(tuple, Anum_pg_trigger_tgqual, desc, &no_condition);
+	for (size_t i = 0; i < lengthof(own_triggers); i++)
+	{
+		char	   *function;
+
+		if (strcmp(NameStr(trigger->tgname), own_triggers[i].name) != 0)
+			continue;
+		function = get_func_name(trigger->tgfoid);
+		return trigger->tgenabled == TRIGGER_FIRES_ALWAYS &&
+			trigger->tgtype == own_triggers[i].type &&
+			trigger->tgattr.dim1 == 0 && no_condition &&
+			function != NULL &&
+			strcmp(function, own_triggers[i].function) == 0 &&
+			get_func_namespace(trigger->tgfoid) == table->schema;
+	}
+	return false;
+}
+
+static size_t
+count_intact(const LogTable *table)
+{
+	Relation	rel = table_open(TriggerRelationId, AccessShareLock);
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	size_t		count = 0;
+
+	ScanKeyInit(&key, Anum_pg_trigger_tgrelid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(table->log));
+	scan = systable_beginscan(rel, TriggerRelidNameIndexId, true, NULL, 1, &key);
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+		count += is_intact(table, tuple, RelationGetDescr(rel));
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return count;
+}
+
+/* On ddl_command_end of the commands that can change a trigger. */
+Datum
+seq_log_guard(PG_FUNCTION_ARGS)
+{
+	const LogTable *table;
+
+	if (!CALLED_AS_EVENT_TRIGGER(fcinfo))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("seq_log_guard() was not called by its event trigger")));
+	if (creating_extension)
+		PG_RETURN_NULL();
+	table = log_table_find();
+	if (table != NULL && count_intact(table) != lengthof(own_triggers))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the triggers of seq_log must stay as they are"),
+				 errdetail("They keep the log in commit order and append-only, for every session and for replication."),
+				 errhint("Use pg_restore without --disable-triggers, and DROP EXTENSION to remove the log.")));
+	PG_RETURN_NULL();
+}

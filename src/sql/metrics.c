@@ -1,0 +1,76 @@
+/*
+ * metrics.c
+ *	  The view seq_metrics, and seq_metrics_reset.
+ */
+#include "compat.h"
+
+#include "access/htup_details.h"
+#include "funcapi.h"
+#include "log/attach.h"
+#include "shared/database.h"
+#include "utils/timestamp.h"
+
+CALVIN_FUNCTION(seq_metrics_info);
+CALVIN_FUNCTION(seq_metrics_reset);
+
+/* MachineCounters as an array: its columns come in the order of its fields. */
+#define COUNTER_COLUMNS (sizeof(MachineCounters) / sizeof(uint64))
+#define LATENCY_COLUMNS 3
+#define METRICS_COLUMNS (COUNTER_COLUMNS + LATENCY_COLUMNS)
+
+StaticAssertDecl(COUNTER_COLUMNS == 10, "columns of seq_metrics");
+
+/*
+ * (the counters bigint..., latency_p50_us, latency_p99_us, latency_max_us
+ *  double precision)
+ */
+Datum
+seq_metrics_info(PG_FUNCTION_ARGS)
+{
+	static const double fractions[] = {0.5, 0.99, 1.0};
+	DatabaseSlot *slot = attach_database();
+	PublishedState state;
+	PublishedState baseline;
+	TupleDesc	desc;
+	Datum		values[METRICS_COLUMNS];
+	bool		nulls[METRICS_COLUMNS] = {false};
+	const uint64 *now = (const uint64 *) &state.counters;
+	const uint64 *then = (const uint64 *) &baseline.counters;
+
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "seq_metrics_info must return a row");
+	desc = BlessTupleDesc(desc);
+
+	LWLockAcquire(Calvin->lock, LW_SHARED);
+	baseline = slot->baseline;
+	LWLockRelease(Calvin->lock);
+	database_read(slot, &state);
+
+	for (size_t i = 0; i < COUNTER_COLUMNS; i++)
+		values[i] = Int64GetDatum((int64) (now[i] - then[i]));
+	for (int i = 0; i < LATENCY_COLUMNS; i++)
+	{
+		double		quantile = histogram_quantile(&slot->latency,
+												  &slot->latency_baseline,
+												  fractions[i]);
+
+		values[COUNTER_COLUMNS + i] = Float8GetDatum(quantile);
+		nulls[COUNTER_COLUMNS + i] = quantile < 0;
+	}
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(desc, values, nulls)));
+}
+
+/* Count from here: the state machine itself is not touched. */
+Datum
+seq_metrics_reset(PG_FUNCTION_ARGS)
+{
+	DatabaseSlot *slot = attach_database();
+	PublishedState state;
+
+	database_read(slot, &state);
+	LWLockAcquire(Calvin->lock, LW_EXCLUSIVE);
+	slot->baseline = state;
+	histogram_rebase(&slot->latency, &slot->latency_baseline);
+	LWLockRelease(Calvin->lock);
+	PG_RETURN_VOID();
+}

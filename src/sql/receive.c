@@ -1,0 +1,184 @@
+/*
+ * receive.c
+ *	  seq_receive and seq_receive_batch: what came, as rows or framed.
+ */
+#include "compat.h"
+
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "port/pg_bswap.h"
+#include "log/memory.h"
+#include "shared/consumer.h"
+#include "sql/args.h"
+#include "sql/rows.h"
+#include "storage/latch.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+CALVIN_FUNCTION(seq_receive);
+CALVIN_FUNCTION(seq_receive_batch);
+
+/* A framed batch ends with the transaction that makes it larger than this. */
+#define MAX_BATCH_BYTES (64 * 1024 * 1024)
+
+/* Array headers of a framed batch: of 0 elements, and of any number. */
+#define BATCH_EMPTY 0x90
+#define BATCH_ARRAY32 0xdd
+#define BATCH_HEADER_BYTES 5
+
+typedef struct Receiving
+{
+	Consumer   *consumer;
+	int			left; /* transactions that may still be returned */
+	TimestampTz deadline;
+	bool		any; /* something was returned: wait no more */
+} Receiving;
+
+static void
+begin_receiving(FunctionCallInfo fcinfo, Receiving *receiving)
+{
+	char	   *name;
+
+	if (PG_ARGISNULL(0) || PG_ARGISNULL(1) || PG_ARGISNULL(2))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("max_txns, timeout and name must not be null")));
+	shmem_require();
+	receiving->left = PG_GETARG_INT32(0);
+	if (receiving->left < 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("max_txns must not be negative")));
+	receiving->deadline = arg_deadline(PG_GETARG_INTERVAL_P(1));
+	receiving->any = false;
+	name = arg_name(PG_GETARG_TEXT_PP(2));
+	receiving->consumer = consumer_find(name);
+	if (receiving->consumer == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("this session has no subscription named \"%s\"", name),
+				 errhint("Use seq_subscribe(vshards, name) first, in the same session.")));
+	consumer_check(receiving->consumer);
+}
+
+/* The next transaction; waits for the first one only. */
+static bool
+next_txn(Receiving *receiving, ConsumerTxn *txn)
+{
+	if (receiving->left == 0)
+		return false;
+	for (;;)
+	{
+		long		left;
+
+		if (consumer_next(receiving->consumer, txn))
+		{
+			receiving->any = true;
+			receiving->left--;
+			return true;
+		}
+		if (receiving->any || (left = deadline_left(receiving->deadline)) == 0)
+			return false;
+
+		(void) WaitLatch(MyLatch,
+						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						 left, PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+		consumer_check(receiving->consumer);
+	}
+}
+
+static void
+to_row(const ConsumerTxn *txn, RowSource *source)
+{
+	const QueueMessage *message = txn->message;
+
+	source->vshard = txn->vshard;
+	source->epoch = message->epoch;
+	source->position = message->position;
+	source->epoch_system_ms = message->epoch_system_ms;
+	source->tenant_id = message->tenant_id;
+	source->vshards = message->vshards;
+	source->vshard_count = message->vshard_count;
+	source->tx_class = queue_message_tx_class(message);
+	source->plans.data = (const uint8_t *) VARDATA(source->tx_class) +
+		message->plans_offset;
+	source->plans.len = message->plans_len;
+}
+
+/* seq_receive(max_txns, timeout, name) */
+Datum
+seq_receive(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	Receiving	receiving;
+	ConsumerTxn txn;
+	RowMaker	maker;
+
+	begin_receiving(fcinfo, &receiving);
+	InitMaterializedSRF(fcinfo, 0);
+	row_maker_init(&maker);
+	while (next_txn(&receiving, &txn))
+	{
+		RowSource	source;
+
+		to_row(&txn, &source);
+		row_make(&maker, &source);
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, maker.values,
+							 maker.nulls);
+		CHECK_FOR_INTERRUPTS();
+	}
+	consumer_report(receiving.consumer);
+	return (Datum) 0;
+}
+
+/* seq_receive_batch(max_txns, timeout, name) -> framed transactions */
+Datum
+seq_receive_batch(PG_FUNCTION_ARGS)
+{
+	static const uint8 empty_head[VARHDRSZ + BATCH_HEADER_BYTES];
+	Receiving	receiving;
+	ConsumerTxn txn;
+	WireBuffer	buffer;
+	uint32		count = 0;
+	uint8	   *header;
+
+	begin_receiving(fcinfo, &receiving);
+	wire_buffer_init(&buffer, memory_realloc, NULL);
+	wire_put_raw(&buffer, empty_head, sizeof(empty_head));
+	while (buffer.len < MAX_BATCH_BYTES && next_txn(&receiving, &txn))
+	{
+		RowSource	source;
+
+		to_row(&txn, &source);
+		wire_put_array_header(&buffer, 5);
+		wire_put_uint(&buffer, source.vshard);
+		wire_put_uint(&buffer, source.epoch);
+		wire_put_uint(&buffer, source.position);
+		wire_put_int(&buffer, source.epoch_system_ms);
+		wire_put_raw(&buffer, VARDATA(source.tx_class),
+					 VARSIZE(source.tx_class) - VARHDRSZ);
+		count++;
+		CHECK_FOR_INTERRUPTS();
+	}
+	consumer_report(receiving.consumer);
+
+	header = buffer.data + VARHDRSZ;
+	if (count == 0)
+	{
+		header[0] = BATCH_EMPTY;
+		SET_VARSIZE(buffer.data, VARHDRSZ + 1);
+	}
+	else
+	{
+		uint32		big_endian = pg_hton32(count);
+
+		header[0] = BATCH_ARRAY32;
+		memcpy(header + 1, &big_endian, sizeof(big_endian));
+		SET_VARSIZE(buffer.data, buffer.len);
+	}
+	PG_RETURN_BYTEA_P(buffer.data);
+}

@@ -1,0 +1,74 @@
+/*
+ * rows.c
+ *	  Transactions as rows.
+ */
+#include "compat.h"
+
+#include "catalog/pg_type_d.h"
+#include "sql/rows.h"
+
+void
+row_maker_init(RowMaker *maker)
+{
+	Size		size = ARR_OVERHEAD_NONULLS(1) + sizeof(int32) * WIRE_VSHARDS;
+
+	memset(maker, 0, sizeof(*maker));
+	maker->context = CurrentMemoryContext;
+	maker->array = palloc0(size);
+	maker->array->ndim = 1;
+	maker->array->dataoffset = 0;
+	maker->array->elemtype = INT4OID;
+	ARR_LBOUND(maker->array)[0] = 1;
+}
+
+static Datum
+make_array(RowMaker *maker, const uint16 *vshards, int n)
+{
+	ArrayType  *array = maker->array;
+	int32	   *elements;
+
+	/* an empty array has no dimensions */
+	array->ndim = n > 0 ? 1 : 0;
+	SET_VARSIZE(array, n > 0 ?
+				ARR_OVERHEAD_NONULLS(1) + sizeof(int32) * n :
+				ARR_OVERHEAD_NONULLS(0));
+	if (n > 0)
+	{
+		ARR_DIMS(array)[0] = n;
+		ARR_LBOUND(array)[0] = 1;
+		elements = (int32 *) ARR_DATA_PTR(array);
+		for (int i = 0; i < n; i++)
+			elements[i] = vshards[i];
+	}
+	return PointerGetDatum(array);
+}
+
+static Datum
+make_plans(RowMaker *maker, WireSlice plans)
+{
+	Size		size = plans.len + VARHDRSZ;
+
+	if (size > maker->plans_size)
+	{
+		if (maker->plans != NULL)
+			pfree(maker->plans);
+		maker->plans_size = Max(size, 1024);
+		maker->plans = MemoryContextAlloc(maker->context, maker->plans_size);
+	}
+	SET_VARSIZE(maker->plans, size);
+	memcpy(VARDATA(maker->plans), plans.data, plans.len);
+	return PointerGetDatum(maker->plans);
+}
+
+void
+row_make(RowMaker *maker, const RowSource *source)
+{
+	maker->values[0] = Int32GetDatum(source->vshard);
+	maker->values[1] = Int64GetDatum((int64) source->epoch);
+	maker->values[2] = Int32GetDatum((int32) source->position);
+	maker->values[3] = Int64GetDatum(source->epoch_system_ms);
+	maker->values[4] = Int64GetDatum((int64) source->tenant_id);
+	maker->values[5] = make_array(maker, source->vshards, source->vshard_count);
+	maker->values[6] = make_plans(maker, source->plans);
+	maker->values[7] = PointerGetDatum(source->tx_class);
+}

@@ -1,0 +1,177 @@
+/*
+ * state.c
+ *	  What the state machine knows: epochs, seq_state, waiting for an epoch.
+ */
+#include "compat.h"
+
+#include "access/xlog.h"
+#include "funcapi.h"
+#include "log/append.h"
+#include "log/attach.h"
+#include "log/reader.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "shared/database.h"
+#include "sql/args.h"
+#include "utils/builtins.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+CALVIN_FUNCTION(seq_last_applied_epoch);
+CALVIN_FUNCTION(seq_next_epoch);
+CALVIN_FUNCTION(seq_current_committed_epoch);
+CALVIN_FUNCTION(seq_wait_for_epoch);
+CALVIN_FUNCTION(seq_state_info);
+
+/* The last applied epoch, NULL if there is none. */
+Datum
+seq_last_applied_epoch(PG_FUNCTION_ARGS)
+{
+	PublishedState state;
+
+	database_read(attach_database(), &state);
+	if (state.machine.last_applied_epoch == MACHINE_NO_EPOCH)
+		PG_RETURN_NULL();
+	PG_RETURN_INT64((int64) state.machine.last_applied_epoch);
+}
+
+/* The epoch that the state machine expects next. */
+Datum
+seq_next_epoch(PG_FUNCTION_ARGS)
+{
+	PublishedState state;
+
+	database_read(attach_database(), &state);
+	PG_RETURN_INT64((int64) machine_next_epoch(&state.machine));
+}
+
+/* The highest epoch committed to the log, applied or not; NULL if none. */
+Datum
+seq_current_committed_epoch(PG_FUNCTION_ARGS)
+{
+	const LogTable *table = log_table_require();
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	int64		epoch = log_last_epoch(table, snapshot);
+
+	UnregisterSnapshot(snapshot);
+	if (epoch < 0)
+		PG_RETURN_NULL();
+	PG_RETURN_INT64(epoch);
+}
+
+/* seq_wait_for_epoch(epoch, timeout) -> was it applied in time? */
+Datum
+seq_wait_for_epoch(PG_FUNCTION_ARGS)
+{
+	int64		epoch = PG_GETARG_INT64(0);
+	TimestampTz deadline = arg_deadline(PG_GETARG_INTERVAL_P(1));
+	DatabaseSlot *slot = attach_database();
+	bool		reached = false;
+
+	if (epoch < 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("epoch " INT64_FORMAT " is negative", epoch),
+				 errdetail("Epochs are numbered from 0.")));
+
+	ConditionVariablePrepareToSleep(&slot->progress);
+	for (;;)
+	{
+		PublishedState state;
+		long		left;
+
+		database_read(slot, &state);
+		reached = state.machine.last_applied_epoch != MACHINE_NO_EPOCH &&
+			state.machine.last_applied_epoch >= (uint64) epoch;
+		if (reached || (left = deadline_left(deadline)) == 0)
+			break;
+		/* the extension may be dropped while we wait */
+		if (slot->database != MyDatabaseId)
+			break;
+		(void) ConditionVariableTimedSleep(&slot->progress, left,
+										   PG_WAIT_EXTENSION);
+	}
+	ConditionVariableCancelSleep();
+	PG_RETURN_BOOL(reached);
+}
+
+static const char *
+applier_state_name(const DatabaseSlot *slot, ApplierActivity activity)
+{
+	switch (slot->status)
+	{
+		case APPLIER_NONE:
+		case APPLIER_WANTED:
+			return slot->holds > 0 ? "held off" : "waiting to start";
+		case APPLIER_STARTING:
+			return "starting";
+		case APPLIER_RUNNING:
+			break;
+	}
+	switch (activity)
+	{
+		case ACTIVITY_IDLE:
+			return "idle";
+		case ACTIVITY_CATCHING_UP:
+			return "catching up";
+		case ACTIVITY_APPLYING:
+			return "applying";
+		case ACTIVITY_WAITING_SYNC:
+			return "waiting for durability";
+		case ACTIVITY_RETRYING:
+			return "retrying after an error";
+	}
+	return "unknown";
+}
+
+/*
+ * (role text, applier_pid int, applier_state text, last_applied_epoch bigint,
+ *  last_applied_index bigint, log_end bigint, lag bigint, digest text,
+ *  started_at timestamptz, last_error text, last_error_at timestamptz)
+ */
+#define STATE_COLUMNS 11
+
+Datum
+seq_state_info(PG_FUNCTION_ARGS)
+{
+	DatabaseSlot *slot = attach_database();
+	DatabaseSlot copy;
+	ApplierActivity activity;
+	PublishedState state;
+	int64		log_end;
+	int64		applied;
+	TupleDesc	desc;
+	Datum		values[STATE_COLUMNS];
+	bool		nulls[STATE_COLUMNS] = {false};
+
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "seq_state_info must return a row");
+	desc = BlessTupleDesc(desc);
+
+	/* the state first: the log's end is then never behind it */
+	database_read(slot, &state);
+	log_end = log_committed_end(log_table_require());
+	applied = (int64) state.machine.last_applied_index;
+	LWLockAcquire(Calvin->lock, LW_SHARED);
+	memcpy(&copy, slot, offsetof(DatabaseSlot, baseline));
+	activity = (ApplierActivity) pg_atomic_read_u32(&slot->activity);
+	LWLockRelease(Calvin->lock);
+
+	values[0] = CStringGetTextDatum(RecoveryInProgress() ? "standby" : "primary");
+	values[1] = Int32GetDatum((int32) copy.applier_pid);
+	nulls[1] = copy.applier_pid == 0;
+	values[2] = CStringGetTextDatum(applier_state_name(&copy, activity));
+	values[3] = Int64GetDatum((int64) state.machine.last_applied_epoch);
+	nulls[3] = state.machine.last_applied_epoch == MACHINE_NO_EPOCH;
+	values[4] = Int64GetDatum(applied);
+	values[5] = Int64GetDatum(log_end);
+	values[6] = Int64GetDatum(Max(log_end - applied, 0));
+	values[7] = CStringGetTextDatum(psprintf("%016llx",
+											 (unsigned long long) state.machine.digest));
+	values[8] = TimestampTzGetDatum(copy.applier_started);
+	nulls[8] = copy.applier_pid == 0;
+	values[9] = CStringGetTextDatum(copy.last_error);
+	values[10] = TimestampTzGetDatum(copy.last_error_at);
+	nulls[9] = nulls[10] = copy.last_error_at == 0;
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(desc, values, nulls)));
+}

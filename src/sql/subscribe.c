@@ -1,0 +1,261 @@
+/*
+ * subscribe.c
+ *	  seq_subscribe, seq_unsubscribe and the view seq_subscriptions.
+ */
+#include "compat.h"
+
+#include "access/htup_details.h"
+#include "funcapi.h"
+#include "log/attach.h"
+#include "log/reader.h"
+#include "shared/consumer.h"
+#include "shared/database.h"
+#include "shared/subscription.h"
+#include "sql/args.h"
+#include "sql/settings.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+
+CALVIN_FUNCTION(seq_subscribe);
+CALVIN_FUNCTION(seq_unsubscribe);
+CALVIN_FUNCTION(seq_subscriptions_info);
+
+static int	queue_size_kb = 128;
+
+void
+subscribe_init(void)
+{
+	DefineCustomIntVariable("calvin_seq.queue_size",
+							"Ring of one subscription's queue, unless seq_subscribe says otherwise.",
+							"128kB holds about 512 transactions of usual size.",
+							&queue_size_kb,
+							128, QUEUE_MIN_RING / 1024, QUEUE_MAX_RING / 1024,
+							PGC_USERSET, GUC_UNIT_KB,
+							NULL, NULL, NULL);
+}
+
+/* The ring size argument in bytes; NULL takes the setting's. */
+static Size
+arg_ring_size(FunctionCallInfo fcinfo, int number)
+{
+	int32		size;
+
+	if (PG_ARGISNULL(number))
+		return (Size) queue_size_kb * 1024;
+	size = PG_GETARG_INT32(number);
+	if (size < QUEUE_MIN_RING || size > QUEUE_MAX_RING)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("queue_size %d is out of range", size),
+				 errdetail("It is in bytes, from %d to %d.", QUEUE_MIN_RING,
+						   QUEUE_MAX_RING)));
+	return (Size) size;
+}
+
+static void
+refuse_null(FunctionCallInfo fcinfo, int number, const char *name)
+{
+	if (PG_ARGISNULL(number))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("%s must not be null", name)));
+}
+
+/*
+ * seq_subscribe(vshards, name, from_epoch, from_position, queue_size,
+ * lossless)
+ */
+Datum
+seq_subscribe(PG_FUNCTION_ARGS)
+{
+	DatabaseSlot *database;
+	char	   *name;
+	uint16	   *vshards;
+	int			n;
+	Size		ring_size;
+
+	refuse_null(fcinfo, 0, "vshards");
+	refuse_null(fcinfo, 1, "name");
+	refuse_null(fcinfo, 3, "from_position");
+	refuse_null(fcinfo, 5, "lossless");
+	vshards = arg_vshards(PG_GETARG_ARRAYTYPE_P(0), &n);
+	name = arg_name(PG_GETARG_TEXT_PP(1));
+	ring_size = arg_ring_size(fcinfo, 4);
+	if (PG_GETARG_BOOL(5))
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("lossless subscriptions are not implemented yet"),
+				 errhint("Pass lossless => false for the bare queue, and fill holes with seq_replay.")));
+	if (!PG_ARGISNULL(2))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("from_epoch needs a lossless subscription"),
+				 errdetail("The bare queue holds what is appended from now on."),
+				 errhint("Use seq_replay for what is in the log already.")));
+
+	database = attach_database();
+	consumer_subscribe(database, name, n, vshards, ring_size, false,
+					   (uint64) log_committed_end(log_table_require()));
+	PG_RETURN_VOID();
+}
+
+/* seq_unsubscribe(vshards, name) -> how many subscriptions ended */
+Datum
+seq_unsubscribe(PG_FUNCTION_ARGS)
+{
+	Consumer   *consumer;
+	uint16	   *vshards = NULL;
+	int			n = 0;
+
+	shmem_require();
+	refuse_null(fcinfo, 1, "name");
+	if (!PG_ARGISNULL(0))
+		vshards = arg_vshards(PG_GETARG_ARRAYTYPE_P(0), &n);
+	consumer = consumer_find(arg_name(PG_GETARG_TEXT_PP(1)));
+	if (consumer == NULL)
+		PG_RETURN_INT32(0);
+	PG_RETURN_INT32(consumer_unsubscribe(consumer, n, vshards));
+}
+
+/* What is shown of a slot, copied under the lock. */
+typedef struct SubscriptionRow
+{
+	uint16		vshard;
+	NameData	name;
+	pid_t		pid;
+	bool		lossless;
+	bool		attached;
+	bool		stalled;
+	Size		ring_size;
+	uint64		start_index;
+	uint64		start_epoch;
+	TimestampTz subscribed_at;
+	uint64		sent;
+	uint64		dropped;
+	uint64		replayed;
+	uint64		used;
+	uint64		routed_epoch;
+	uint64		delivered_epoch;
+	uint32		delivered_position;
+} SubscriptionRow;
+
+static void
+copy_slot_locked(SubscriptionSlot *slot, SubscriptionRow *row)
+{
+	uint64		read = pg_atomic_read_u64(&slot->read);
+	uint64		written = pg_atomic_read_u64(&slot->written);
+
+	row->vshard = slot->vshard;
+	row->name = slot->name;
+	row->pid = slot->pid;
+	row->lossless = slot->lossless;
+	row->attached = slot->attached;
+	row->stalled = pg_atomic_read_u32(&slot->stalled) != 0;
+	row->ring_size = slot->ring_size;
+	row->start_index = slot->start_index;
+	row->start_epoch = slot->start_epoch;
+	row->subscribed_at = slot->subscribed_at;
+	row->sent = pg_atomic_read_u64(&slot->sent);
+	row->dropped = pg_atomic_read_u64(&slot->dropped);
+	row->replayed = pg_atomic_read_u64(&slot->replayed);
+	/* the two are reported by different processes, each in its time */
+	row->used = written > read ? written - read : 0;
+	row->routed_epoch = pg_atomic_read_u64(&slot->routed_epoch);
+	row->delivered_epoch = pg_atomic_read_u64(&slot->delivered_epoch);
+	row->delivered_position = pg_atomic_read_u32(&slot->delivered_position);
+}
+
+/* Copies of this database's slots; returns how many. */
+static int
+copy_slots(SubscriptionRow *rows)
+{
+	int			n = 0;
+
+	LWLockAcquire(Calvin->lock, LW_SHARED);
+	for (int s = 0; s < Calvin->max_subscriptions; s++)
+	{
+		SubscriptionSlot *slot = &Calvin->subscriptions[s];
+
+		if (slot->in_use && slot->database == MyDatabaseId)
+			copy_slot_locked(slot, &rows[n++]);
+	}
+	LWLockRelease(Calvin->lock);
+	return n;
+}
+
+static const char *
+state_name(const SubscriptionRow *row, const PublishedState *state)
+{
+	if (row->stalled)
+		return "stalled";
+	if (!row->attached ||
+		state->machine.last_applied_index < row->start_index)
+		return "catching up";
+	return "live";
+}
+
+/* Epochs from the last one delivered to the last one meant for it. */
+static int64
+lag_of(const SubscriptionRow *row)
+{
+	uint64		from = row->delivered_epoch != MACHINE_NO_EPOCH ?
+		row->delivered_epoch : row->start_epoch;
+
+	if (row->routed_epoch == MACHINE_NO_EPOCH)
+		return 0;
+	/* "none" is -1 in this arithmetic: before epoch 0 */
+	return Max((int64) (row->routed_epoch - from), 0);
+}
+
+/*
+ * (vshard int, name text, pid int, lossless boolean, state text,
+ *  queue_size bigint, queue_used bigint, sent bigint, dropped bigint,
+ *  replayed bigint, last_epoch bigint, last_position bigint, lag bigint,
+ *  subscribed_at timestamptz)
+ */
+#define SUBSCRIPTION_COLUMNS 14
+
+Datum
+seq_subscriptions_info(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	DatabaseSlot *database;
+	SubscriptionRow *rows;
+	PublishedState state;
+	int			n;
+
+	shmem_require();
+	InitMaterializedSRF(fcinfo, 0);
+	database = database_mine();
+	if (database == NULL)
+		return (Datum) 0;
+
+	database_read(database, &state);
+	rows = palloc(sizeof(SubscriptionRow) * Calvin->max_subscriptions);
+	n = copy_slots(rows);
+	for (int i = 0; i < n; i++)
+	{
+		const SubscriptionRow *row = &rows[i];
+		Datum		values[SUBSCRIPTION_COLUMNS];
+		bool		nulls[SUBSCRIPTION_COLUMNS] = {false};
+
+		values[0] = Int32GetDatum(row->vshard);
+		values[1] = CStringGetTextDatum(NameStr(row->name));
+		values[2] = Int32GetDatum((int32) row->pid);
+		values[3] = BoolGetDatum(row->lossless);
+		values[4] = CStringGetTextDatum(state_name(row, &state));
+		values[5] = Int64GetDatum((int64) row->ring_size);
+		values[6] = Int64GetDatum((int64) row->used);
+		values[7] = Int64GetDatum((int64) row->sent);
+		values[8] = Int64GetDatum((int64) row->dropped);
+		values[9] = Int64GetDatum((int64) row->replayed);
+		values[10] = Int64GetDatum((int64) row->delivered_epoch);
+		values[11] = Int64GetDatum((int64) row->delivered_position);
+		nulls[10] = nulls[11] = row->delivered_epoch == MACHINE_NO_EPOCH;
+		values[12] = Int64GetDatum(lag_of(row));
+		values[13] = TimestampTzGetDatum(row->subscribed_at);
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+	}
+	pfree(rows);
+	return (Datum) 0;
+}
