@@ -41,6 +41,8 @@ typedef struct Route
 	uint64		last_epoch;
 	uint32		last_position;
 	uint64		episode; /* dropped since the last one that fitted */
+	uint64		dropped_epoch; /* the last of these */
+	uint32		dropped_position;
 	bool		touched; /* is in the router's list of those to publish */
 	bool		seen;	 /* by the router_sync() under way */
 } Route;
@@ -142,7 +144,7 @@ end_episode(Route *route)
 			(errmsg("calvin_seq: queue of subscription \"%s\" to vshard %u was full: " UINT64_FORMAT " transactions dropped",
 					NameStr(route->name), route->vshard, route->episode),
 			 errdetail("The last one was (" UINT64_FORMAT ", %u).",
-					   route->last_epoch, route->last_position)));
+					   route->dropped_epoch, route->dropped_position)));
 	route->episode = 0;
 }
 
@@ -399,6 +401,8 @@ router_send(Router *router, uint64 log_index, QueueOutgoing *out,
 			{
 				route->dropped++;
 				route->episode++;
+				route->dropped_epoch = message->epoch;
+				route->dropped_position = message->position;
 				counters->txns_dropped_backpressure++;
 			}
 		}

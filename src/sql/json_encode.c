@@ -77,15 +77,11 @@ is_plain_name(const char *name, int len)
 	return len > 0;
 }
 
-/* A string as JSON, or the first "most" bytes of it. */
+/* A string as JSON, or the beginning of it. */
 static void
 append_quoted(StringInfo out, const char *string, int len, int most)
 {
-	int			shown = pg_mbcliplen(string, len, most);
-
-	escape_json(out, pnstrdup(string, shown));
-	if (shown < len)
-		appendStringInfoString(out, "...");
+	escape_json(out, pnstrdup(string, pg_mbcliplen(string, len, most)));
 }
 
 static void
@@ -107,6 +103,8 @@ append_path(StringInfo out, const JsonNode *node)
 	{
 		appendStringInfoChar(out, '.');
 		append_quoted(out, node->name, node->name_len, SHOWN_NAME);
+		if (node->name_len > SHOWN_NAME)
+			appendStringInfoString(out, "...");
 	}
 }
 
@@ -148,12 +146,16 @@ describe(const JsonNode *node)
 			return out.data;
 		case jbvString:
 			initStringInfo(&out);
-			appendStringInfoString(&out, "the string ");
+			appendStringInfoString(&out, json->val.string.len > SHOWN_VALUE ?
+								   "a string that begins with " : "the string ");
 			append_quoted(&out, json->val.string.val, json->val.string.len,
 						  SHOWN_VALUE);
 			return out.data;
 		default:
 			count = JsonContainerSize(json->val.binary.data);
+			if (count == 0)
+				return JsonContainerIsArray(json->val.binary.data) ?
+					"an empty array" : "an empty object";
 			if (JsonContainerIsArray(json->val.binary.data))
 				return psprintf("an array of %u element%s", count,
 								count == 1 ? "" : "s");
