@@ -29,6 +29,7 @@ _PG_init(void)
 		/* pg_upgrade wants nobody to write, or to connect, but itself */
 		if (!IsBinaryUpgrade)
 			launcher_init();
+		/* otherwise some settings cannot be defined, and are no mistake */
+		MarkGUCPrefixReserved("calvin_seq");
 	}
-	MarkGUCPrefixReserved("calvin_seq");
 }

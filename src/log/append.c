@@ -151,6 +151,33 @@ append_next_epoch(const LogTable *table)
 	return (uint64) (end_epoch + 1);
 }
 
+int64
+append_committed_end(const LogTable *table)
+{
+	Snapshot	snapshot;
+	int64		end;
+
+	/* nobody else appends while we hold the lock */
+	if (base_known)
+		return base_index;
+	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	end = log_last_index(table, snapshot);
+	UnregisterSnapshot(snapshot);
+	return end;
+}
+
+int64
+append_committed_epoch(const LogTable *table)
+{
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	int64		epoch = base_known ?
+		log_epoch_before(table, snapshot, base_index + 1) :
+		log_last_epoch(table, snapshot);
+
+	UnregisterSnapshot(snapshot);
+	return epoch;
+}
+
 /*
  * Rows went in before others of this transaction.  Of the rows since its
  * first append, those batches raise the epoch that are above all before them.

@@ -26,6 +26,14 @@ extern void append_lock(const LogTable *table);
 /* The epoch that follows the log's last, as append_lock() just found it. */
 extern uint64 append_next_epoch(const LogTable *table);
 
+/*
+ * The highest log_index, and the highest epoch (-1 for none), committed now,
+ * whatever the isolation level.  What this transaction itself has appended
+ * does not count.
+ */
+extern int64 append_committed_end(const LogTable *table);
+extern int64 append_committed_epoch(const LogTable *table);
+
 /* Insert a checked, canonical entry; returns its log_index. */
 extern int64 append_insert(const LogTable *table, const uint8 *entry,
 						   uint32 len);

@@ -16,7 +16,6 @@
 #include "log/reader.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
-#include "utils/snapmgr.h"
 
 static IndexScanDesc
 begin_scan(Relation rel, Relation index, Snapshot snapshot, int nkeys)
@@ -194,14 +193,4 @@ log_epoch_before(const LogTable *table, Snapshot snapshot, int64 log_index)
 {
 	return last_of_index(table, table->log_pkey, snapshot, log_index - 1,
 						 LOG_KIND_EPOCH_BATCH, LOG_ATTR_EPOCH, -1);
-}
-
-int64
-log_committed_end(const LogTable *table)
-{
-	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	int64		end = log_last_index(table, snapshot);
-
-	UnregisterSnapshot(snapshot);
-	return end;
 }

@@ -59,7 +59,4 @@ extern int64 log_last_epoch(const LogTable *table, Snapshot snapshot);
 extern int64 log_epoch_before(const LogTable *table, Snapshot snapshot,
 							  int64 log_index);
 
-/* The highest log_index now committed, whatever the isolation level. */
-extern int64 log_committed_end(const LogTable *table);
-
 #endif							/* CALVIN_LOG_READER_H */

@@ -282,6 +282,33 @@ expected_kind(MachineOutcome outcome)
 	return "";
 }
 
+static const char *
+describe_kind(const char *kind, bool epoch_valid, uint64 epoch)
+{
+	return epoch_valid ? psprintf("%s of epoch " UINT64_FORMAT, kind, epoch) :
+		psprintf("%s without an epoch", kind);
+}
+
+/* Report a row whose derived columns are not what its entry says. */
+static void
+check_row(const LogRow *row, MachineOutcome outcome)
+{
+	const char *kind = expected_kind(outcome);
+	bool		has_epoch = outcome != MACHINE_NOOP &&
+		outcome != MACHINE_UNDECODABLE;
+	uint64		epoch = has_epoch ? applier.decoder.entry.epoch : 0;
+
+	if (strcmp(NameStr(row->kind), kind) == 0 &&
+		row->epoch_valid == has_epoch && row->epoch == epoch)
+		return;
+	ereport(WARNING,
+			(errmsg("calvin_seq: the row at log_index " UINT64_FORMAT " says %s, but its entry is %s",
+					row->log_index,
+					describe_kind(NameStr(row->kind), row->epoch_valid, row->epoch),
+					describe_kind(kind, has_epoch, epoch)),
+			 errdetail("The entry counts for the state; replay goes by the row.")));
+}
+
 /* Say what has to be said about an entry that was not simply applied. */
 static void
 report_outcome(const LogRow *row, MachineOutcome outcome, uint64 next_epoch)
@@ -314,14 +341,7 @@ report_outcome(const LogRow *row, MachineOutcome outcome, uint64 next_epoch)
 			break;
 	}
 
-	if (strcmp(NameStr(row->kind), expected_kind(outcome)) != 0 ||
-		((outcome == MACHINE_APPLY || outcome == MACHINE_GAP) &&
-		 (!row->epoch_valid || row->epoch != entry->epoch)))
-		ereport(WARNING,
-				(errmsg("calvin_seq: row of log_index " UINT64_FORMAT " says \"%s\", but its entry is \"%s\"",
-						row->log_index, NameStr(row->kind),
-						expected_kind(outcome)),
-				 errdetail("The entry counts for the state; replay goes by the row.")));
+	check_row(row, outcome);
 }
 
 static void

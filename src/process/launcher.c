@@ -9,8 +9,8 @@
  * starts the next one, a little later each time it fails without progress.
  *
  * On a primary the launcher sleeps until its latch is set.  On a standby
- * nobody can ask it: there it looks at one database a second, as long as new
- * WAL is replayed.
+ * nobody can ask it: there it probes the databases without an applier one
+ * after the other, newest first, as long as new WAL is replayed.
  */
 #include "compat.h"
 
@@ -39,7 +39,9 @@
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
-#define STANDBY_PROBE_MS 1000
+/* On a standby: between two probes, and between two rounds of them. */
+#define STANDBY_PROBE_MS 250
+#define STANDBY_ROUND_MS 3000
 
 /* How long to wait for a worker place before asking again. */
 #define NO_WORKER_RETRY_MS 5000
@@ -260,7 +262,7 @@ advance_probe(void)
 		uint32		token;
 
 		probe_database = linitial_oid(pending);
-		if (has_slot(probe_database))
+		if (has_slot(probe_database) || !database_exists(probe_database))
 		{
 			pending = list_delete_first(pending);
 			continue;
@@ -375,30 +377,37 @@ reset_starting(void)
 	LWLockRelease(Calvin->lock);
 }
 
-/* On a standby: the next database without a slot, one a call. */
-static void
+static int
+newest_first(const ListCell *a, const ListCell *b)
+{
+	return lfirst_oid(a) < lfirst_oid(b) ? 1 : lfirst_oid(a) > lfirst_oid(b) ? -1 : 0;
+}
+
+/*
+ * On a standby: have the next database without a slot probed, one a call.
+ * Returns the time in ms until the next call.
+ */
+static long
 standby_round(void)
 {
 	static XLogRecPtr round_at = InvalidXLogRecPtr;
-	static List *round = NIL;
+	static TimestampTz round_started = 0;
 
-	if (round == NIL)
+	/* the one place that lists: what is pending here is the round itself */
+	if (pending == NIL && probe == NULL)
 	{
 		XLogRecPtr	replayed = GetXLogReplayRecPtr(NULL);
-		List	   *before = pending;
+		TimestampTz now = GetCurrentTimestamp();
 
-		if (replayed == round_at || probe != NULL || pending != NIL)
-			return;
+		if (replayed == round_at ||
+			!TimestampDifferenceExceeds(round_started, now, STANDBY_ROUND_MS))
+			return STANDBY_ROUND_MS;
 		round_at = replayed;
+		round_started = now;
 		list_databases();
-		round = pending;
-		pending = before;
+		list_sort(pending, newest_first);
 	}
-	if (round != NIL && pending == NIL)
-	{
-		add_pending(linitial_oid(round));
-		round = list_delete_first(round);
-	}
+	return STANDBY_PROBE_MS;
 }
 
 static void
@@ -441,10 +450,7 @@ calvin_seq_launcher_main(Datum arg)
 		was_standby = standby;
 		take_requests();
 		if (standby)
-		{
-			standby_round();
-			timeout = STANDBY_PROBE_MS;
-		}
+			timeout = standby_round();
 		advance_probe();
 		for (int i = 0; i < Calvin->max_databases; i++)
 		{

@@ -7,9 +7,17 @@
  * whose applier has ended are replaced by new ones, all at once, and the next
  * applier finds those.  Keys ascend within a stream, so whatever comes a
  * second time is recognised and passed over.
+ *
+ * A lossless stream waits for the key "next".  It has a hole if what was
+ * meant for it before a message has not been seen (the message tells its
+ * predecessor), if its queue is empty though the applier has meant something
+ * for it since (the slot tells), or if it stands before "log_until".  The log
+ * is then read once for all streams of the consumer with something
+ * outstanding; what their queues still hold of that is passed over.
  */
 #include "compat.h"
 
+#include "access/xact.h"
 #include "miscadmin.h"
 #include "shared/consumer.h"
 #include "shared/database.h"
@@ -33,11 +41,32 @@ typedef struct Stream
 	SubscriptionRef ref;
 	Segment    *segment;
 	QueueReader reader;
+	bool		lossless;
 	bool		detached; /* the applier that sent here has ended */
 	bool		moved;	  /* since the last report */
+	bool		filling;  /* takes part in the present reading of the log */
+	StreamKey	next;	  /* what comes must not be before it */
+	StreamKey	log_until; /* what is before it comes from the log only */
 	uint64		epoch;	  /* last key received, MACHINE_NO_EPOCH: none */
 	uint32		position;
+	uint64		replayed; /* taken from the log */
 } Stream;
+
+/* Positions as they were before a (sub)transaction received anything. */
+typedef struct SavedPosition
+{
+	uint16		vshard;
+	uint32		generation;
+	StreamKey	next;
+} SavedPosition;
+
+typedef struct SavedPositions
+{
+	struct SavedPositions *outer;
+	SubTransactionId subid;
+	int			n;
+	SavedPosition positions[FLEXIBLE_ARRAY_MEMBER];
+} SavedPositions;
 
 struct Consumer
 {
@@ -48,10 +77,21 @@ struct Consumer
 	int			nstreams;
 	int			turn;	  /* the stream to look at next */
 	int			in_a_row; /* transactions it has yielded at a stretch */
+	int16		by_vshard[WIRE_VSHARDS]; /* its place in streams, or -1 */
+	uint64		hole_to;  /* epoch; the hole noticed last */
+	uint32		rewinds;
+	SavedPositions *saved; /* innermost first */
+	MemoryContext attachment_context;
+	void	   *attachment;
 };
 
 static Consumer *consumers = NULL;
 static MemoryContext consumer_context = NULL;
+
+static void forget_positions(Consumer *consumer);
+static void at_xact_event(XactEvent event, void *arg);
+static void at_subxact_event(SubXactEvent event, SubTransactionId subid,
+							 SubTransactionId parent, void *arg);
 
 /* One without streams is what a failed consumer_subscribe() left behind. */
 static Consumer *
@@ -105,10 +145,13 @@ find_or_make(DatabaseSlot *database, const char *name)
 												 "calvin_seq consumers",
 												 ALLOCSET_DEFAULT_SIZES);
 		before_shmem_exit(at_exit, (Datum) 0);
+		RegisterXactCallback(at_xact_event, NULL);
+		RegisterSubXactCallback(at_subxact_event, NULL);
 	}
 	consumer = MemoryContextAllocZero(consumer_context, sizeof(Consumer));
 	strlcpy(consumer->name, name, sizeof(consumer->name));
 	consumer->database = database;
+	memset(consumer->by_vshard, -1, sizeof(consumer->by_vshard));
 	consumer->next = consumers;
 	consumers = consumer;
 	return consumer;
@@ -122,6 +165,9 @@ free_consumer(Consumer *consumer)
 	while (*link != consumer)
 		link = &(*link)->next;
 	*link = consumer->next;
+	forget_positions(consumer);
+	if (consumer->attachment_context != NULL)
+		MemoryContextDelete(consumer->attachment_context);
 	if (consumer->streams != NULL)
 		pfree(consumer->streams);
 	pfree(consumer);
@@ -188,33 +234,36 @@ static void
 remove_stream(Consumer *consumer, int number)
 {
 	drop_queue(&consumer->streams[number]);
+	consumer->by_vshard[consumer->streams[number].vshard] = -1;
 	consumer->streams[number] = consumer->streams[--consumer->nstreams];
+	if (number < consumer->nstreams)
+		consumer->by_vshard[consumer->streams[number].vshard] = (int16) number;
 	consumer->turn = 0;
 	consumer->in_a_row = 0;
 }
 
 static void
-add_streams(Consumer *consumer, int n, const uint16 *vshards, Segment *segment,
-			const QueueReader *readers, const SubscriptionRef *refs)
+add_streams(Consumer *consumer, int n, const uint16 *vshards, bool lossless,
+			Segment *segment, const QueueReader *readers,
+			const SubscriptionRef *refs)
 {
-	bool		mine[WIRE_VSHARDS] = {false};
-
 	/* what this session itself had of them is replaced */
 	for (int i = 0; i < n; i++)
-		mine[vshards[i]] = true;
-	for (int i = consumer->nstreams - 1; i >= 0; i--)
-		if (mine[consumer->streams[i].vshard])
-			remove_stream(consumer, i);
+		if (consumer->by_vshard[vshards[i]] >= 0)
+			remove_stream(consumer, consumer->by_vshard[vshards[i]]);
 
 	for (int i = 0; i < n; i++)
 	{
-		Stream	   *stream = &consumer->streams[consumer->nstreams++];
+		Stream	   *stream = &consumer->streams[consumer->nstreams];
+
+		consumer->by_vshard[vshards[i]] = (int16) consumer->nstreams++;
 
 		memset(stream, 0, sizeof(*stream));
 		stream->vshard = vshards[i];
 		stream->ref = refs[i];
 		stream->segment = segment;
 		stream->reader = readers[i];
+		stream->lossless = lossless;
 		stream->epoch = MACHINE_NO_EPOCH;
 	}
 	segment->streams = n;
@@ -232,32 +281,46 @@ reserve_streams(Consumer *consumer, int n)
 		consumer->streams = repalloc(consumer->streams, size);
 }
 
-void
+Consumer *
 consumer_subscribe(DatabaseSlot *database, const char *name, int n,
 				   const uint16 *vshards, Size ring_size, bool lossless,
-				   uint64 log_end)
+				   uint64 log_end, uint64 *start)
 {
 	Consumer   *consumer = find_or_make(database, name);
 	QueueReader *readers = palloc(sizeof(QueueReader) * n);
 	SubscriptionRef *refs = palloc(sizeof(SubscriptionRef) * n);
 	SubscriptionQueues queues;
-	uint64		start;
 	Segment    *segment;
 
 	/* all that can fail comes before the claim, which changes nothing then */
 	reserve_streams(consumer, n);
 	segment = make_segment(n, ring_size, readers, &queues);
 	if (!subscription_claim(database, name, n, vshards, lossless, &queues,
-							log_end, refs, &start))
+							log_end, refs, start))
 	{
 		free_segment(segment);
 		subscription_report_full(n);
 	}
 
 	dsm_pin_mapping(segment->segment);
-	add_streams(consumer, n, vshards, segment, readers, refs);
+	add_streams(consumer, n, vshards, lossless, segment, readers, refs);
 	pfree(readers);
 	pfree(refs);
+	return consumer;
+}
+
+void
+consumer_start_at(Consumer *consumer, int n, const uint16 *vshards,
+				  StreamKey key, bool behind, uint64 behind_epoch)
+{
+	for (int i = 0; i < n; i++)
+	{
+		Stream	   *stream = &consumer->streams[consumer->by_vshard[vshards[i]]];
+
+		stream->next = key;
+		if (behind)
+			stream->log_until.epoch = behind_epoch + 1;
+	}
 }
 
 int
@@ -369,50 +432,335 @@ reconnect(Consumer *consumer)
 }
 
 static inline bool
-is_new(const Stream *stream, const QueueMessage *message)
+is_set(StreamKey key)
 {
-	return stream->epoch == MACHINE_NO_EPOCH ||
-		message->epoch > stream->epoch ||
-		(message->epoch == stream->epoch &&
-		 message->position > stream->position);
+	return key.epoch > 0 || key.position > 0;
 }
 
-bool
+static inline bool
+stands_before(const Stream *stream, StreamKey key)
+{
+	return is_set(key) && key_before(stream->next.epoch, stream->next.position, key);
+}
+
+/*
+ * Is there something that a lossless stream has not seen, on its queue or
+ * not?  *to_epoch is raised to the last epoch of it.
+ */
+static bool
+outstanding(const Stream *stream, uint64 *to_epoch)
+{
+	SubscriptionSlot *slot = stream->ref.slot;
+	uint64		epoch = pg_atomic_read_u64(&slot->routed_epoch);
+	uint32		position = pg_atomic_read_u32(&slot->routed_position);
+	bool		result = false;
+
+	/* behind the slot's words, to be sure that they were of this stream */
+	pg_read_barrier();
+	if (epoch != MACHINE_NO_EPOCH && subscription_owned(&stream->ref) &&
+		!key_before(epoch, position, stream->next))
+	{
+		*to_epoch = Max(*to_epoch, epoch);
+		result = true;
+	}
+	if (stands_before(stream, stream->log_until))
+	{
+		uint64		until = stream->log_until.epoch;
+
+		/* a key of position 0 excludes its own epoch */
+		if (stream->log_until.position == 0)
+			until--;
+		*to_epoch = Max(*to_epoch, until);
+		result = true;
+	}
+	return result;
+}
+
+/* The last applied epoch; false if there is none. */
+static bool
+applied_epoch(const Consumer *consumer, uint64 *epoch)
+{
+	PublishedState state;
+
+	database_read(consumer->database, &state);
+	*epoch = state.machine.last_applied_epoch;
+	return *epoch != MACHINE_NO_EPOCH;
+}
+
+/* Everything up to an epoch has been received, or was not for this stream. */
+static inline void
+advance_past(Stream *stream, uint64 epoch)
+{
+	StreamKey	key = {epoch + 1, 0};
+
+	if (key_before(stream->next.epoch, stream->next.position, key))
+		stream->next = key;
+}
+
+static void
+count_received(Stream *stream, uint64 epoch, uint32 position)
+{
+	stream->next.epoch = epoch;
+	stream->next.position = position + 1;
+	stream->epoch = epoch;
+	stream->position = position;
+	stream->moved = true;
+}
+
+/* The message after which something is missing, if "message" is not next. */
+static inline bool
+follows_a_hole(const Stream *stream, const QueueMessage *message)
+{
+	return stream->lossless &&
+		(stands_before(stream, stream->log_until) ||
+		 (message->previous_epoch != MACHINE_NO_EPOCH &&
+		  !key_before(message->previous_epoch, message->previous_position,
+					  stream->next)));
+}
+
+ConsumerResult
 consumer_next(Consumer *consumer, ConsumerTxn *txn)
 {
 	int			idle = 0;
 	bool		detached = false;
+	uint64		applied;
+	bool		any_applied = applied_epoch(consumer, &applied);
 
 	while (idle < consumer->nstreams)
 	{
 		Stream	   *stream = &consumer->streams[consumer->turn];
 		const QueueMessage *message = NULL;
+		bool		turn_over = consumer->in_a_row >= MAX_IN_A_ROW;
+		bool		missing = false;
+		uint64		to_epoch = 0;
 
-		if (consumer->in_a_row < MAX_IN_A_ROW && !stream->detached)
-			message = queue_receive(&stream->reader, &stream->detached);
+		if (!turn_over)
+		{
+			/* in this order: what was meant for it is by now on the queue */
+			if (stream->lossless)
+				missing = outstanding(stream, &to_epoch);
+			if (!stream->detached)
+				message = queue_receive(&stream->reader, &stream->detached);
+		}
 		detached |= stream->detached;
 		if (message == NULL)
 		{
+			if (missing)
+			{
+				consumer->hole_to = to_epoch;
+				return CONSUMER_HOLE;
+			}
 			/* a turn that ended for fairness does not count as idle */
-			if (consumer->in_a_row < MAX_IN_A_ROW)
+			if (!turn_over)
+			{
 				idle++;
+				if (stream->lossless && any_applied)
+					advance_past(stream, applied);
+			}
 			consumer->in_a_row = 0;
 			consumer->turn = (consumer->turn + 1) % consumer->nstreams;
 			continue;
 		}
-		if (!is_new(stream, message))
+		if (key_before(message->epoch, message->position, stream->next))
 			continue;
-		stream->epoch = message->epoch;
-		stream->position = message->position;
-		stream->moved = true;
+		if (follows_a_hole(stream, message))
+		{
+			/* the message itself goes, but its epoch is read from the log */
+			consumer->hole_to = message->epoch;
+			return CONSUMER_HOLE;
+		}
+		count_received(stream, message->epoch, message->position);
 		consumer->in_a_row++;
 		txn->vshard = stream->vshard;
 		txn->message = message;
-		return true;
+		return CONSUMER_TXN;
 	}
 	if (detached)
 		reconnect(consumer);
-	return false;
+	return CONSUMER_EMPTY;
+}
+
+bool
+consumer_hole(Consumer *consumer, uint64 *from_epoch, uint64 *to_epoch)
+{
+	uint64		applied;
+	bool		any_applied = applied_epoch(consumer, &applied);
+	bool		any = false;
+
+	/* as far as it goes, so that one reading serves for all */
+	*to_epoch = consumer->hole_to;
+	if (any_applied)
+		*to_epoch = Max(*to_epoch, applied);
+	*from_epoch = 0;
+	for (int i = 0; i < consumer->nstreams; i++)
+	{
+		Stream	   *stream = &consumer->streams[i];
+
+		stream->filling = stream->lossless && outstanding(stream, to_epoch);
+		if (stream->filling)
+		{
+			if (!any || stream->next.epoch < *from_epoch)
+				*from_epoch = stream->next.epoch;
+			any = true;
+		}
+		else if (stream->lossless && any_applied)
+			advance_past(stream, applied);
+	}
+	return any;
+}
+
+bool
+consumer_takes(Consumer *consumer, uint16 vshard, uint64 epoch, uint32 position)
+{
+	Stream	   *stream;
+
+	if (consumer->by_vshard[vshard] < 0)
+		return false;
+	stream = &consumer->streams[consumer->by_vshard[vshard]];
+	if (!stream->filling || key_before(epoch, position, stream->next))
+		return false;
+	count_received(stream, epoch, position);
+	stream->replayed++;
+	return true;
+}
+
+void
+consumer_hole_filled(Consumer *consumer, uint64 to_epoch)
+{
+	for (int i = 0; i < consumer->nstreams; i++)
+	{
+		Stream	   *stream = &consumer->streams[i];
+
+		if (stream->filling)
+			advance_past(stream, to_epoch);
+		stream->filling = false;
+	}
+}
+
+uint32
+consumer_rewinds(const Consumer *consumer)
+{
+	return consumer->rewinds;
+}
+
+void
+consumer_save_positions(Consumer *consumer)
+{
+	SubTransactionId subid = GetCurrentSubTransactionId();
+	SavedPositions *saved = consumer->saved;
+
+	if (saved != NULL && saved->subid == subid)
+		return;
+	saved = MemoryContextAlloc(consumer_context,
+							   offsetof(SavedPositions, positions) +
+							   sizeof(SavedPosition) * consumer->nstreams);
+	saved->outer = consumer->saved;
+	saved->subid = subid;
+	saved->n = 0;
+	for (int i = 0; i < consumer->nstreams; i++)
+	{
+		const Stream *stream = &consumer->streams[i];
+		SavedPosition *position = &saved->positions[saved->n];
+
+		if (!stream->lossless)
+			continue;
+		position->vshard = stream->vshard;
+		position->generation = stream->ref.generation;
+		position->next = stream->next;
+		saved->n++;
+	}
+	consumer->saved = saved;
+}
+
+static void
+forget_innermost(Consumer *consumer)
+{
+	SavedPositions *saved = consumer->saved;
+
+	consumer->saved = saved->outer;
+	pfree(saved);
+}
+
+static void
+forget_positions(Consumer *consumer)
+{
+	while (consumer->saved != NULL)
+		forget_innermost(consumer);
+}
+
+/* Bring the innermost positions back, and have the log read from there. */
+static void
+restore_innermost(Consumer *consumer)
+{
+	const SavedPositions *saved = consumer->saved;
+
+	for (int i = 0; i < saved->n; i++)
+	{
+		const SavedPosition *position = &saved->positions[i];
+		int			number = consumer->by_vshard[position->vshard];
+		Stream	   *stream;
+
+		if (number < 0)
+			continue;
+		stream = &consumer->streams[number];
+		/* subscribed anew since: then it is another stream */
+		if (stream->ref.generation != position->generation)
+			continue;
+		if (key_before(stream->log_until.epoch, stream->log_until.position,
+					   stream->next))
+			stream->log_until = stream->next;
+		stream->next = position->next;
+	}
+	consumer->rewinds++;
+	forget_innermost(consumer);
+}
+
+static void
+at_xact_event(XactEvent event, void *arg)
+{
+	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT &&
+		event != XACT_EVENT_PREPARE)
+		return;
+	for (Consumer *c = consumers; c != NULL; c = c->next)
+	{
+		/* of nested ones, the outermost has the oldest positions */
+		while (event == XACT_EVENT_ABORT && c->saved != NULL)
+			restore_innermost(c);
+		forget_positions(c);
+	}
+}
+
+static void
+at_subxact_event(SubXactEvent event, SubTransactionId subid,
+				 SubTransactionId parent, void *arg)
+{
+	if (event != SUBXACT_EVENT_ABORT_SUB && event != SUBXACT_EVENT_COMMIT_SUB)
+		return;
+	for (Consumer *c = consumers; c != NULL; c = c->next)
+	{
+		if (c->saved == NULL || c->saved->subid != subid)
+			continue;
+		if (event == SUBXACT_EVENT_ABORT_SUB)
+			restore_innermost(c);
+		else if (c->saved->outer != NULL && c->saved->outer->subid == parent)
+			forget_innermost(c);
+		else
+			c->saved->subid = parent;
+	}
+}
+
+void *
+consumer_attachment(Consumer *consumer)
+{
+	return consumer->attachment;
+}
+
+void
+consumer_attach(Consumer *consumer, MemoryContext context, void *attachment)
+{
+	MemoryContextSetParent(context, consumer_context);
+	consumer->attachment_context = context;
+	consumer->attachment = attachment;
 }
 
 void
@@ -431,7 +779,7 @@ consumer_report(Consumer *consumer)
 		stream->moved = false;
 		progress[n].ref = stream->ref;
 		progress[n].read = stream->reader.total;
-		progress[n].replayed = 0;
+		progress[n].replayed = stream->replayed;
 		progress[n].epoch = stream->epoch;
 		progress[n].position = stream->position;
 		n++;

@@ -3,7 +3,9 @@
  *	  This session as a consumer: its subscriptions and their queues.
  *
  * A Consumer is a name under which the session holds subscriptions.  It is
- * the session's, not the transaction's: rolling back does not end it.
+ * the session's, not the transaction's: rolling back does not end it.  Its
+ * lossless subscriptions have a position each, the key that they wait for;
+ * this part notices what the queues lack, log/stream.c gets it from the log.
  */
 #ifndef CALVIN_SHARED_CONSUMER_H
 #define CALVIN_SHARED_CONSUMER_H
@@ -15,24 +17,39 @@
 
 typedef struct Consumer Consumer;
 
-/* A transaction as it came, valid until the next call on this Consumer. */
-typedef struct ConsumerTxn
+/* Where in the order of all transactions. */
+typedef struct StreamKey
 {
-	uint16		vshard;
-	const QueueMessage *message;
-} ConsumerTxn;
+	uint64		epoch;
+	uint32		position;
+} StreamKey;
+
+static inline bool
+key_before(uint64 epoch, uint32 position, StreamKey key)
+{
+	return epoch < key.epoch ||
+		(epoch == key.epoch && position < key.position);
+}
 
 /* This session's consumer of that name, or NULL. */
 extern Consumer *consumer_find(const char *name);
 
 /*
  * Become the consumer of n different vshards under a name: all of them, or
- * an error.  Transactions of entries above log_end, and above what the
- * applier has routed already, will arrive.  Not transactional.
+ * an error.  Not transactional.  Transactions of entries above *start, which
+ * is at least log_end, will arrive on the queues.
  */
-extern void consumer_subscribe(DatabaseSlot *database, const char *name,
-							   int n, const uint16 *vshards, Size ring_size,
-							   bool lossless, uint64 log_end);
+extern Consumer *consumer_subscribe(DatabaseSlot *database, const char *name,
+									int n, const uint16 *vshards,
+									Size ring_size, bool lossless,
+									uint64 log_end, uint64 *start);
+
+/*
+ * What lossless subscriptions begin with: the first key they want, and the
+ * highest epoch of which nothing will come on the queues (if there is one).
+ */
+extern void consumer_start_at(Consumer *consumer, int n, const uint16 *vshards,
+							  StreamKey key, bool behind, uint64 behind_epoch);
 
 /* End some subscriptions, or with vshards NULL all; returns how many. */
 extern int	consumer_unsubscribe(Consumer *consumer, int n,
@@ -42,15 +59,60 @@ extern int	consumer_unsubscribe(Consumer *consumer, int n,
 extern void consumer_unsubscribe_everything(void);
 
 /*
- * Raise an error if another session has taken some of the subscriptions
- * over.  Those are gone then; the others stay.
+ * Begin a call: raises an error if another session has taken some of the
+ * subscriptions over.  Those are gone then; the others stay.
  */
 extern void consumer_check(Consumer *consumer);
 
-/* The next transaction that is there, without waiting. */
-extern bool consumer_next(Consumer *consumer, ConsumerTxn *txn);
+/*
+ * Remember the positions, once in each (sub)transaction: its rollback brings
+ * them back.
+ */
+extern void consumer_save_positions(Consumer *consumer);
+
+/* A transaction as it came, valid until the next call on this Consumer. */
+typedef struct ConsumerTxn
+{
+	uint16		vshard;
+	const QueueMessage *message;
+} ConsumerTxn;
+
+typedef enum ConsumerResult
+{
+	CONSUMER_TXN,	/* the next transaction that is there */
+	CONSUMER_EMPTY, /* nothing now */
+	CONSUMER_HOLE	/* something is to be had from the log only */
+} ConsumerResult;
+
+/* The next transaction, without waiting. */
+extern ConsumerResult consumer_next(Consumer *consumer, ConsumerTxn *txn);
+
+/*
+ * The hole: of which epochs the log has to be read.  False if there is none
+ * (any more).
+ */
+extern bool consumer_hole(Consumer *consumer, uint64 *from_epoch,
+						  uint64 *to_epoch);
+
+/*
+ * Found in the log: does the lossless subscription to this vshard, if there
+ * is one, still wait for it?  If so it counts as received.
+ */
+extern bool consumer_takes(Consumer *consumer, uint16 vshard, uint64 epoch,
+						   uint32 position);
+
+/* The log was read to that epoch, the end of the hole. */
+extern void consumer_hole_filled(Consumer *consumer, uint64 to_epoch);
+
+/* Goes up whenever positions went back: a walk of the log is worthless then. */
+extern uint32 consumer_rewinds(const Consumer *consumer);
 
 /* Publish how far the consumer has got; at the end of every call. */
 extern void consumer_report(Consumer *consumer);
+
+/* Room for who reads the log for this consumer; freed with it. */
+extern void *consumer_attachment(Consumer *consumer);
+extern void consumer_attach(Consumer *consumer, MemoryContext context,
+							void *attachment);
 
 #endif							/* CALVIN_SHARED_CONSUMER_H */

@@ -43,6 +43,7 @@ typedef struct Route
 	uint64		episode; /* dropped since the last one that fitted */
 	uint64		dropped_epoch; /* the last of these */
 	uint32		dropped_position;
+	bool		gone;	 /* the last one found no consumer */
 	bool		touched; /* is in the router's list of those to publish */
 	bool		seen;	 /* by the router_sync() under way */
 } Route;
@@ -141,8 +142,12 @@ end_episode(Route *route)
 	if (route->episode == 0)
 		return;
 	ereport(LOG,
-			(errmsg("calvin_seq: queue of subscription \"%s\" to vshard %u was full: " UINT64_FORMAT " transactions dropped",
-					NameStr(route->name), route->vshard, route->episode),
+			(errmsg_plural("calvin_seq: subscription \"%s\" to vshard %u %s: " UINT64_FORMAT " transaction dropped",
+						   "calvin_seq: subscription \"%s\" to vshard %u %s: " UINT64_FORMAT " transactions dropped",
+						   route->episode,
+						   NameStr(route->name), route->vshard,
+						   route->gone ? "had no consumer" : "had its queue full",
+						   route->episode),
 			 errdetail("The last one was (" UINT64_FORMAT ", %u).",
 					   route->dropped_epoch, route->dropped_position)));
 	route->episode = 0;
@@ -386,12 +391,15 @@ router_send(Router *router, uint64 log_index, QueueOutgoing *out,
 	for (int i = 0; i < message->vshard_count; i++)
 		for (Route *route = router->by_vshard[message->vshards[i]]; route; route = route->next)
 		{
+			QueueResult result;
+
 			if (log_index <= route->start_index)
 				continue;
 			message->previous_epoch = route->last_epoch;
 			message->previous_position = route->last_position;
 			meant_for(router, route, message->epoch, message->position);
-			if (queue_send(&route->sender, out) == QUEUE_SENT)
+			result = queue_send(&route->sender, out);
+			if (result == QUEUE_SENT)
 			{
 				route->sent++;
 				counters->txns_fanned_out++;
@@ -401,6 +409,7 @@ router_send(Router *router, uint64 log_index, QueueOutgoing *out,
 			{
 				route->dropped++;
 				route->episode++;
+				route->gone = result == QUEUE_GONE;
 				route->dropped_epoch = message->epoch;
 				route->dropped_position = message->position;
 				counters->txns_dropped_backpressure++;

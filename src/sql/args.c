@@ -26,6 +26,17 @@ arg_vshard(int32 vshard)
 	return (uint16) vshard;
 }
 
+uint64
+arg_epoch(int64 epoch)
+{
+	if (epoch < 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("epoch " INT64_FORMAT " is negative", epoch),
+				 errdetail("Epochs are numbered from 0.")));
+	return (uint64) epoch;
+}
+
 uint16 *
 arg_vshards(ArrayType *array, int *n)
 {

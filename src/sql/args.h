@@ -13,6 +13,9 @@
 /* A vshard: 0 .. 1023, or an error. */
 extern uint16 arg_vshard(int32 vshard);
 
+/* An epoch that is not negative, or an error. */
+extern uint64 arg_epoch(int64 epoch);
+
 /*
  * The different vshards of an int[], in a palloc'd array.  An error for NULL
  * elements, none at all, or more than one dimension.

@@ -9,7 +9,7 @@
 #include "pgstat.h"
 #include "port/pg_bswap.h"
 #include "log/memory.h"
-#include "shared/consumer.h"
+#include "log/stream.h"
 #include "sql/args.h"
 #include "sql/rows.h"
 #include "storage/latch.h"
@@ -61,11 +61,12 @@ begin_receiving(FunctionCallInfo fcinfo, Receiving *receiving)
 				 errmsg("this session has no subscription named \"%s\"", name),
 				 errhint("Use seq_subscribe(vshards, name) first, in the same session.")));
 	consumer_check(receiving->consumer);
+	consumer_save_positions(receiving->consumer);
 }
 
 /* The next transaction; waits for the first one only. */
 static bool
-next_txn(Receiving *receiving, ConsumerTxn *txn)
+next_txn(Receiving *receiving, Delivery *delivery)
 {
 	if (receiving->left == 0)
 		return false;
@@ -73,7 +74,7 @@ next_txn(Receiving *receiving, ConsumerTxn *txn)
 	{
 		long		left;
 
-		if (consumer_next(receiving->consumer, txn))
+		if (stream_next(receiving->consumer, delivery))
 		{
 			receiving->any = true;
 			receiving->left--;
@@ -91,42 +92,21 @@ next_txn(Receiving *receiving, ConsumerTxn *txn)
 	}
 }
 
-static void
-to_row(const ConsumerTxn *txn, RowSource *source)
-{
-	const QueueMessage *message = txn->message;
-
-	source->vshard = txn->vshard;
-	source->epoch = message->epoch;
-	source->position = message->position;
-	source->epoch_system_ms = message->epoch_system_ms;
-	source->tenant_id = message->tenant_id;
-	source->vshards = message->vshards;
-	source->vshard_count = message->vshard_count;
-	source->tx_class = queue_message_tx_class(message);
-	source->plans.data = (const uint8_t *) VARDATA(source->tx_class) +
-		message->plans_offset;
-	source->plans.len = message->plans_len;
-}
-
 /* seq_receive(max_txns, timeout, name) */
 Datum
 seq_receive(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	Receiving	receiving;
-	ConsumerTxn txn;
+	Delivery	delivery;
 	RowMaker	maker;
 
 	begin_receiving(fcinfo, &receiving);
 	InitMaterializedSRF(fcinfo, 0);
 	row_maker_init(&maker);
-	while (next_txn(&receiving, &txn))
+	while (next_txn(&receiving, &delivery))
 	{
-		RowSource	source;
-
-		to_row(&txn, &source);
-		row_make(&maker, &source);
+		row_make(&maker, &delivery);
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, maker.values,
 							 maker.nulls);
 		CHECK_FOR_INTERRUPTS();
@@ -141,7 +121,7 @@ seq_receive_batch(PG_FUNCTION_ARGS)
 {
 	static const uint8 empty_head[VARHDRSZ + BATCH_HEADER_BYTES];
 	Receiving	receiving;
-	ConsumerTxn txn;
+	Delivery	delivery;
 	WireBuffer	buffer;
 	uint32		count = 0;
 	uint8	   *header;
@@ -149,18 +129,14 @@ seq_receive_batch(PG_FUNCTION_ARGS)
 	begin_receiving(fcinfo, &receiving);
 	wire_buffer_init(&buffer, memory_realloc, NULL);
 	wire_put_raw(&buffer, empty_head, sizeof(empty_head));
-	while (buffer.len < MAX_BATCH_BYTES && next_txn(&receiving, &txn))
+	while (buffer.len < MAX_BATCH_BYTES && next_txn(&receiving, &delivery))
 	{
-		RowSource	source;
-
-		to_row(&txn, &source);
 		wire_put_array_header(&buffer, 5);
-		wire_put_uint(&buffer, source.vshard);
-		wire_put_uint(&buffer, source.epoch);
-		wire_put_uint(&buffer, source.position);
-		wire_put_int(&buffer, source.epoch_system_ms);
-		wire_put_raw(&buffer, VARDATA(source.tx_class),
-					 VARSIZE(source.tx_class) - VARHDRSZ);
+		wire_put_uint(&buffer, delivery.vshard);
+		wire_put_uint(&buffer, delivery.epoch);
+		wire_put_uint(&buffer, delivery.position);
+		wire_put_int(&buffer, delivery.epoch_system_ms);
+		wire_put_raw(&buffer, delivery.tx_class.data, delivery.tx_class.len);
 		count++;
 		CHECK_FOR_INTERRUPTS();
 	}

@@ -44,31 +44,35 @@ make_array(RowMaker *maker, const uint16 *vshards, int n)
 }
 
 static Datum
-make_plans(RowMaker *maker, WireSlice plans)
+make_bytes(RowMaker *maker, RowBytes *bytes, WireSlice content)
 {
-	Size		size = plans.len + VARHDRSZ;
+	Size		size = content.len + VARHDRSZ;
 
-	if (size > maker->plans_size)
+	if (size > bytes->size)
 	{
-		if (maker->plans != NULL)
-			pfree(maker->plans);
-		maker->plans_size = Max(size, 1024);
-		maker->plans = MemoryContextAlloc(maker->context, maker->plans_size);
+		if (bytes->value != NULL)
+			pfree(bytes->value);
+		bytes->value = NULL;
+		bytes->size = Max(size, 1024);
+		bytes->value = MemoryContextAlloc(maker->context, bytes->size);
 	}
-	SET_VARSIZE(maker->plans, size);
-	memcpy(VARDATA(maker->plans), plans.data, plans.len);
-	return PointerGetDatum(maker->plans);
+	SET_VARSIZE(bytes->value, size);
+	memcpy(VARDATA(bytes->value), content.data, content.len);
+	return PointerGetDatum(bytes->value);
 }
 
 void
-row_make(RowMaker *maker, const RowSource *source)
+row_make(RowMaker *maker, const Delivery *delivery)
 {
-	maker->values[0] = Int32GetDatum(source->vshard);
-	maker->values[1] = Int64GetDatum((int64) source->epoch);
-	maker->values[2] = Int32GetDatum((int32) source->position);
-	maker->values[3] = Int64GetDatum(source->epoch_system_ms);
-	maker->values[4] = Int64GetDatum((int64) source->tenant_id);
-	maker->values[5] = make_array(maker, source->vshards, source->vshard_count);
-	maker->values[6] = make_plans(maker, source->plans);
-	maker->values[7] = PointerGetDatum(source->tx_class);
+	maker->values[0] = Int32GetDatum(delivery->vshard);
+	maker->values[1] = Int64GetDatum((int64) delivery->epoch);
+	maker->values[2] = Int32GetDatum((int32) delivery->position);
+	maker->values[3] = Int64GetDatum(delivery->epoch_system_ms);
+	maker->values[4] = Int64GetDatum((int64) delivery->tenant_id);
+	maker->values[5] = make_array(maker, delivery->vshards,
+								  delivery->vshard_count);
+	maker->values[6] = make_bytes(maker, &maker->plans, delivery->plans);
+	maker->values[7] = delivery->datum != NULL ?
+		PointerGetDatum(delivery->datum) :
+		make_bytes(maker, &maker->tx_class, delivery->tx_class);
 }

@@ -11,32 +11,25 @@
 
 #include "compat.h"
 
+#include "log/delivery.h"
 #include "utils/array.h"
-#include "wire/wire.h"
 
 #define ROW_COLUMNS 8
 
-/* One transaction, to be made a row. */
-typedef struct RowSource
+/* A bytea that grows as needed. */
+typedef struct RowBytes
 {
-	uint16		vshard;
-	uint64		epoch;
-	uint32		position;
-	int64		epoch_system_ms;
-	uint64		tenant_id;
-	const uint16 *vshards;
-	int			vshard_count;
-	WireSlice	plans;
-	struct varlena *tx_class; /* a bytea, where it lies */
-} RowSource;
+	bytea	   *value;
+	Size		size;
+} RowBytes;
 
 /* Buffers that rows are made in, used again for each. */
 typedef struct RowMaker
 {
 	MemoryContext context;
 	ArrayType  *array; /* room for all vshards */
-	bytea	   *plans;
-	Size		plans_size;
+	RowBytes	plans;
+	RowBytes	tx_class;
 	Datum		values[ROW_COLUMNS];
 	bool		nulls[ROW_COLUMNS];
 } RowMaker;
@@ -45,6 +38,6 @@ typedef struct RowMaker
 extern void row_maker_init(RowMaker *maker);
 
 /* Fill in maker->values; they are valid until the next call. */
-extern void row_make(RowMaker *maker, const RowSource *source);
+extern void row_make(RowMaker *maker, const Delivery *delivery);
 
 #endif							/* CALVIN_SQL_ROWS_H */

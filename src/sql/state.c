@@ -8,13 +8,11 @@
 #include "funcapi.h"
 #include "log/append.h"
 #include "log/attach.h"
-#include "log/reader.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "shared/database.h"
 #include "sql/args.h"
 #include "utils/builtins.h"
-#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 CALVIN_FUNCTION(seq_last_applied_epoch);
@@ -49,11 +47,8 @@ seq_next_epoch(PG_FUNCTION_ARGS)
 Datum
 seq_current_committed_epoch(PG_FUNCTION_ARGS)
 {
-	const LogTable *table = log_table_require();
-	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	int64		epoch = log_last_epoch(table, snapshot);
+	int64		epoch = append_committed_epoch(log_table_require());
 
-	UnregisterSnapshot(snapshot);
 	if (epoch < 0)
 		PG_RETURN_NULL();
 	PG_RETURN_INT64(epoch);
@@ -63,16 +58,10 @@ seq_current_committed_epoch(PG_FUNCTION_ARGS)
 Datum
 seq_wait_for_epoch(PG_FUNCTION_ARGS)
 {
-	int64		epoch = PG_GETARG_INT64(0);
+	uint64		epoch = arg_epoch(PG_GETARG_INT64(0));
 	TimestampTz deadline = arg_deadline(PG_GETARG_INTERVAL_P(1));
 	DatabaseSlot *slot = attach_database();
 	bool		reached = false;
-
-	if (epoch < 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("epoch " INT64_FORMAT " is negative", epoch),
-				 errdetail("Epochs are numbered from 0.")));
 
 	ConditionVariablePrepareToSleep(&slot->progress);
 	for (;;)
@@ -82,7 +71,7 @@ seq_wait_for_epoch(PG_FUNCTION_ARGS)
 
 		database_read(slot, &state);
 		reached = state.machine.last_applied_epoch != MACHINE_NO_EPOCH &&
-			state.machine.last_applied_epoch >= (uint64) epoch;
+			state.machine.last_applied_epoch >= epoch;
 		if (reached || (left = deadline_left(deadline)) == 0)
 			break;
 		/* the extension may be dropped while we wait */
@@ -150,7 +139,7 @@ seq_state_info(PG_FUNCTION_ARGS)
 
 	/* the state first: the log's end is then never behind it */
 	database_read(slot, &state);
-	log_end = log_committed_end(log_table_require());
+	log_end = append_committed_end(log_table_require());
 	applied = (int64) state.machine.last_applied_index;
 	LWLockAcquire(Calvin->lock, LW_SHARED);
 	memcpy(&copy, slot, offsetof(DatabaseSlot, baseline));

@@ -7,8 +7,7 @@
 #include "access/htup_details.h"
 #include "funcapi.h"
 #include "log/attach.h"
-#include "log/reader.h"
-#include "shared/consumer.h"
+#include "log/stream.h"
 #include "shared/database.h"
 #include "shared/subscription.h"
 #include "sql/args.h"
@@ -73,6 +72,8 @@ seq_subscribe(PG_FUNCTION_ARGS)
 	uint16	   *vshards;
 	int			n;
 	Size		ring_size;
+	bool		lossless;
+	StreamKey	from = {0, 0};
 
 	refuse_null(fcinfo, 0, "vshards");
 	refuse_null(fcinfo, 1, "name");
@@ -81,21 +82,26 @@ seq_subscribe(PG_FUNCTION_ARGS)
 	vshards = arg_vshards(PG_GETARG_ARRAYTYPE_P(0), &n);
 	name = arg_name(PG_GETARG_TEXT_PP(1));
 	ring_size = arg_ring_size(fcinfo, 4);
-	if (PG_GETARG_BOOL(5))
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("lossless subscriptions are not implemented yet"),
-				 errhint("Pass lossless => false for the bare queue, and fill holes with seq_replay.")));
+	lossless = PG_GETARG_BOOL(5);
 	if (!PG_ARGISNULL(2))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("from_epoch needs a lossless subscription"),
-				 errdetail("The bare queue holds what is appended from now on."),
-				 errhint("Use seq_replay for what is in the log already.")));
+	{
+		if (!lossless)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("from_epoch needs a lossless subscription"),
+					 errdetail("The bare queue holds what is appended from now on."),
+					 errhint("Use seq_replay for what is in the log already.")));
+		if (PG_GETARG_INT32(3) < 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("from_position must not be negative")));
+		from.epoch = arg_epoch(PG_GETARG_INT64(2));
+		from.position = (uint32) PG_GETARG_INT32(3);
+	}
 
 	database = attach_database();
-	consumer_subscribe(database, name, n, vshards, ring_size, false,
-					   (uint64) log_committed_end(log_table_require()));
+	stream_subscribe(database, name, n, vshards, ring_size, lossless,
+					 PG_ARGISNULL(2) ? NULL : &from);
 	PG_RETURN_VOID();
 }
 

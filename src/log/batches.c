@@ -1,0 +1,199 @@
+/*
+ * batches.c
+ *	  Walking the transactions of a range of epochs in the log.
+ */
+#include "compat.h"
+
+#include "log/batches.h"
+#include "log/memory.h"
+#include "log/reader.h"
+#include "miscadmin.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+
+/* A block is at most this many entries, and ends once it has these bytes. */
+#define BLOCK_ENTRIES 256
+#define BLOCK_BYTES (256 * 1024)
+
+/* Transactions of one entry decoded once; a larger one costs a second pass. */
+#define STAGED_TXNS 2048
+#define STAGED_VSHARDS 8192
+
+typedef struct BlockEntry
+{
+	uint64		log_index;
+	uint64		epoch;
+	const uint8 *data;
+	uint32		len;
+	void	   *memory;
+} BlockEntry;
+
+struct BatchWalk
+{
+	uint64		next_epoch; /* to be fetched next */
+	uint64		to_epoch;
+	bool		exhausted;	/* the log has nothing more in the range */
+	bool		reached;	/* last_epoch is valid */
+	uint64		last_epoch; /* fetched */
+	int			nentries;	/* of the block */
+	int			entry;		/* the one the decoder is on, or nentries */
+	bool		open;		/* the decoder is on it */
+	BlockEntry	block[BLOCK_ENTRIES];
+	MemoryContext block_context;
+	WireDecoder decoder;
+	WireBuffer	canonical;
+};
+
+BatchWalk *
+batch_walk_create(void)
+{
+	BatchWalk  *walk = palloc0(sizeof(BatchWalk));
+
+	walk->exhausted = true;
+	walk->block_context = AllocSetContextCreate(CurrentMemoryContext,
+												"calvin_seq batches",
+												ALLOCSET_DEFAULT_SIZES);
+	wire_decoder_init(&walk->decoder,
+					  palloc(sizeof(WireTxn) * STAGED_TXNS), STAGED_TXNS,
+					  palloc(sizeof(uint16) * STAGED_VSHARDS), STAGED_VSHARDS);
+	wire_buffer_init(&walk->canonical, memory_realloc, CurrentMemoryContext);
+	return walk;
+}
+
+void
+batch_walk_start(BatchWalk *walk, uint64 from_epoch, uint64 to_epoch)
+{
+	batch_walk_stop(walk);
+	walk->next_epoch = from_epoch;
+	walk->to_epoch = Min(to_epoch, WIRE_MAX_EPOCH);
+	walk->exhausted = from_epoch > walk->to_epoch;
+	walk->reached = false;
+}
+
+void
+batch_walk_stop(BatchWalk *walk)
+{
+	walk->nentries = 0;
+	walk->entry = 0;
+	walk->open = false;
+	walk->exhausted = true;
+	MemoryContextReset(walk->block_context);
+}
+
+static void
+fetch_block(BatchWalk *walk, Snapshot snapshot)
+{
+	LogReader	reader;
+	LogRow		row;
+	Size		bytes = 0;
+	int			n = 0;
+	bool		more = false;
+	MemoryContext old;
+
+	/* an error on the way leaves an empty block, to be fetched again */
+	walk->nentries = 0;
+	walk->entry = 0;
+	MemoryContextReset(walk->block_context);
+
+	old = MemoryContextSwitchTo(walk->block_context);
+	snapshot = RegisterSnapshot(snapshot != NULL ? snapshot : GetLatestSnapshot());
+	log_reader_begin_by_epoch(&reader, log_table_require(), snapshot,
+							  (int64) walk->next_epoch, (int64) walk->to_epoch);
+	while (!more && log_reader_next(&reader, &row))
+	{
+		BlockEntry *entry = &walk->block[n++];
+
+		CHECK_FOR_INTERRUPTS();
+		entry->log_index = row.log_index;
+		entry->epoch = row.epoch;
+		entry->data = log_reader_take_entry(&reader, &row, &entry->memory);
+		entry->len = row.entry_len;
+		bytes += row.entry_len;
+		more = n == BLOCK_ENTRIES || bytes >= BLOCK_BYTES;
+	}
+	log_reader_end(&reader);
+	UnregisterSnapshot(snapshot);
+	MemoryContextSwitchTo(old);
+
+	walk->nentries = n;
+	walk->exhausted = !more;
+	if (n > 0)
+	{
+		walk->reached = true;
+		walk->last_epoch = walk->block[n - 1].epoch;
+		walk->next_epoch = walk->last_epoch + 1;
+		walk->exhausted |= walk->next_epoch > walk->to_epoch;
+	}
+}
+
+static void
+open_entry(BatchWalk *walk)
+{
+	const BlockEntry *entry = &walk->block[walk->entry];
+	WireDecoder *decoder = &walk->decoder;
+
+	/* the row says it is a batch of that epoch: it was checked when inserted */
+	if (!wire_decode(decoder, entry->data, entry->len) ||
+		decoder->entry.kind != WIRE_EPOCH_BATCH ||
+		decoder->entry.epoch != entry->epoch)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("the entry at log_index " UINT64_FORMAT " is not the batch of epoch " UINT64_FORMAT " that its row says",
+						entry->log_index, entry->epoch)));
+	walk->open = true;
+}
+
+bool
+batch_walk_next(BatchWalk *walk, Snapshot snapshot, WireTxn *txn)
+{
+	for (;;)
+	{
+		if (walk->entry == walk->nentries)
+		{
+			if (walk->exhausted)
+				return false;
+			fetch_block(walk, snapshot);
+			continue;
+		}
+		if (!walk->open)
+			open_entry(walk);
+		if (wire_next_txn(&walk->decoder, txn))
+			return true;
+
+		CHECK_FOR_INTERRUPTS();
+		walk->open = false;
+		pfree(walk->block[walk->entry].memory);
+		walk->entry++;
+	}
+}
+
+const WireEntry *
+batch_walk_entry(const BatchWalk *walk)
+{
+	return &walk->decoder.entry;
+}
+
+bool
+batch_walk_reached(const BatchWalk *walk, uint64 *epoch)
+{
+	*epoch = walk->last_epoch;
+	return walk->reached;
+}
+
+void
+batch_walk_deliver(BatchWalk *walk, const WireTxn *txn, uint16 vshard,
+				   Delivery *delivery)
+{
+	uint32		plans_offset;
+
+	delivery->vshard = vshard;
+	delivery->epoch = walk->decoder.entry.epoch;
+	delivery->position = txn->position;
+	delivery->epoch_system_ms = walk->decoder.entry.epoch_system_ms;
+	delivery->tenant_id = txn->tenant_id;
+	delivery->vshards = txn->vshards;
+	delivery->vshard_count = txn->vshard_count;
+	delivery->plans = txn->plans;
+	delivery->tx_class = memory_deliverable(txn, &walk->canonical, &plans_offset);
+	delivery->datum = NULL;
+}

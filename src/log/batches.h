@@ -1,0 +1,47 @@
+/*
+ * batches.h
+ *	  Walking the transactions of a range of epochs in the log.
+ *
+ * Entries are fetched in blocks, each by an index scan of its own, so that
+ * nothing stays open between calls: the walk may be left standing for any
+ * time, and small entries still cost little.  Memory is bounded by the block,
+ * or by one entry where that is larger.
+ */
+#ifndef CALVIN_LOG_BATCHES_H
+#define CALVIN_LOG_BATCHES_H
+
+#include "compat.h"
+
+#include "log/delivery.h"
+#include "utils/snapshot.h"
+#include "wire/wire.h"
+
+typedef struct BatchWalk BatchWalk;
+
+/* Lives in the current memory context, with all its memory. */
+extern BatchWalk *batch_walk_create(void);
+
+/* Begin with from_epoch; batches above to_epoch are not visited. */
+extern void batch_walk_start(BatchWalk *walk, uint64 from_epoch,
+							 uint64 to_epoch);
+
+/*
+ * The next transaction, valid until the next call, or false after the last.
+ * Blocks are read with the given snapshot, or with the latest one if NULL.
+ */
+extern bool batch_walk_next(BatchWalk *walk, Snapshot snapshot, WireTxn *txn);
+
+/* The batch that the last transaction is of. */
+extern const WireEntry *batch_walk_entry(const BatchWalk *walk);
+
+/* The highest epoch fetched since the start; false if there was none. */
+extern bool batch_walk_reached(const BatchWalk *walk, uint64 *epoch);
+
+/* The last transaction as its vshard's consumer gets it. */
+extern void batch_walk_deliver(BatchWalk *walk, const WireTxn *txn,
+							   uint16 vshard, Delivery *delivery);
+
+/* Free what the walk holds of the log. */
+extern void batch_walk_stop(BatchWalk *walk);
+
+#endif							/* CALVIN_LOG_BATCHES_H */

@@ -1,0 +1,188 @@
+/*
+ * stream.c
+ *	  A consumer's stream: the live queues, spliced with the log where they
+ *	  lack something.
+ *
+ * When the consumer notices a hole, the log is walked from the first epoch
+ * that a subscription lacks to the last one applied, once for all of them.
+ * The walk may take several calls; the queues have to wait meanwhile.  What
+ * they hold then of the epochs walked is passed over by its keys.
+ */
+#include "compat.h"
+
+#include "log/append.h"
+#include "log/batches.h"
+#include "log/reader.h"
+#include "log/stream.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+
+/* The walk of one consumer, in its own memory context. */
+typedef struct Filler
+{
+	BatchWalk  *walk;
+	bool		walking;
+	uint32		rewinds; /* of the consumer when the walk began */
+	uint64		to_epoch;
+	WireTxn		txn;	 /* whose participants are being looked at */
+	int			participant;
+} Filler;
+
+static Filler *
+get_filler(Consumer *consumer)
+{
+	Filler	   *filler = consumer_attachment(consumer);
+	MemoryContext context;
+	MemoryContext old;
+
+	if (filler != NULL)
+		return filler;
+	context = AllocSetContextCreate(CurrentMemoryContext, "calvin_seq stream",
+									ALLOCSET_DEFAULT_SIZES);
+	old = MemoryContextSwitchTo(context);
+	filler = palloc0(sizeof(Filler));
+	filler->walk = batch_walk_create();
+	MemoryContextSwitchTo(old);
+	consumer_attach(consumer, context, filler);
+	return filler;
+}
+
+static bool
+start_walk(Consumer *consumer, Filler *filler)
+{
+	uint64		from_epoch;
+
+	if (!consumer_hole(consumer, &from_epoch, &filler->to_epoch))
+		return false;
+	batch_walk_start(filler->walk, from_epoch, filler->to_epoch);
+	filler->walking = true;
+	filler->rewinds = consumer_rewinds(consumer);
+	filler->txn.vshard_count = 0;
+	filler->participant = 0;
+	return true;
+}
+
+static void
+end_walk(Filler *filler)
+{
+	batch_walk_stop(filler->walk);
+	filler->walking = false;
+}
+
+/* The next transaction of the walk, or false at its end. */
+static bool
+walk_next(Consumer *consumer, Filler *filler, Delivery *delivery)
+{
+	for (;;)
+	{
+		while (filler->participant < filler->txn.vshard_count)
+		{
+			uint16		vshard = filler->txn.vshards[filler->participant++];
+
+			if (consumer_takes(consumer, vshard,
+							   batch_walk_entry(filler->walk)->epoch,
+							   filler->txn.position))
+			{
+				batch_walk_deliver(filler->walk, &filler->txn, vshard, delivery);
+				return true;
+			}
+		}
+		filler->txn.vshard_count = 0;
+		filler->participant = 0;
+		if (!batch_walk_next(filler->walk, NULL, &filler->txn))
+			return false;
+	}
+}
+
+static void
+from_message(const ConsumerTxn *txn, Delivery *delivery)
+{
+	const QueueMessage *message = txn->message;
+	struct varlena *tx_class = queue_message_tx_class(message);
+
+	delivery->vshard = txn->vshard;
+	delivery->epoch = message->epoch;
+	delivery->position = message->position;
+	delivery->epoch_system_ms = message->epoch_system_ms;
+	delivery->tenant_id = message->tenant_id;
+	delivery->vshards = message->vshards;
+	delivery->vshard_count = message->vshard_count;
+	delivery->datum = tx_class;
+	delivery->tx_class.data = (const uint8_t *) VARDATA(tx_class);
+	delivery->tx_class.len = VARSIZE(tx_class) - VARHDRSZ;
+	delivery->plans.data = delivery->tx_class.data + message->plans_offset;
+	delivery->plans.len = message->plans_len;
+}
+
+bool
+stream_next(Consumer *consumer, Delivery *delivery)
+{
+	Filler	   *filler = get_filler(consumer);
+
+	for (;;)
+	{
+		ConsumerTxn txn;
+
+		if (filler->walking && filler->rewinds != consumer_rewinds(consumer))
+			end_walk(filler);
+		if (filler->walking)
+		{
+			if (walk_next(consumer, filler, delivery))
+				return true;
+			consumer_hole_filled(consumer, filler->to_epoch);
+			end_walk(filler);
+		}
+		switch (consumer_next(consumer, &txn))
+		{
+			case CONSUMER_TXN:
+				from_message(&txn, delivery);
+				return true;
+			case CONSUMER_EMPTY:
+				return false;
+			case CONSUMER_HOLE:
+				(void) start_walk(consumer, filler);
+				break;
+		}
+	}
+}
+
+/* The key of the first batch after a log_index, as of now. */
+static void
+start_consumer(Consumer *consumer, int n, const uint16 *vshards, uint64 start,
+			   const StreamKey *from)
+{
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	int64		before = log_epoch_before(log_table_require(), snapshot,
+										  (int64) start + 1);
+	StreamKey	key = {(uint64) (before + 1), 0};
+
+	UnregisterSnapshot(snapshot);
+	if (from != NULL)
+		key = *from;
+	consumer_start_at(consumer, n, vshards, key, before >= 0, (uint64) before);
+}
+
+void
+stream_subscribe(DatabaseSlot *database, const char *name, int n,
+				 const uint16 *vshards, Size ring_size, bool lossless,
+				 const StreamKey *from)
+{
+	uint64		start;
+	uint64		log_end = (uint64) append_committed_end(log_table_require());
+	Consumer   *consumer = consumer_subscribe(database, name, n, vshards,
+											  ring_size, lossless, log_end,
+											  &start);
+
+	if (!lossless)
+		return;
+	PG_TRY();
+	{
+		start_consumer(consumer, n, vshards, start, from);
+	}
+	PG_CATCH();
+	{
+		(void) consumer_unsubscribe(consumer, n, vshards);
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+}

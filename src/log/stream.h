@@ -1,0 +1,29 @@
+/*
+ * stream.h
+ *	  A consumer's stream: the live queues, spliced with the log where they
+ *	  lack something.
+ */
+#ifndef CALVIN_LOG_STREAM_H
+#define CALVIN_LOG_STREAM_H
+
+#include "compat.h"
+
+#include "log/delivery.h"
+#include "shared/consumer.h"
+
+/*
+ * Subscribe this session; see consumer_subscribe().  A lossless subscription
+ * starts at "from", or, if that is NULL, with the first batch appended after
+ * the call.
+ */
+extern void stream_subscribe(DatabaseSlot *database, const char *name, int n,
+							 const uint16 *vshards, Size ring_size,
+							 bool lossless, const StreamKey *from);
+
+/*
+ * The next transaction, without waiting; false if there is none now.  Valid
+ * until the next call on this consumer.
+ */
+extern bool stream_next(Consumer *consumer, Delivery *delivery);
+
+#endif							/* CALVIN_LOG_STREAM_H */
