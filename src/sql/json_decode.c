@@ -233,10 +233,10 @@ refuse_name(Decoder *d, WireSlice name, uint32 at)
 	hex[hex_encode((const char *) name.data + at, len, hex)] = '\0';
 	ereport(ERROR,
 			(errcode(ERRCODE_UNTRANSLATABLE_CHARACTER),
-			 errmsg("collection name in sequencer entry has no exact equivalent as text"),
+			 errmsg("cannot represent collection name of sequencer entry as text"),
 			 name.data[at] == '\0' ?
 			 errdetail("There is a zero byte at byte %u of the entry.", offset) :
-			 errdetail("The character 0x%s at byte %u of the entry is not in encoding \"%s\".",
+			 errdetail("The character 0x%s at byte %u of the entry has no exact equivalent in encoding \"%s\".",
 					   hex, offset, GetDatabaseEncodingName()),
 			 errhint("seq_receive and seq_replay return it as it is, in tx_class.")));
 }
@@ -509,7 +509,8 @@ put_txn(Decoder *d, const WireTxn *txn)
 	put_key(d, "epoch");
 	put_number(d, WJB_VALUE, (int64) get_uint(d, WIRE_MAX_EPOCH, WIRE_F_TXN_EPOCH));
 	put_key(d, "position");
-	put_number(d, WJB_VALUE, (int64) get_uint(d, PG_UINT32_MAX, WIRE_F_TXN_POSITION));
+	put_number(d, WJB_VALUE,
+			   (int64) get_uint(d, PG_UINT32_MAX, WIRE_F_TXN_POSITION));
 	put_key(d, "tx_class");
 	put_any_tx_class(d, txn);
 	put_key(d, "epoch_system_ms");

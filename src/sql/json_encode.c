@@ -560,7 +560,8 @@ get_vshard(const JsonNode *node)
 	{
 		char		c = node->name[i];
 
-		decimal = c >= '0' && c <= '9' && (c != '0' || i > 0 || node->name_len == 1);
+		decimal = c >= '0' && c <= '9' &&
+			(c != '0' || i > 0 || node->name_len == 1);
 		if (vshard < WIRE_VSHARDS)
 			vshard = vshard * 10 + (uint32) (c - '0');
 	}
