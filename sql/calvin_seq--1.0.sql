@@ -63,6 +63,24 @@ ALTER EVENT TRIGGER seq_log_guard ENABLE ALWAYS;
 SELECT pg_catalog.pg_extension_config_dump('seq_log', '');
 
 --
+-- Durable cursors
+--
+
+CREATE TABLE seq_cursors (
+	name name,
+	vshard integer CHECK (vshard BETWEEN 0 AND 1023),
+	epoch bigint NOT NULL CHECK (epoch >= 0),
+	"position" bigint NOT NULL CHECK ("position" >= 0),
+	version bigint NOT NULL CHECK (version > 0),
+	committed_at timestamptz NOT NULL,
+	PRIMARY KEY (name, vshard)
+) WITH (fillfactor = 50);
+COMMENT ON TABLE seq_cursors IS
+	'durable cursors: the first key that each (name, vshard) has not processed';
+
+SELECT pg_catalog.pg_extension_config_dump('seq_cursors', '');
+
+--
 -- Appending
 --
 
@@ -137,6 +155,22 @@ CREATE FUNCTION seq_receive_batch(max_txns integer DEFAULT 100,
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION seq_receive_batch(integer, interval, text) IS
 	'as seq_receive, in one MessagePack array of [vshard, epoch, position, epoch_system_ms, TxClass]';
+
+CREATE FUNCTION seq_commit(name text DEFAULT 'default') RETURNS integer
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION seq_commit(text) IS
+	'store this session''s position as the durable cursor, in this transaction; 40001 if another session has moved it';
+
+CREATE FUNCTION seq_rewind(name text DEFAULT 'default') RETURNS void
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION seq_rewind(text) IS
+	'go back to the durable cursor, or without one to where this transaction began';
+
+CREATE FUNCTION seq_drop_cursor(name text, vshards integer[] DEFAULT NULL)
+	RETURNS integer
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION seq_drop_cursor(text, integer[]) IS
+	'forget durable cursors of a name, all if no vshards are given; returns how many';
 
 CREATE FUNCTION seq_subscriptions_info(
 	OUT vshard integer, OUT name text, OUT pid integer, OUT lossless boolean,
@@ -223,6 +257,9 @@ REVOKE ALL ON FUNCTION
 	seq_unsubscribe(integer[], text),
 	seq_receive(integer, interval, text),
 	seq_receive_batch(integer, interval, text),
+	seq_commit(text),
+	seq_rewind(text),
+	seq_drop_cursor(text, integer[]),
 	seq_replay(integer, bigint, bigint),
 	seq_wait_for_epoch(bigint, interval),
 	seq_metrics_reset(),

@@ -17,8 +17,8 @@
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 
-static IndexScanDesc
-begin_scan(Relation rel, Relation index, Snapshot snapshot, int nkeys)
+IndexScanDesc
+log_begin_scan(Relation rel, Relation index, Snapshot snapshot, int nkeys)
 {
 #if PG_VERSION_NUM >= 180000
 	return index_beginscan(rel, index, snapshot, NULL, nkeys, 0);
@@ -41,7 +41,7 @@ reader_begin(LogReader *reader, const LogTable *table, Oid index,
 	reader->rel = table_open(table->log, AccessShareLock);
 	reader->index = index_open(index, AccessShareLock);
 	reader->slot = table_slot_create(reader->rel, NULL);
-	reader->scan = begin_scan(reader->rel, reader->index, snapshot, 2);
+	reader->scan = log_begin_scan(reader->rel, reader->index, snapshot, 2);
 	index_rescan(reader->scan, keys, 2, NULL, 0);
 	reader->detoasted = NULL;
 }
@@ -144,7 +144,7 @@ last_of_index(const LogTable *table, Oid index_oid, Snapshot snapshot,
 	Relation	rel = table_open(table->log, AccessShareLock);
 	Relation	index = index_open(index_oid, AccessShareLock);
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
-	IndexScanDesc scan = begin_scan(rel, index, snapshot, 1);
+	IndexScanDesc scan = log_begin_scan(rel, index, snapshot, 1);
 	ScanKeyData key;
 	int64		last = none;
 

@@ -33,6 +33,10 @@ typedef struct LogReader
 	struct varlena *detoasted; /* of the current row, to be freed */
 } LogReader;
 
+/* index_beginscan(), whose arguments differ between versions. */
+extern IndexScanDesc log_begin_scan(Relation rel, Relation index,
+									Snapshot snapshot, int nkeys);
+
 /* Rows with from <= log_index <= to, ascending. */
 extern void log_reader_begin_by_index(LogReader *reader, const LogTable *table,
 									  Snapshot snapshot, int64 from, int64 to);

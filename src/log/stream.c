@@ -12,6 +12,7 @@
 
 #include "log/append.h"
 #include "log/batches.h"
+#include "log/cursors.h"
 #include "log/reader.h"
 #include "log/stream.h"
 #include "utils/memutils.h"
@@ -146,7 +147,64 @@ stream_next(Consumer *consumer, Delivery *delivery)
 	}
 }
 
-/* The key of the first batch after a log_index, as of now. */
+/* Take over the stored cursors; their positions too, if they are to count. */
+static void
+load_cursors(Consumer *consumer)
+{
+	StreamCursor *cursors = palloc(sizeof(StreamCursor) * WIRE_VSHARDS);
+	int			n = cursors_load(consumer_name(consumer), cursors);
+
+	consumer_forget_cursors(consumer);
+	for (int i = 0; i < n; i++)
+		consumer_set_cursor(consumer, &cursors[i]);
+	pfree(cursors);
+}
+
+void
+stream_begin(Consumer *consumer)
+{
+	bool		wanted;
+
+	consumer_check(consumer);
+
+	/*
+	 * At the start of a transaction the cursors' positions are what its
+	 * rollback leads back to; later on it is those before seq_rewind().
+	 */
+	wanted = consumer_wants_cursors(consumer);
+	if (wanted && !consumer_positions_saved(consumer))
+		load_cursors(consumer);
+	consumer_save_positions(consumer);
+	if (wanted && consumer_wants_cursors(consumer))
+		load_cursors(consumer);
+}
+
+/* The cursors of just these vshards; "from" goes before their positions. */
+static void
+start_at_cursors(Consumer *consumer, int n, const uint16 *vshards,
+				 const StreamKey *from)
+{
+	StreamCursor *cursors = palloc(sizeof(StreamCursor) * WIRE_VSHARDS);
+	StreamCursor *stored[WIRE_VSHARDS] = {NULL};
+	int			ncursors = cursors_load(consumer_name(consumer), cursors);
+
+	for (int i = 0; i < ncursors; i++)
+		stored[cursors[i].vshard] = &cursors[i];
+	for (int i = 0; i < n; i++)
+	{
+		StreamCursor start = {vshards[i], {0, 0}, 0};
+
+		if (stored[vshards[i]] != NULL)
+			start = *stored[vshards[i]];
+		if (from != NULL)
+			start.next = *from;
+		if (from != NULL || start.version > 0)
+			consumer_set_cursor(consumer, &start);
+	}
+	pfree(cursors);
+}
+
+/* Begin at the cursors, at "from", or with what is not in the log yet. */
 static void
 start_consumer(Consumer *consumer, int n, const uint16 *vshards, uint64 start,
 			   const StreamKey *from)
@@ -157,9 +215,8 @@ start_consumer(Consumer *consumer, int n, const uint16 *vshards, uint64 start,
 	StreamKey	key = {(uint64) (before + 1), 0};
 
 	UnregisterSnapshot(snapshot);
-	if (from != NULL)
-		key = *from;
 	consumer_start_at(consumer, n, vshards, key, before >= 0, (uint64) before);
+	start_at_cursors(consumer, n, vshards, from);
 }
 
 void

@@ -13,12 +13,18 @@
 
 /*
  * Subscribe this session; see consumer_subscribe().  A lossless subscription
- * starts at "from", or, if that is NULL, with the first batch appended after
- * the call.
+ * starts at "from"; or, if that is NULL, at its durable cursor; or, without
+ * one, with the first batch appended after the call.
  */
 extern void stream_subscribe(DatabaseSlot *database, const char *name, int n,
 							 const uint16 *vshards, Size ring_size,
 							 bool lossless, const StreamKey *from);
+
+/*
+ * Begin a call: takeovers are noticed here, and after a rollback the durable
+ * cursors are read.
+ */
+extern void stream_begin(Consumer *consumer);
 
 /*
  * The next transaction, without waiting; false if there is none now.  Valid

@@ -14,6 +14,7 @@
 #include "catalog/pg_extension.h"
 #include "catalog/pg_type_d.h"
 #include "commands/extension.h"
+#include "log/cursors.h"
 #include "log/table.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -24,6 +25,7 @@
 
 #define EXTENSION_NAME "calvin_seq"
 #define LOG_NAME "seq_log"
+#define CURSORS_NAME "seq_cursors"
 #define EPOCH_INDEX_NAME "seq_log_epoch_idx"
 
 static LogTable cached;
@@ -33,7 +35,8 @@ static void
 invalidate(Datum arg, Oid relid)
 {
 	if (!OidIsValid(relid) || relid == cached.log ||
-		relid == cached.log_pkey || relid == cached.epoch_index)
+		relid == cached.log_pkey || relid == cached.epoch_index ||
+		relid == cached.cursors || relid == cached.cursors_pkey)
 		cached_valid = false;
 }
 
@@ -63,28 +66,28 @@ look_up_extension(LogTable *found)
 }
 
 static void
-report_altered(const char *detail)
+report_altered(const char *name, const char *detail)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			 errmsg("table %s is not as extension %s made it",
-					LOG_NAME, EXTENSION_NAME),
+					name, EXTENSION_NAME),
 			 errdetail("%s", detail),
 			 errhint("Undo what was altered, or restore the log into a fresh database.")));
 }
 
 static void
-check_columns(Relation rel)
+check_columns(Relation rel, const Oid *types, int n)
 {
-	static const Oid types[] = {INT8OID, BYTEAOID, TEXTOID, INT8OID, TIMESTAMPTZOID};
 	TupleDesc	desc = RelationGetDescr(rel);
+	const char *name = RelationGetRelationName(rel);
 
-	if (desc->natts < (int) lengthof(types))
-		report_altered("Columns are missing.");
-	for (int i = 0; i < (int) lengthof(types); i++)
+	if (desc->natts < n)
+		report_altered(name, "Columns are missing.");
+	for (int i = 0; i < n; i++)
 		if (TupleDescAttr(desc, i)->attisdropped ||
 			TupleDescAttr(desc, i)->atttypid != types[i])
-			report_altered("A column was dropped or has another type.");
+			report_altered(name, "A column was dropped or has another type.");
 }
 
 /* A valid btree index whose first column is the given one. */
@@ -103,9 +106,21 @@ index_usable(Oid index, AttrNumber column)
 	return usable;
 }
 
+static Oid
+find_table(const char *name, Oid schema)
+{
+	Oid			relid = get_relname_relid(name, schema);
+
+	if (!OidIsValid(relid))
+		report_altered(name, "It was not found in the extension's schema.");
+	return relid;
+}
+
 const LogTable *
 log_table_find(void)
 {
+	static const Oid log_types[] = {INT8OID, BYTEAOID, TEXTOID, INT8OID, TIMESTAMPTZOID};
+	static const Oid cursors_types[] = {NAMEOID, INT4OID, INT8OID, INT8OID, INT8OID};
 	static bool registered = false;
 	LogTable	found;
 	Relation	rel;
@@ -122,19 +137,25 @@ log_table_find(void)
 	if (!OidIsValid(found.extension))
 		return NULL;
 	look_up_extension(&found);
-	found.log = get_relname_relid(LOG_NAME, found.schema);
-	if (!OidIsValid(found.log))
-		report_altered("It was not found in the extension's schema.");
+	found.log = find_table(LOG_NAME, found.schema);
+	found.cursors = find_table(CURSORS_NAME, found.schema);
+
+	rel = table_open(found.cursors, AccessShareLock);
+	check_columns(rel, cursors_types, lengthof(cursors_types));
+	found.cursors_pkey = compat_primary_key_index(rel);
+	if (!index_usable(found.cursors_pkey, CURSOR_ATTR_NAME))
+		report_altered(CURSORS_NAME, "Its primary key is missing.");
+	table_close(rel, AccessShareLock);
 
 	rel = table_open(found.log, AccessShareLock);
-	check_columns(rel);
+	check_columns(rel, log_types, lengthof(log_types));
 	found.owner = rel->rd_rel->relowner;
 	found.log_pkey = compat_primary_key_index(rel);
 	found.epoch_index = get_relname_relid(EPOCH_INDEX_NAME, found.schema);
 	if (!index_usable(found.log_pkey, LOG_ATTR_INDEX))
-		report_altered("Its primary key is missing.");
+		report_altered(LOG_NAME, "Its primary key is missing.");
 	if (!index_usable(found.epoch_index, LOG_ATTR_EPOCH))
-		report_altered("Its index " EPOCH_INDEX_NAME " is missing.");
+		report_altered(LOG_NAME, "Its index " EPOCH_INDEX_NAME " is missing.");
 	table_close(rel, AccessShareLock);
 
 	cached = found;
@@ -173,6 +194,13 @@ char *
 log_table_name(const LogTable *table)
 {
 	return quote_qualified_identifier(get_namespace_name(table->schema), LOG_NAME);
+}
+
+char *
+log_cursors_name(const LogTable *table)
+{
+	return quote_qualified_identifier(get_namespace_name(table->schema),
+									  CURSORS_NAME);
 }
 
 LogIdentity

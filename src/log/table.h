@@ -30,6 +30,8 @@ typedef struct LogTable
 	Oid			log;		 /* seq_log */
 	Oid			log_pkey;	 /* its index on log_index */
 	Oid			epoch_index; /* on (epoch), of the epoch_batch rows */
+	Oid			cursors;	 /* seq_cursors */
+	Oid			cursors_pkey; /* its index on (name, vshard) */
 	Oid			owner;		 /* of seq_log */
 	bool		created_here; /* by the transaction that looked it up */
 } LogTable;
@@ -50,8 +52,9 @@ extern bool log_extension_exists(void);
 /* Look up again next time, whatever invalidations say. */
 extern void log_table_forget(void);
 
-/* seq_log as SQL writes it, quoted and qualified; palloc'd. */
+/* The tables as SQL writes them, quoted and qualified; palloc'd. */
 extern char *log_table_name(const LogTable *table);
+extern char *log_cursors_name(const LogTable *table);
 
 /*
  * Act as seq_log's owner until the matching restore: who may call a function

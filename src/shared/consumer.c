@@ -28,6 +28,9 @@
 /* Transactions taken from one vshard before it is the next one's turn. */
 #define MAX_IN_A_ROW 64
 
+/* Epochs that an idle stream's cursor may lag before it is stored anew. */
+#define MAX_CURSOR_AGE 1024
+
 typedef struct Segment
 {
 	dsm_segment *segment;
@@ -50,6 +53,9 @@ typedef struct Stream
 	uint64		epoch;	  /* last key received, MACHINE_NO_EPOCH: none */
 	uint32		position;
 	uint64		replayed; /* taken from the log */
+	uint64		cursor_version; /* that this session continued from, 0: none */
+	StreamKey	cursor;	  /* its key */
+	bool		received; /* something since then */
 } Stream;
 
 /* Positions as they were before a (sub)transaction received anything. */
@@ -58,6 +64,9 @@ typedef struct SavedPosition
 	uint16		vshard;
 	uint32		generation;
 	StreamKey	next;
+	uint64		cursor_version;
+	StreamKey	cursor;
+	bool		received;
 } SavedPosition;
 
 typedef struct SavedPositions
@@ -80,6 +89,7 @@ struct Consumer
 	int16		by_vshard[WIRE_VSHARDS]; /* its place in streams, or -1 */
 	uint64		hole_to;  /* epoch; the hole noticed last */
 	uint32		rewinds;
+	bool		wants_cursors;
 	SavedPositions *saved; /* innermost first */
 	MemoryContext attachment_context;
 	void	   *attachment;
@@ -109,6 +119,12 @@ consumer_find(const char *name)
 	Consumer   *consumer = find_any(name);
 
 	return consumer != NULL && consumer->nstreams > 0 ? consumer : NULL;
+}
+
+const char *
+consumer_name(const Consumer *consumer)
+{
+	return consumer->name;
 }
 
 static void
@@ -505,6 +521,7 @@ count_received(Stream *stream, uint64 epoch, uint32 position)
 	stream->epoch = epoch;
 	stream->position = position;
 	stream->moved = true;
+	stream->received = true;
 }
 
 /* The message after which something is missing, if "message" is not next. */
@@ -667,9 +684,18 @@ consumer_save_positions(Consumer *consumer)
 		position->vshard = stream->vshard;
 		position->generation = stream->ref.generation;
 		position->next = stream->next;
+		position->cursor_version = stream->cursor_version;
+		position->cursor = stream->cursor;
+		position->received = stream->received;
 		saved->n++;
 	}
 	consumer->saved = saved;
+}
+
+bool
+consumer_positions_saved(const Consumer *consumer)
+{
+	return consumer->saved != NULL;
 }
 
 static void
@@ -688,12 +714,19 @@ forget_positions(Consumer *consumer)
 		forget_innermost(consumer);
 }
 
-/* Bring the innermost positions back, and have the log read from there. */
+/* Go back to a key, and have the log read from there. */
 static void
-restore_innermost(Consumer *consumer)
+go_back(Stream *stream, StreamKey key)
 {
-	const SavedPositions *saved = consumer->saved;
+	if (key_before(stream->log_until.epoch, stream->log_until.position,
+				   stream->next))
+		stream->log_until = stream->next;
+	stream->next = key;
+}
 
+static void
+restore_positions(Consumer *consumer, const SavedPositions *saved)
+{
 	for (int i = 0; i < saved->n; i++)
 	{
 		const SavedPosition *position = &saved->positions[i];
@@ -706,13 +739,28 @@ restore_innermost(Consumer *consumer)
 		/* subscribed anew since: then it is another stream */
 		if (stream->ref.generation != position->generation)
 			continue;
-		if (key_before(stream->log_until.epoch, stream->log_until.position,
-					   stream->next))
-			stream->log_until = stream->next;
-		stream->next = position->next;
+		go_back(stream, position->next);
+		stream->cursor_version = position->cursor_version;
+		stream->cursor = position->cursor;
+		stream->received = position->received;
 	}
 	consumer->rewinds++;
+}
+
+static void
+restore_innermost(Consumer *consumer)
+{
+	restore_positions(consumer, consumer->saved);
 	forget_innermost(consumer);
+}
+
+static bool
+has_cursor(const Consumer *consumer)
+{
+	for (int i = 0; i < consumer->nstreams; i++)
+		if (consumer->streams[i].cursor_version > 0)
+			return true;
+	return false;
 }
 
 static void
@@ -727,6 +775,9 @@ at_xact_event(XactEvent event, void *arg)
 		while (event == XACT_EVENT_ABORT && c->saved != NULL)
 			restore_innermost(c);
 		forget_positions(c);
+		/* what was received in earlier ones but not committed comes again */
+		if (event == XACT_EVENT_ABORT && has_cursor(c))
+			c->wants_cursors = true;
 	}
 }
 
@@ -747,6 +798,87 @@ at_subxact_event(SubXactEvent event, SubTransactionId subid,
 		else
 			c->saved->subid = parent;
 	}
+}
+
+void
+consumer_rewind(Consumer *consumer)
+{
+	for (SavedPositions *saved = consumer->saved; saved != NULL; saved = saved->outer)
+		if (saved->outer == NULL)
+			restore_positions(consumer, saved);
+	consumer->wants_cursors = true;
+}
+
+bool
+consumer_wants_cursors(const Consumer *consumer)
+{
+	return consumer->wants_cursors;
+}
+
+void
+consumer_set_cursor(Consumer *consumer, const StreamCursor *cursor)
+{
+	Stream	   *stream;
+
+	if (consumer->by_vshard[cursor->vshard] < 0)
+		return;
+	stream = &consumer->streams[consumer->by_vshard[cursor->vshard]];
+	if (!stream->lossless)
+		return;
+	go_back(stream, cursor->next);
+	stream->cursor = cursor->next;
+	stream->cursor_version = cursor->version;
+	stream->received = false;
+	consumer->rewinds++;
+}
+
+void
+consumer_forget_cursors(Consumer *consumer)
+{
+	for (int i = 0; i < consumer->nstreams; i++)
+		consumer->streams[i].cursor_version = 0;
+	consumer->wants_cursors = false;
+}
+
+int
+consumer_get_cursors(Consumer *consumer, StreamCursor *cursors)
+{
+	int			n = 0;
+
+	for (int i = 0; i < consumer->nstreams; i++)
+	{
+		const Stream *stream = &consumer->streams[i];
+
+		/* a cursor that only grows old by itself is moved now and then */
+		if (!stream->lossless ||
+			(!stream->received && stream->cursor_version > 0 &&
+			 stream->next.epoch - stream->cursor.epoch < MAX_CURSOR_AGE))
+			continue;
+		cursors[n].vshard = stream->vshard;
+		cursors[n].next = stream->next;
+		cursors[n].version = stream->cursor_version;
+		n++;
+	}
+	return n;
+}
+
+void
+consumer_cursors_stored(Consumer *consumer, int n, const StreamCursor *cursors)
+{
+	for (int i = 0; i < n; i++)
+	{
+		Stream	   *stream = &consumer->streams[consumer->by_vshard[cursors[i].vshard]];
+
+		stream->cursor_version = cursors[i].version + 1;
+		stream->cursor = cursors[i].next;
+		stream->received = false;
+	}
+}
+
+void
+consumer_cursors_lost(Consumer *consumer)
+{
+	consumer->wants_cursors = true;
 }
 
 void *

@@ -31,8 +31,18 @@ key_before(uint64 epoch, uint32 position, StreamKey key)
 		(epoch == key.epoch && position < key.position);
 }
 
+/* A durable cursor: the first key not processed yet. */
+typedef struct StreamCursor
+{
+	uint16		vshard;
+	StreamKey	next;
+	uint64		version; /* goes up with every change; 0: there is none */
+} StreamCursor;
+
 /* This session's consumer of that name, or NULL. */
 extern Consumer *consumer_find(const char *name);
+
+extern const char *consumer_name(const Consumer *consumer);
 
 /*
  * Become the consumer of n different vshards under a name: all of them, or
@@ -69,6 +79,35 @@ extern void consumer_check(Consumer *consumer);
  * them back.
  */
 extern void consumer_save_positions(Consumer *consumer);
+extern bool consumer_positions_saved(const Consumer *consumer);
+
+/*
+ * Go back to where the present transaction began, as its rollback would; the
+ * durable cursors are then wanted.
+ */
+extern void consumer_rewind(Consumer *consumer);
+
+/*
+ * Are the stored cursors wanted, because a transaction was rolled back since
+ * they were last known?  They are forgotten, then given one by one;
+ * subscriptions without one stay where they are.
+ */
+extern bool consumer_wants_cursors(const Consumer *consumer);
+extern void consumer_forget_cursors(Consumer *consumer);
+extern void consumer_set_cursor(Consumer *consumer, const StreamCursor *cursor);
+
+/*
+ * Where the lossless subscriptions stand, with the versions they continued
+ * from: those that moved since, or have no cursor yet.  cursors has room for WIRE_VSHARDS.
+ */
+extern int	consumer_get_cursors(Consumer *consumer, StreamCursor *cursors);
+
+/* These were stored: each has the next version now. */
+extern void consumer_cursors_stored(Consumer *consumer, int n,
+									const StreamCursor *cursors);
+
+/* They were not: another session did. */
+extern void consumer_cursors_lost(Consumer *consumer);
 
 /* A transaction as it came, valid until the next call on this Consumer. */
 typedef struct ConsumerTxn

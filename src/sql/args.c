@@ -91,6 +91,20 @@ arg_name(text *name)
 	return result;
 }
 
+Consumer *
+arg_consumer(text *name)
+{
+	Consumer   *consumer = consumer_find(arg_name(name));
+
+	if (consumer == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("this session has no subscription named \"%s\"",
+						text_to_cstring(name)),
+				 errhint("Use seq_subscribe(vshards, name) first, in the same session.")));
+	return consumer;
+}
+
 TimestampTz
 arg_deadline(Interval *timeout)
 {

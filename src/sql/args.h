@@ -8,6 +8,7 @@
 #include "compat.h"
 
 #include "datatype/timestamp.h"
+#include "shared/consumer.h"
 #include "utils/array.h"
 
 /* A vshard: 0 .. 1023, or an error. */
@@ -24,6 +25,9 @@ extern uint16 *arg_vshards(ArrayType *array, int *n);
 
 /* A consumer's name: not empty, at most NAMEDATALEN - 1 bytes. */
 extern char *arg_name(text *name);
+
+/* This session's consumer of that name, or an error. */
+extern Consumer *arg_consumer(text *name);
 
 /*
  * The end of a timeout that starts now, or DT_NOEND for an infinite or very

@@ -39,8 +39,6 @@ typedef struct Receiving
 static void
 begin_receiving(FunctionCallInfo fcinfo, Receiving *receiving)
 {
-	char	   *name;
-
 	if (PG_ARGISNULL(0) || PG_ARGISNULL(1) || PG_ARGISNULL(2))
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
@@ -53,15 +51,8 @@ begin_receiving(FunctionCallInfo fcinfo, Receiving *receiving)
 				 errmsg("max_txns must not be negative")));
 	receiving->deadline = arg_deadline(PG_GETARG_INTERVAL_P(1));
 	receiving->any = false;
-	name = arg_name(PG_GETARG_TEXT_PP(2));
-	receiving->consumer = consumer_find(name);
-	if (receiving->consumer == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("this session has no subscription named \"%s\"", name),
-				 errhint("Use seq_subscribe(vshards, name) first, in the same session.")));
-	consumer_check(receiving->consumer);
-	consumer_save_positions(receiving->consumer);
+	receiving->consumer = arg_consumer(PG_GETARG_TEXT_PP(2));
+	stream_begin(receiving->consumer);
 }
 
 /* The next transaction; waits for the first one only. */

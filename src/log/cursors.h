@@ -1,0 +1,36 @@
+/*
+ * cursors.h
+ *	  Durable cursors: the table seq_cursors.
+ */
+#ifndef CALVIN_LOG_CURSORS_H
+#define CALVIN_LOG_CURSORS_H
+
+#include "compat.h"
+
+#include "shared/consumer.h"
+
+/* Columns of seq_cursors, as the extension script creates them. */
+#define CURSOR_ATTR_NAME 1
+#define CURSOR_ATTR_VSHARD 2
+#define CURSOR_ATTR_EPOCH 3
+#define CURSOR_ATTR_POSITION 4
+#define CURSOR_ATTR_VERSION 5
+
+/*
+ * Read the cursors of a name as they are committed now, this transaction's
+ * own changes included, whatever its isolation level.  rows has room for
+ * WIRE_VSHARDS; returns how many.
+ */
+extern int	cursors_load(const char *name, StreamCursor *rows);
+
+/*
+ * Store n cursors in this transaction, each only if the stored one is still
+ * of "version" (0: there is none).  True: all were, and now have the next
+ * version.  False: at least one was not; the caller must fail.
+ */
+extern bool cursors_store(const char *name, int n, const StreamCursor *rows);
+
+/* Forget a name's cursors, all with vshards NULL; returns how many. */
+extern int	cursors_drop(const char *name, int n, const uint16 *vshards);
+
+#endif							/* CALVIN_LOG_CURSORS_H */
