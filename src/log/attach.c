@@ -25,7 +25,16 @@ serving_slot(Oid log, bool *full)
 
 	LWLockAcquire(Calvin->lock, LW_SHARED);
 	slot = database_find_locked(MyDatabaseId);
-	if (slot != NULL && OidIsValid(slot->log_relid) && slot->log_relid != log)
+	if (slot != NULL && !OidIsValid(slot->log_relid))
+	{
+		/* what is done to a fresh slot from now on is meant for this log */
+		LWLockRelease(Calvin->lock);
+		LWLockAcquire(Calvin->lock, LW_EXCLUSIVE);
+		slot = database_find_locked(MyDatabaseId);
+		if (slot != NULL && !OidIsValid(slot->log_relid))
+			slot->log_relid = log;
+	}
+	if (slot != NULL && slot->log_relid != log)
 		slot = NULL;
 	*full = slot == NULL && database_find_locked(MyDatabaseId) == NULL &&
 		database_find_locked(InvalidOid) == NULL;

@@ -483,24 +483,27 @@ apply_some(uint64 end)
 	return any;
 }
 
-/* Begin with the state the last applier left, if it is of the same log. */
-static void
+/*
+ * Begin with the state the last applier left, or with that of a fresh slot.
+ * False if the slot is that of another seq_log.
+ */
+static bool
 adopt_state(const LogTable *table)
 {
 	DatabaseSlot *slot = applier.slot;
+	bool		ours;
 
-	if (slot->log_relid == table->log)
-		database_read(slot, &applier.state);
-	else
-	{
-		memset(&applier.state, 0, sizeof(applier.state));
-		machine_init(&applier.state.machine);
-
-		LWLockAcquire(Calvin->lock, LW_EXCLUSIVE);
+	LWLockAcquire(Calvin->lock, LW_EXCLUSIVE);
+	ours = !OidIsValid(slot->log_relid) || slot->log_relid == table->log;
+	if (ours)
 		slot->log_relid = table->log;
-		LWLockRelease(Calvin->lock);
+	LWLockRelease(Calvin->lock);
+	if (ours)
+	{
+		database_read(slot, &applier.state);
+		applier.log = table->log;
 	}
-	applier.log = table->log;
+	return ours;
 }
 
 /* Apply all that is committed now. */
@@ -514,8 +517,11 @@ apply_burst(void)
 	char		activity[100];
 
 	table = begin(&rel);
-	if (!OidIsValid(applier.log))
-		adopt_state(table);
+	if (!OidIsValid(applier.log) && !adopt_state(table))
+	{
+		AbortCurrentTransaction();
+		retire();
+	}
 	end = (uint64) log_last_index(table, GetActiveSnapshot());
 	/* behind the snapshot: whatever it sees was inserted into WAL before */
 	lsn = RecoveryInProgress() ? InvalidXLogRecPtr : wal_insert_end();

@@ -63,11 +63,27 @@ release_hold(Oid database)
 	database_request(database);
 }
 
+/* Whoever commits it later would not know what the workers have to know. */
+static void
+refuse_prepare(void)
+{
+	if (extension_created || extension_dropped)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("cannot PREPARE a transaction that has created or dropped extension calvin_seq")));
+	if (databases_created != NIL || databases_held != NIL)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("cannot PREPARE a transaction that has altered a database with a calvin_seq applier")));
+}
+
 static void
 at_xact_event(XactEvent event, void *arg)
 {
 	ListCell   *lc;
 
+	if (event == XACT_EVENT_PRE_PREPARE)
+		refuse_prepare();
 	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT)
 		return;
 	foreach(lc, databases_held)

@@ -12,6 +12,7 @@
 #include "shared/router.h"
 #include "shared/subscription.h"
 #include "utils/memutils.h"
+#include "utils/resowner.h"
 #include "wire/wire.h"
 
 /* A subscriber's segment, attached once however many queues are in it. */
