@@ -27,6 +27,7 @@
 
 #include "catalog/pg_database.h"
 #include "miscadmin.h"
+#include "parser/parse_relation.h"
 #include "storage/lock.h"
 #include "storage/proc.h"
 #include "utils/acl.h"
@@ -50,6 +51,27 @@
 	object_ownercheck(DatabaseRelationId, (db), (role))
 #else
 #define compat_owns_database(db, role) pg_database_ownercheck((db), (role))
+#endif
+
+/* An executor state whose range table is one relation. */
+#if PG_VERSION_NUM >= 180000
+#define compat_init_range_table(estate, rte)                               \
+	do {                                                                   \
+		List	   *permissions = NIL;                                     \
+		addRTEPermissionInfo(&permissions, (rte));                         \
+		ExecInitRangeTable((estate), list_make1(rte), permissions,         \
+						   bms_make_singleton(1));                         \
+	} while (0)
+#elif PG_VERSION_NUM >= 160000
+#define compat_init_range_table(estate, rte)                               \
+	do {                                                                   \
+		List	   *permissions = NIL;                                     \
+		addRTEPermissionInfo(&permissions, (rte));                         \
+		ExecInitRangeTable((estate), list_make1(rte), permissions);        \
+	} while (0)
+#else
+#define compat_init_range_table(estate, rte) \
+	ExecInitRangeTable((estate), list_make1(rte))
 #endif
 
 /* The wait events of an extension have names of their own since 17. */

@@ -21,16 +21,21 @@
 #include "access/detoast.h"
 #include "catalog/pg_extension.h"
 #include "catalog/pg_type_d.h"
+#include "access/table.h"
+#include "access/tableam.h"
 #include "commands/trigger.h"
+#include "executor/executor.h"
 #include "executor/spi.h"
 #include "log/append.h"
 #include "log/reader.h"
 #include "log/report.h"
+#include "nodes/makefuncs.h"
 #include "shared/database.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
+#include "utils/timestamp.h"
 
 /* Sub-object number of the extension that stands for the end of its log. */
 #define APPEND_LOCK_SUBID 1
@@ -55,9 +60,6 @@ static bool out_of_order = false;
 
 /* Set while this module itself corrects "kind". */
 static bool correcting = false;
-
-static SPIPlanPtr insert_plan = NULL;
-static Oid	insert_plan_log = InvalidOid;
 
 CALVIN_FUNCTION(seq_log_before_insert);
 CALVIN_FUNCTION(seq_log_after_insert);
@@ -186,13 +188,13 @@ static void
 correct_kinds(const LogTable *table)
 {
 	static const char *const update =
-		"UPDATE %s l SET kind = r.kind FROM ("
+		"UPDATE ONLY %s l SET kind = r.kind FROM ("
 		"SELECT log_index, CASE WHEN epoch OPERATOR(pg_catalog.>)"
 		" COALESCE(pg_catalog.max(epoch) OVER (ORDER BY log_index"
 		" ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), $2)"
 		" AND epoch OPERATOR(pg_catalog.>) $2"
 		" THEN '" LOG_KIND_EPOCH_BATCH "' ELSE '" LOG_KIND_STALE_BATCH "' END AS kind"
-		" FROM %s WHERE log_index OPERATOR(pg_catalog.>) $1 AND kind"
+		" FROM ONLY %s WHERE log_index OPERATOR(pg_catalog.>) $1 AND kind"
 		" OPERATOR(pg_catalog.=) ANY (ARRAY['" LOG_KIND_EPOCH_BATCH "', '"
 		LOG_KIND_STALE_BATCH "'])) r"
 		" WHERE l.log_index OPERATOR(pg_catalog.=) r.log_index"
@@ -375,7 +377,8 @@ seq_log_refuse_change(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("seq_log_refuse_change() was not called by its trigger")));
 	if (correcting && TRIGGER_FIRED_BY_UPDATE(trigger->tg_event))
-		return PointerGetDatum(NULL);
+		return PointerGetDatum(TRIGGER_FIRED_FOR_ROW(trigger->tg_event) ?
+							   trigger->tg_newtuple : NULL);
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			 errmsg("cannot %s seq_log: it is append-only",
@@ -386,46 +389,70 @@ seq_log_refuse_change(PG_FUNCTION_ARGS)
 	pg_unreachable();
 }
 
+/* What the executor's insertion needs, for one row of seq_log. */
+static EState *
+begin_insert(Relation rel, ResultRelInfo **result)
+{
+	EState	   *estate = CreateExecutorState();
+	RangeTblEntry *rte = makeNode(RangeTblEntry);
+
+	rte->rtekind = RTE_RELATION;
+	rte->relid = RelationGetRelid(rel);
+	rte->relkind = rel->rd_rel->relkind;
+	rte->rellockmode = RowExclusiveLock;
+	compat_init_range_table(estate, rte);
+	estate->es_output_cid = GetCurrentCommandId(true);
+	*result = makeNode(ResultRelInfo);
+	InitResultRelInfo(*result, rel, 1, NULL, 0);
+	ExecOpenIndices(*result, false);
+	return estate;
+}
+
 int64
 append_insert(const LogTable *table, const uint8 *entry, uint32 len)
 {
+	LogIdentity self = log_become_owner(table, false);
+	Relation	rel = table_open(table->log, RowExclusiveLock);
 	bytea	   *value = (bytea *) palloc(len + VARHDRSZ);
-	Datum		values[1];
-	LogIdentity self;
+	ResultRelInfo *result;
+	EState	   *estate = begin_insert(rel, &result);
+	TupleTableSlot *slot = ExecInitExtraTupleSlot(estate, RelationGetDescr(rel),
+												  table_slot_callbacks(rel));
 	bool		isnull;
 	int64		log_index;
 
 	SET_VARSIZE(value, len + VARHDRSZ);
 	memcpy(VARDATA(value), entry, len);
-	values[0] = PointerGetDatum(value);
 
-	self = log_become_owner(table, false);
-	if (SPI_connect() != SPI_OK_CONNECT)
-		elog(ERROR, "SPI_connect failed");
-	if (insert_plan == NULL || insert_plan_log != table->log)
-	{
-		Oid			types[] = {BYTEAOID};
-		SPIPlanPtr	plan;
+	/*
+	 * No SQL, and so no name that could by now be somebody else's; triggers
+	 * on rows fire, rules do not apply.
+	 */
+	ExecClearTuple(slot);
+	memset(slot->tts_isnull, true, slot->tts_tupleDescriptor->natts * sizeof(bool));
+	slot->tts_values[LOG_ATTR_ENTRY - 1] = PointerGetDatum(value);
+	slot->tts_isnull[LOG_ATTR_ENTRY - 1] = false;
+	slot->tts_values[LOG_ATTR_APPENDED_AT - 1] =
+		TimestampTzGetDatum(GetCurrentTimestamp());
+	slot->tts_isnull[LOG_ATTR_APPENDED_AT - 1] = false;
+	ExecStoreVirtualTuple(slot);
+	ItemPointerSetInvalid(&slot->tts_tid);
 
-		plan = SPI_prepare(psprintf("INSERT INTO %s (entry) VALUES ($1) RETURNING log_index",
-									log_table_name(table)), 1, types);
-		if (plan == NULL || SPI_keepplan(plan) != 0)
-			elog(ERROR, "could not prepare the insertion into seq_log");
-		if (insert_plan != NULL)
-			SPI_freeplan(insert_plan);
-		insert_plan = plan;
-		insert_plan_log = table->log;
-	}
-	if (SPI_execute_plan(insert_plan, values, NULL, false, 0) != SPI_OK_INSERT_RETURNING ||
-		SPI_processed != 1)
+	AfterTriggerBeginQuery();
+	ExecSimpleRelationInsert(result, estate, slot);
+	if (!ItemPointerIsValid(&slot->tts_tid))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("the entry was not inserted into seq_log"),
-				 errdetail("A rule or a trigger on the table kept it out.")));
-	log_index = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0],
-											SPI_tuptable->tupdesc, 1, &isnull));
-	SPI_finish();
+				 errdetail("A trigger on the table kept it out.")));
+	log_index = DatumGetInt64(slot_getattr(slot, LOG_ATTR_INDEX, &isnull));
+	AfterTriggerEndQuery(estate);
+
+	ExecCloseIndices(result);
+	ExecResetTupleTable(estate->es_tupleTable, false);
+	FreeExecutorState(estate);
+	table_close(rel, NoLock);
 	log_become_self(&self);
-	pfree(value);
+	CommandCounterIncrement();
 	return log_index;
 }

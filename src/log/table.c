@@ -76,8 +76,14 @@ report_altered(const char *name, const char *detail)
 			 errhint("Undo what was altered, or restore the log into a fresh database.")));
 }
 
+typedef struct Column
+{
+	const char *name;
+	Oid			type;
+} Column;
+
 static void
-check_columns(Relation rel, const Oid *types, int n)
+check_columns(Relation rel, const Column *columns, int n)
 {
 	TupleDesc	desc = RelationGetDescr(rel);
 	const char *name = RelationGetRelationName(rel);
@@ -85,23 +91,35 @@ check_columns(Relation rel, const Oid *types, int n)
 	if (desc->natts < n)
 		report_altered(name, "Columns are missing.");
 	for (int i = 0; i < n; i++)
-		if (TupleDescAttr(desc, i)->attisdropped ||
-			TupleDescAttr(desc, i)->atttypid != types[i])
-			report_altered(name, "A column was dropped or has another type.");
+	{
+		Form_pg_attribute attribute = TupleDescAttr(desc, i);
+
+		if (attribute->attisdropped || attribute->atttypid != columns[i].type ||
+			strcmp(NameStr(attribute->attname), columns[i].name) != 0)
+			report_altered(name, "A column was dropped or renamed, or has another type.");
+	}
 }
 
-/* A valid btree index whose first column is the given one. */
+/*
+ * A usable btree index of the table on n columns, of which the first is the
+ * given one, ascending; with a predicate if it is to have one.
+ */
 static bool
-index_usable(Oid index, AttrNumber column)
+index_usable(Oid index, Oid table, AttrNumber column, int n, bool partial)
 {
 	Relation	rel;
 	bool		usable;
 
-	if (!OidIsValid(index))
+	if (!OidIsValid(index) || get_rel_relkind(index) != RELKIND_INDEX)
 		return false;
 	rel = index_open(index, AccessShareLock);
-	usable = rel->rd_rel->relam == BTREE_AM_OID && rel->rd_index->indisvalid &&
-		rel->rd_index->indkey.values[0] == column;
+	usable = rel->rd_index->indrelid == table &&
+		rel->rd_rel->relam == BTREE_AM_OID &&
+		rel->rd_index->indisvalid && rel->rd_index->indisready &&
+		rel->rd_index->indnkeyatts == n &&
+		rel->rd_index->indkey.values[0] == column &&
+		rel->rd_indoption[0] == 0 &&
+		(RelationGetIndexPredicate(rel) != NIL) == partial;
 	index_close(rel, AccessShareLock);
 	return usable;
 }
@@ -119,8 +137,14 @@ find_table(const char *name, Oid schema)
 const LogTable *
 log_table_find(void)
 {
-	static const Oid log_types[] = {INT8OID, BYTEAOID, TEXTOID, INT8OID, TIMESTAMPTZOID};
-	static const Oid cursors_types[] = {NAMEOID, INT4OID, INT8OID, INT8OID, INT8OID};
+	static const Column log_columns[] = {
+		{"log_index", INT8OID}, {"entry", BYTEAOID}, {"kind", TEXTOID},
+		{"epoch", INT8OID}, {"appended_at", TIMESTAMPTZOID}
+	};
+	static const Column cursors_columns[] = {
+		{"name", NAMEOID}, {"vshard", INT4OID}, {"epoch", INT8OID},
+		{"position", INT8OID}, {"version", INT8OID}
+	};
 	static bool registered = false;
 	LogTable	found;
 	Relation	rel;
@@ -141,20 +165,20 @@ log_table_find(void)
 	found.cursors = find_table(CURSORS_NAME, found.schema);
 
 	rel = table_open(found.cursors, AccessShareLock);
-	check_columns(rel, cursors_types, lengthof(cursors_types));
+	check_columns(rel, cursors_columns, lengthof(cursors_columns));
 	found.cursors_pkey = compat_primary_key_index(rel);
-	if (!index_usable(found.cursors_pkey, CURSOR_ATTR_NAME))
+	if (!index_usable(found.cursors_pkey, found.cursors, CURSOR_ATTR_NAME, 2, false))
 		report_altered(CURSORS_NAME, "Its primary key is missing.");
 	table_close(rel, AccessShareLock);
 
 	rel = table_open(found.log, AccessShareLock);
-	check_columns(rel, log_types, lengthof(log_types));
+	check_columns(rel, log_columns, lengthof(log_columns));
 	found.owner = rel->rd_rel->relowner;
 	found.log_pkey = compat_primary_key_index(rel);
 	found.epoch_index = get_relname_relid(EPOCH_INDEX_NAME, found.schema);
-	if (!index_usable(found.log_pkey, LOG_ATTR_INDEX))
+	if (!index_usable(found.log_pkey, found.log, LOG_ATTR_INDEX, 1, false))
 		report_altered(LOG_NAME, "Its primary key is missing.");
-	if (!index_usable(found.epoch_index, LOG_ATTR_EPOCH))
+	if (!index_usable(found.epoch_index, found.log, LOG_ATTR_EPOCH, 1, true))
 		report_altered(LOG_NAME, "Its index " EPOCH_INDEX_NAME " is missing.");
 	table_close(rel, AccessShareLock);
 

@@ -81,7 +81,6 @@ struct Consumer
 {
 	Consumer   *next;
 	char		name[NAMEDATALEN];
-	DatabaseSlot *database;
 	Stream	   *streams;
 	int			nstreams;
 	int			turn;	  /* the stream to look at next */
@@ -134,7 +133,7 @@ release_streams(Consumer *consumer)
 
 	for (int i = 0; i < consumer->nstreams; i++)
 		refs[i] = consumer->streams[i].ref;
-	subscription_release(consumer->database, consumer->nstreams, refs);
+	subscription_release(consumer->nstreams, refs);
 	pfree(refs);
 }
 
@@ -149,7 +148,7 @@ at_exit(int code, Datum arg)
 }
 
 static Consumer *
-find_or_make(DatabaseSlot *database, const char *name)
+find_or_make(const char *name)
 {
 	Consumer   *consumer = find_any(name);
 
@@ -166,7 +165,6 @@ find_or_make(DatabaseSlot *database, const char *name)
 	}
 	consumer = MemoryContextAllocZero(consumer_context, sizeof(Consumer));
 	strlcpy(consumer->name, name, sizeof(consumer->name));
-	consumer->database = database;
 	memset(consumer->by_vshard, -1, sizeof(consumer->by_vshard));
 	consumer->next = consumers;
 	consumers = consumer;
@@ -302,7 +300,7 @@ consumer_subscribe(DatabaseSlot *database, const char *name, int n,
 				   const uint16 *vshards, Size ring_size, bool lossless,
 				   uint64 log_end, uint64 *start)
 {
-	Consumer   *consumer = find_or_make(database, name);
+	Consumer   *consumer = find_or_make(name);
 	QueueReader *readers = palloc(sizeof(QueueReader) * n);
 	SubscriptionRef *refs = palloc(sizeof(SubscriptionRef) * n);
 	SubscriptionQueues queues;
@@ -353,7 +351,7 @@ consumer_unsubscribe(Consumer *consumer, int n, const uint16 *vshards)
 	for (int i = 0; i < consumer->nstreams; i++)
 		if (vshards == NULL || named[consumer->streams[i].vshard])
 			refs[nrefs++] = consumer->streams[i].ref;
-	subscription_release(consumer->database, nrefs, refs);
+	subscription_release(nrefs, refs);
 	pfree(refs);
 
 	for (int i = consumer->nstreams - 1; i >= 0; i--)
@@ -441,7 +439,7 @@ reconnect(Consumer *consumer)
 		streams[i]->reader = readers[i];
 		streams[i]->detached = false;
 	}
-	subscription_requeue(consumer->database, n, refs, &queues);
+	subscription_requeue(n, refs, &queues);
 	pfree(streams);
 	pfree(refs);
 	pfree(readers);
@@ -494,11 +492,14 @@ outstanding(const Stream *stream, uint64 *to_epoch)
 
 /* The last applied epoch; false if there is none. */
 static bool
-applied_epoch(const Consumer *consumer, uint64 *epoch)
+applied_epoch(uint64 *epoch)
 {
+	DatabaseSlot *database = database_mine();
 	PublishedState state;
 
-	database_read(consumer->database, &state);
+	if (database == NULL)
+		return false;
+	database_read(database, &state);
 	*epoch = state.machine.last_applied_epoch;
 	return *epoch != MACHINE_NO_EPOCH;
 }
@@ -541,7 +542,7 @@ consumer_next(Consumer *consumer, ConsumerTxn *txn)
 	int			idle = 0;
 	bool		detached = false;
 	uint64		applied;
-	bool		any_applied = applied_epoch(consumer, &applied);
+	bool		any_applied = applied_epoch(&applied);
 
 	while (idle < consumer->nstreams)
 	{
@@ -601,7 +602,7 @@ bool
 consumer_hole(Consumer *consumer, uint64 *from_epoch, uint64 *to_epoch)
 {
 	uint64		applied;
-	bool		any_applied = applied_epoch(consumer, &applied);
+	bool		any_applied = applied_epoch(&applied);
 	bool		any = false;
 
 	/* as far as it goes, so that one reading serves for all */

@@ -15,11 +15,25 @@
 #include "utils/timestamp.h"
 #include "wire/wire.h"
 
-/* The database's applier shall look at the slots again. */
-static void
-changed_locked(DatabaseSlot *database)
+/*
+ * This database's applier, if there is one, shall look at the slots again.
+ * Which slot that is may have changed since the subscription was made.
+ */
+static DatabaseSlot *
+changed_locked(void)
 {
-	pg_atomic_fetch_add_u32(&database->subs_changed, 1);
+	DatabaseSlot *database = database_find_locked(MyDatabaseId);
+
+	if (database != NULL)
+		pg_atomic_fetch_add_u32(&database->subs_changed, 1);
+	return database;
+}
+
+static void
+wake_applier(DatabaseSlot *database)
+{
+	if (database != NULL)
+		database_wake_proc(&database->applier_proc);
 }
 
 static void
@@ -115,10 +129,10 @@ subscription_claim(DatabaseSlot *database, const char *name, int n,
 		set_queue_locked(slot, queues, i);
 		reset_progress_locked(slot);
 	}
-	changed_locked(database);
+	(void) changed_locked();
 	LWLockRelease(Calvin->lock);
 
-	database_wake_proc(&database->applier_proc);
+	wake_applier(database);
 	return true;
 }
 
@@ -140,17 +154,19 @@ subscription_report_full(int n)
 }
 
 void
-subscription_requeue(DatabaseSlot *database, int n, const SubscriptionRef *refs,
+subscription_requeue(int n, const SubscriptionRef *refs,
 					 const SubscriptionQueues *queues)
 {
+	DatabaseSlot *database;
+
 	LWLockAcquire(Calvin->lock, LW_EXCLUSIVE);
 	for (int i = 0; i < n; i++)
 		if (subscription_owned(&refs[i]))
 			set_queue_locked(refs[i].slot, queues, i);
-	changed_locked(database);
+	database = changed_locked();
 	LWLockRelease(Calvin->lock);
 
-	database_wake_proc(&database->applier_proc);
+	wake_applier(database);
 }
 
 static void
@@ -162,16 +178,18 @@ release_locked(SubscriptionSlot *slot)
 }
 
 void
-subscription_release(DatabaseSlot *database, int n, const SubscriptionRef *refs)
+subscription_release(int n, const SubscriptionRef *refs)
 {
+	DatabaseSlot *database;
+
 	LWLockAcquire(Calvin->lock, LW_EXCLUSIVE);
 	for (int i = 0; i < n; i++)
 		if (subscription_owned(&refs[i]))
 			release_locked(refs[i].slot);
-	changed_locked(database);
+	database = changed_locked();
 	LWLockRelease(Calvin->lock);
 
-	database_wake_proc(&database->applier_proc);
+	wake_applier(database);
 }
 
 void

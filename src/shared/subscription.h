@@ -46,13 +46,11 @@ extern void subscription_report_full(int n) pg_attribute_noreturn();
  * the old ones has gone.  Entries of refs that are owned no more are passed
  * over.
  */
-extern void subscription_requeue(DatabaseSlot *database, int n,
-								 const SubscriptionRef *refs,
+extern void subscription_requeue(int n, const SubscriptionRef *refs,
 								 const SubscriptionQueues *queues);
 
 /* Give slots up; those that changed hands meanwhile are left alone. */
-extern void subscription_release(DatabaseSlot *database, int n,
-								 const SubscriptionRef *refs);
+extern void subscription_release(int n, const SubscriptionRef *refs);
 
 /* All of a database's: the extension is gone from it. */
 extern void subscription_release_database(Oid database);

@@ -1,10 +1,11 @@
 /*
  * guard.c
- *	  The event trigger that keeps seq_log's own triggers firing.
+ *	  The event trigger that keeps seq_log as the extension made it.
  *
- * With one of them dropped or disabled, the log would take rows without a
- * place in the commit order, or lose some.  So a command that leaves them in
- * any other state than ENABLE ALWAYS is undone by an error.
+ * With one of its triggers dropped or disabled, the log would take rows
+ * without a place in the commit order, or lose some; without its indexes
+ * nobody could read it.  So a command that leaves it like that is undone by
+ * an error.
  */
 #include "compat.h"
 
@@ -12,6 +13,7 @@
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "catalog/indexing.h"
+#include "catalog/pg_inherits.h"
 #include "catalog/pg_trigger.h"
 #include "commands/event_trigger.h"
 #include "commands/extension.h"
@@ -35,6 +37,8 @@ static const OwnTrigger own_triggers[] = {
 	{"seq_log_correct", "seq_log_after_insert", TRIGGER_TYPE_INSERT},
 	{"seq_log_no_change", "seq_log_refuse_change",
 	TRIGGER_TYPE_BEFORE | TRIGGER_TYPE_UPDATE | TRIGGER_TYPE_DELETE},
+	{"seq_log_no_row_change", "seq_log_refuse_change",
+	TRIGGER_TYPE_ROW | TRIGGER_TYPE_BEFORE | TRIGGER_TYPE_UPDATE | TRIGGER_TYPE_DELETE},
 	{"seq_log_no_truncate", "seq_log_refuse_change",
 	TRIGGER_TYPE_BEFORE | TRIGGER_TYPE_TRUNCATE},
 };
@@ -96,6 +100,12 @@ seq_log_guard(PG_FUNCTION_ARGS)
 	if (creating_extension)
 		PG_RETURN_NULL();
 	table = log_table_find();
+	if (table != NULL &&
+		(has_superclass(table->log) || has_subclass(table->log)))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("seq_log cannot take part in inheritance or partitioning"),
+				 errdetail("Rows would come and go by other tables' names.")));
 	if (table != NULL && count_intact(table) != lengthof(own_triggers))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
