@@ -95,26 +95,37 @@ router_create(DatabaseSlot *database)
 /*
  * Attach to a segment, or NULL if it is no more.  An error (no memory to map
  * it) must not keep the other subscribers waiting: the subscription then
- * drops, and says so.
+ * drops, and says so.  The resource owner is there to undo half an attach.
  */
 static dsm_segment *
 attach_segment(dsm_handle handle)
 {
 	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner;
 	dsm_segment *volatile segment = NULL;
 
 	Assert(CurrentResourceOwner == NULL);
+	owner = ResourceOwnerCreate(NULL, "calvin_seq attach");
+	CurrentResourceOwner = owner;
 	PG_TRY();
 	{
 		segment = dsm_attach(handle);
+		if (segment != NULL)
+			dsm_pin_mapping(segment);
 	}
 	PG_CATCH();
 	{
 		MemoryContextSwitchTo(context);
 		EmitErrorReport();
 		FlushErrorState();
+		segment = NULL;
 	}
 	PG_END_TRY();
+	ResourceOwnerRelease(owner, RESOURCE_RELEASE_BEFORE_LOCKS, false, true);
+	ResourceOwnerRelease(owner, RESOURCE_RELEASE_LOCKS, false, true);
+	ResourceOwnerRelease(owner, RESOURCE_RELEASE_AFTER_LOCKS, false, true);
+	CurrentResourceOwner = NULL;
+	ResourceOwnerDelete(owner);
 	return segment;
 }
 
@@ -209,18 +220,18 @@ add_route(Router *router, const Found *found)
 	route->last_position = found->last_position;
 	route->seen = true;
 
+	/* first make it known: what follows may fail, and then it drops */
 	route->segment = segment;
 	segment->routes++;
-	if (segment->segment == NULL || found->attached ||
-		!queue_attach(&route->sender, segment->segment,
-					  (char *) dsm_segment_address(segment->segment) +
-					  found->queue_offset,
-					  found->ring_size))
-		route->sender.handle = NULL;
-
 	route->next = router->by_vshard[route->vshard];
 	router->by_vshard[route->vshard] = route;
 	router->nroutes++;
+
+	if (segment->segment != NULL && !found->attached)
+		(void) queue_attach(&route->sender, segment->segment,
+							(char *) dsm_segment_address(segment->segment) +
+							found->queue_offset,
+							found->ring_size);
 }
 
 static bool
@@ -352,6 +363,7 @@ router_sync(Router *router, uint64 through)
 	route_through_locked(router, through);
 	LWLockRelease(Calvin->lock);
 
+	router->synced = false;
 	apply_changes(router, found, n);
 	router->synced = true;
 	pfree(found);
