@@ -18,6 +18,13 @@ ALTER TABLE seq_log ALTER COLUMN entry SET STORAGE EXTERNAL;
 -- Batches that raise the epoch: both columns ascend together.
 CREATE INDEX seq_log_epoch_idx ON seq_log (epoch) WHERE kind = 'epoch_batch';
 
+-- Acks by the transaction they are for.
+CREATE FUNCTION seq_log_ack_position(entry bytea) RETURNS bigint
+	LANGUAGE C STRICT IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION seq_log_ack_position(bytea) FROM PUBLIC;
+CREATE INDEX seq_log_ack_idx ON seq_log (epoch, seq_log_ack_position(entry))
+	WHERE kind = 'completion_ack';
+
 COMMENT ON TABLE seq_log IS
 	'the committed, ordered log of sequencer entries; append-only';
 COMMENT ON COLUMN seq_log.log_index IS
@@ -199,6 +206,30 @@ COMMENT ON FUNCTION seq_replay(integer, bigint, bigint) IS
 	'a vshard''s transactions of epochs from_epoch to to_epoch, from the log alone';
 
 --
+-- Completions
+--
+
+CREATE FUNCTION seq_completion(epoch bigint, "position" bigint,
+	OUT expected integer[], OUT acked integer[], OUT complete boolean)
+	RETURNS record
+	LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION seq_completion(bigint, bigint) IS
+	'participants of a transaction, which of them have acknowledged it, and whether all have; null if its batch is not in the log';
+
+CREATE FUNCTION seq_ack(epoch bigint, "position" bigint, vshard integer)
+	RETURNS bigint
+	LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION seq_ack(bigint, bigint, integer) IS
+	'append the acknowledgement of a transaction by one of its vshards; returns its log_index';
+
+CREATE FUNCTION seq_wait_for_completion(epoch bigint, "position" bigint,
+	timeout interval)
+	RETURNS boolean
+	LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION seq_wait_for_completion(bigint, bigint, interval) IS
+	'wait until every participant''s acknowledgement is applied; false if timeout comes first';
+
+--
 -- State and metrics
 --
 
@@ -266,6 +297,9 @@ REVOKE ALL ON FUNCTION
 	seq_drop_cursor(text, integer[]),
 	seq_replay(integer, bigint, bigint),
 	seq_wait_for_epoch(bigint, interval),
+	seq_completion(bigint, bigint),
+	seq_ack(bigint, bigint, integer),
+	seq_wait_for_completion(bigint, bigint, interval),
 	seq_metrics_reset(),
 	seq_subscriptions_info(),
 	seq_last_applied_epoch(),

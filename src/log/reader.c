@@ -29,15 +29,8 @@ log_begin_scan(Relation rel, Relation index, Snapshot snapshot, int nkeys)
 
 static void
 reader_begin(LogReader *reader, const LogTable *table, Oid index,
-			 Snapshot snapshot, int64 from, int64 to)
+			 Snapshot snapshot, ScanKeyData keys[2])
 {
-	ScanKeyData keys[2];
-
-	/* both indexes have their int8 in the first column */
-	ScanKeyInit(&keys[0], 1, BTGreaterEqualStrategyNumber, F_INT8GE,
-				Int64GetDatum(from));
-	ScanKeyInit(&keys[1], 1, BTLessEqualStrategyNumber, F_INT8LE,
-				Int64GetDatum(to));
 	reader->rel = table_open(table->log, AccessShareLock);
 	reader->index = index_open(index, AccessShareLock);
 	reader->slot = table_slot_create(reader->rel, NULL);
@@ -46,18 +39,45 @@ reader_begin(LogReader *reader, const LogTable *table, Oid index,
 	reader->detoasted = NULL;
 }
 
+/* Both bounds on the first column of an index. */
+static void
+reader_begin_range(LogReader *reader, const LogTable *table, Oid index,
+				   Snapshot snapshot, int64 from, int64 to)
+{
+	ScanKeyData keys[2];
+
+	ScanKeyInit(&keys[0], 1, BTGreaterEqualStrategyNumber, F_INT8GE,
+				Int64GetDatum(from));
+	ScanKeyInit(&keys[1], 1, BTLessEqualStrategyNumber, F_INT8LE,
+				Int64GetDatum(to));
+	reader_begin(reader, table, index, snapshot, keys);
+}
+
 void
 log_reader_begin_by_index(LogReader *reader, const LogTable *table,
 						  Snapshot snapshot, int64 from, int64 to)
 {
-	reader_begin(reader, table, table->log_pkey, snapshot, from, to);
+	reader_begin_range(reader, table, table->log_pkey, snapshot, from, to);
 }
 
 void
 log_reader_begin_by_epoch(LogReader *reader, const LogTable *table,
 						  Snapshot snapshot, int64 from, int64 to)
 {
-	reader_begin(reader, table, table->epoch_index, snapshot, from, to);
+	reader_begin_range(reader, table, table->epoch_index, snapshot, from, to);
+}
+
+void
+log_reader_begin_acks(LogReader *reader, const LogTable *table,
+					  Snapshot snapshot, int64 epoch, int64 position)
+{
+	ScanKeyData keys[2];
+
+	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_INT8EQ,
+				Int64GetDatum(epoch));
+	ScanKeyInit(&keys[1], 2, BTEqualStrategyNumber, F_INT8EQ,
+				Int64GetDatum(position));
+	reader_begin(reader, table, table->ack_index, snapshot, keys);
 }
 
 static void

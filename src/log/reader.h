@@ -45,6 +45,11 @@ extern void log_reader_begin_by_index(LogReader *reader, const LogTable *table,
 extern void log_reader_begin_by_epoch(LogReader *reader, const LogTable *table,
 									  Snapshot snapshot, int64 from, int64 to);
 
+/* CompletionAcks for one transaction, in log order. */
+extern void log_reader_begin_acks(LogReader *reader, const LogTable *table,
+								  Snapshot snapshot, int64 epoch,
+								  int64 position);
+
 /* The next row, or false.  The previous row's entry is freed. */
 extern bool log_reader_next(LogReader *reader, LogRow *row);
 extern void log_reader_end(LogReader *reader);

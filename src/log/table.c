@@ -27,6 +27,7 @@
 #define LOG_NAME "seq_log"
 #define CURSORS_NAME "seq_cursors"
 #define EPOCH_INDEX_NAME "seq_log_epoch_idx"
+#define ACK_INDEX_NAME "seq_log_ack_idx"
 
 static LogTable cached;
 static bool cached_valid = false;
@@ -36,7 +37,7 @@ invalidate(Datum arg, Oid relid)
 {
 	if (!OidIsValid(relid) || relid == cached.log ||
 		relid == cached.log_pkey || relid == cached.epoch_index ||
-		relid == cached.cursors || relid == cached.cursors_pkey)
+		relid == cached.ack_index || relid == cached.cursors || relid == cached.cursors_pkey)
 		cached_valid = false;
 }
 
@@ -180,6 +181,9 @@ log_table_find(void)
 		report_altered(LOG_NAME, "Its primary key is missing.");
 	if (!index_usable(found.epoch_index, found.log, LOG_ATTR_EPOCH, 1, true))
 		report_altered(LOG_NAME, "Its index " EPOCH_INDEX_NAME " is missing.");
+	found.ack_index = get_relname_relid(ACK_INDEX_NAME, found.schema);
+	if (!index_usable(found.ack_index, found.log, LOG_ATTR_EPOCH, 2, true))
+		report_altered(LOG_NAME, "Its index " ACK_INDEX_NAME " is missing.");
 	table_close(rel, AccessShareLock);
 
 	cached = found;

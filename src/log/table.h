@@ -30,6 +30,7 @@ typedef struct LogTable
 	Oid			log;		 /* seq_log */
 	Oid			log_pkey;	 /* its index on log_index */
 	Oid			epoch_index; /* on (epoch), of the epoch_batch rows */
+	Oid			ack_index;	 /* on (epoch, position), of the acks */
 	Oid			cursors;	 /* seq_cursors */
 	Oid			cursors_pkey; /* its index on (name, vshard) */
 	Oid			owner;		 /* of seq_log */

@@ -418,6 +418,25 @@ put_batch(Writer *w, WireEntry *entry)
 	return true;
 }
 
+static void
+put_ack_fields(WireBuffer *out, uint64_t epoch, uint32_t position,
+			   uint32_t vshard_id)
+{
+	wire_put_array_header(out, 3);
+	wire_put_uint(out, epoch);
+	wire_put_uint(out, position);
+	wire_put_uint(out, vshard_id);
+}
+
+void
+wire_put_ack(WireBuffer *buffer, uint64_t epoch, uint32_t position,
+			 uint32_t vshard_id)
+{
+	wire_put_array_header(buffer, 2);
+	wire_put_str(buffer, WIRE_TAG_ACK, strlen(WIRE_TAG_ACK));
+	put_ack_fields(buffer, epoch, position, vshard_id);
+}
+
 static bool
 put_ack(Writer *w, WireEntry *entry)
 {
@@ -433,10 +452,7 @@ put_ack(Writer *w, WireEntry *entry)
 
 	entry->position = (uint32_t) position;
 	entry->vshard_id = (uint32_t) vshard_id;
-	wire_put_array_header(w->out, 3);
-	wire_put_uint(w->out, entry->epoch);
-	wire_put_uint(w->out, position);
-	wire_put_uint(w->out, vshard_id);
+	put_ack_fields(w->out, entry->epoch, entry->position, entry->vshard_id);
 	return true;
 }
 

@@ -47,6 +47,10 @@ extern void wire_put_bin_header(WireBuffer *buffer, uint32_t len);
 extern void wire_put_array_header(WireBuffer *buffer, uint32_t count);
 extern void wire_put_map_header(WireBuffer *buffer, uint32_t count);
 
+/* A whole CompletionAck entry. */
+extern void wire_put_ack(WireBuffer *buffer, uint64_t epoch, uint32_t position,
+						 uint32_t vshard_id);
+
 /*
  * Append the canonical form of a TxClass that the strict reader accepted
  * (WireTxn.tx_class).  Never longer than what went in.  False: *error.
