@@ -497,6 +497,7 @@ applied_epoch(uint64 *epoch)
 	DatabaseSlot *database = database_mine();
 	PublishedState state;
 
+	*epoch = MACHINE_NO_EPOCH;
 	if (database == NULL)
 		return false;
 	database_read(database, &state);
