@@ -163,19 +163,16 @@ load_cursors(Consumer *consumer)
 void
 stream_begin(Consumer *consumer)
 {
-	bool		wanted;
-
 	consumer_check(consumer);
 
 	/*
 	 * At the start of a transaction the cursors' positions are what its
 	 * rollback leads back to; later on it is those before seq_rewind().
 	 */
-	wanted = consumer_wants_cursors(consumer);
-	if (wanted && !consumer_positions_saved(consumer))
+	if (!consumer_positions_saved(consumer) && consumer_wants_cursors(consumer))
 		load_cursors(consumer);
 	consumer_save_positions(consumer);
-	if (wanted && consumer_wants_cursors(consumer))
+	if (consumer_wants_cursors(consumer))
 		load_cursors(consumer);
 }
 
@@ -197,8 +194,11 @@ start_at_cursors(Consumer *consumer, int n, const uint16 *vshards,
 		if (stored[vshards[i]] != NULL)
 			start = *stored[vshards[i]];
 		if (from != NULL)
+		{
 			start.next = *from;
-		if (from != NULL || start.version > 0)
+			consumer_override_cursor(consumer, &start);
+		}
+		else if (start.version > 0)
 			consumer_set_cursor(consumer, &start);
 	}
 	pfree(cursors);
@@ -207,7 +207,7 @@ start_at_cursors(Consumer *consumer, int n, const uint16 *vshards,
 /* Begin at the cursors, at "from", or with what is not in the log yet. */
 static void
 start_consumer(Consumer *consumer, int n, const uint16 *vshards, uint64 start,
-			   const StreamKey *from)
+			   bool lossless, const StreamKey *from)
 {
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	int64		before = log_epoch_before(log_table_require(), snapshot,
@@ -215,8 +215,13 @@ start_consumer(Consumer *consumer, int n, const uint16 *vshards, uint64 start,
 	StreamKey	key = {(uint64) (before + 1), 0};
 
 	UnregisterSnapshot(snapshot);
-	consumer_start_at(consumer, n, vshards, key, before >= 0, (uint64) before);
-	start_at_cursors(consumer, n, vshards, from);
+	consumer_start_at(consumer, n, vshards, key, before);
+	if (lossless)
+	{
+		start_at_cursors(consumer, n, vshards, from);
+		consumer_enter_positions(consumer, n, vshards, from != NULL);
+	}
+	consumer_report(consumer);
 }
 
 void
@@ -230,11 +235,9 @@ stream_subscribe(DatabaseSlot *database, const char *name, int n,
 											  ring_size, lossless, log_end,
 											  &start);
 
-	if (!lossless)
-		return;
 	PG_TRY();
 	{
-		start_consumer(consumer, n, vshards, start, from);
+		start_consumer(consumer, n, vshards, start, lossless, from);
 	}
 	PG_CATCH();
 	{

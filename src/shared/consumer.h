@@ -55,11 +55,11 @@ extern Consumer *consumer_subscribe(DatabaseSlot *database, const char *name,
 									uint64 log_end, uint64 *start);
 
 /*
- * What lossless subscriptions begin with: the first key they want, and the
- * highest epoch of which nothing will come on the queues (if there is one).
+ * What subscriptions begin with: the first key they want, and the highest
+ * epoch of which nothing will come on the queues, -1 if there is none.
  */
 extern void consumer_start_at(Consumer *consumer, int n, const uint16 *vshards,
-							  StreamKey key, bool behind, uint64 behind_epoch);
+							  StreamKey key, int64 behind_epoch);
 
 /* End some subscriptions, or with vshards NULL all; returns how many. */
 extern int	consumer_unsubscribe(Consumer *consumer, int n,
@@ -76,10 +76,13 @@ extern void consumer_check(Consumer *consumer);
 
 /*
  * Remember the positions, once in each (sub)transaction: its rollback brings
- * them back.
+ * them back.  Subscriptions that come later in it are entered with their
+ * start; "chosen" if the user named it.
  */
 extern void consumer_save_positions(Consumer *consumer);
 extern bool consumer_positions_saved(const Consumer *consumer);
+extern void consumer_enter_positions(Consumer *consumer, int n,
+									 const uint16 *vshards, bool chosen);
 
 /*
  * Go back to where the present transaction began, as its rollback would; the
@@ -88,17 +91,23 @@ extern bool consumer_positions_saved(const Consumer *consumer);
 extern void consumer_rewind(Consumer *consumer);
 
 /*
- * Are the stored cursors wanted, because a transaction was rolled back since
- * they were last known?  They are forgotten, then given one by one;
- * subscriptions without one stay where they are.
+ * Are the stored cursors wanted, after a rollback or consumer_rewind()?  They
+ * are forgotten, then given one by one; subscriptions without one stay where
+ * they are.  One whose start the user chose goes back to that, whatever is
+ * stored, until its cursor is stored anew.
  */
 extern bool consumer_wants_cursors(const Consumer *consumer);
 extern void consumer_forget_cursors(Consumer *consumer);
 extern void consumer_set_cursor(Consumer *consumer, const StreamCursor *cursor);
 
+/* The user chose cursor->next for this subscription. */
+extern void consumer_override_cursor(Consumer *consumer,
+									 const StreamCursor *cursor);
+
 /*
  * Where the lossless subscriptions stand, with the versions they continued
- * from: those that moved since, or have no cursor yet.  cursors has room for WIRE_VSHARDS.
+ * from: those that moved since, or have no cursor yet.  cursors has room for
+ * WIRE_VSHARDS.
  */
 extern int	consumer_get_cursors(Consumer *consumer, StreamCursor *cursors);
 
@@ -106,8 +115,12 @@ extern int	consumer_get_cursors(Consumer *consumer, StreamCursor *cursors);
 extern void consumer_cursors_stored(Consumer *consumer, int n,
 									const StreamCursor *cursors);
 
-/* They were not: another session did. */
+/*
+ * They were not: another session did.  So it stays to the end of the
+ * transaction.
+ */
 extern void consumer_cursors_lost(Consumer *consumer);
+extern bool consumer_has_lost(const Consumer *consumer);
 
 /* A transaction as it came, valid until the next call on this Consumer. */
 typedef struct ConsumerTxn

@@ -81,6 +81,9 @@ init_subscription(SubscriptionSlot *slot)
 	pg_atomic_init_u64(&slot->replayed, 0);
 	pg_atomic_init_u64(&slot->delivered_epoch, MACHINE_NO_EPOCH);
 	pg_atomic_init_u32(&slot->delivered_position, 0);
+	pg_atomic_init_u64(&slot->next_epoch, 0);
+	pg_atomic_init_u32(&slot->next_position, 0);
+	pg_atomic_init_u64(&slot->log_until_epoch, 0);
 }
 
 static void

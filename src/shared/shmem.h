@@ -124,7 +124,6 @@ typedef struct SubscriptionSlot
 	Size		queue_offset; /* of its QueueControl in there */
 	Size		ring_size;	 /* bytes, of the queue's ring */
 	uint64		start_index; /* only entries above it are routed here */
-	uint64		start_epoch; /* last applied one then, MACHINE_NO_EPOCH: none */
 	NameData	name;
 	TimestampTz subscribed_at;
 
@@ -146,6 +145,9 @@ typedef struct SubscriptionSlot
 	pg_atomic_uint64 replayed; /* consumer: transactions taken from the log */
 	pg_atomic_uint64 delivered_epoch; /* consumer: last key handed out, */
 	pg_atomic_uint32 delivered_position; /* MACHINE_NO_EPOCH: none */
+	pg_atomic_uint64 next_epoch; /* consumer: first key it still wants */
+	pg_atomic_uint32 next_position;
+	pg_atomic_uint64 log_until_epoch; /* consumer: reads the log up to there */
 } SubscriptionSlot;
 
 typedef struct CalvinShared

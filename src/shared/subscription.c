@@ -42,8 +42,8 @@ set_queue_locked(SubscriptionSlot *slot, const SubscriptionQueues *queues,
 {
 	slot->attached = false;
 	slot->segment = queues->segment;
-	slot->queue_offset = queues->first + number * queues->stride;
-	slot->ring_size = queues->ring_size;
+	slot->queue_offset = queues->offsets[number];
+	slot->ring_size = queues->ring_sizes[number];
 	pg_atomic_write_u64(&slot->written, 0);
 	pg_atomic_write_u64(&slot->read, 0);
 	pg_atomic_write_u32(&slot->stalled, 0);
@@ -60,6 +60,9 @@ reset_progress_locked(SubscriptionSlot *slot)
 	pg_atomic_write_u32(&slot->routed_position, 0);
 	pg_atomic_write_u64(&slot->delivered_epoch, MACHINE_NO_EPOCH);
 	pg_atomic_write_u32(&slot->delivered_position, 0);
+	pg_atomic_write_u64(&slot->next_epoch, 0);
+	pg_atomic_write_u32(&slot->next_position, 0);
+	pg_atomic_write_u64(&slot->log_until_epoch, 0);
 }
 
 bool
@@ -73,9 +76,6 @@ subscription_claim(DatabaseSlot *database, const char *name, int n,
 	int			unused = 0;
 	int			next = 0;
 	TimestampTz now = GetCurrentTimestamp();
-	PublishedState state;
-
-	database_read(database, &state);
 	memset(place, -1, sizeof(place));
 	for (int i = 0; i < n; i++)
 	{
@@ -125,7 +125,6 @@ subscription_claim(DatabaseSlot *database, const char *name, int n,
 		slot->lossless = lossless;
 		slot->subscribed_at = now;
 		slot->start_index = *start;
-		slot->start_epoch = state.machine.last_applied_epoch;
 		set_queue_locked(slot, queues, i);
 		reset_progress_locked(slot);
 	}
@@ -235,6 +234,9 @@ subscription_report_consumer(int n, const ConsumerProgress *progress)
 		pg_atomic_write_u64(&slot->replayed, progress[i].replayed);
 		pg_atomic_write_u64(&slot->delivered_epoch, progress[i].epoch);
 		pg_atomic_write_u32(&slot->delivered_position, progress[i].position);
+		pg_atomic_write_u64(&slot->next_epoch, progress[i].next_epoch);
+		pg_atomic_write_u32(&slot->next_position, progress[i].next_position);
+		pg_atomic_write_u64(&slot->log_until_epoch, progress[i].log_until_epoch);
 	}
 	LWLockRelease(Calvin->lock);
 }

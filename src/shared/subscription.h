@@ -16,13 +16,12 @@ typedef struct SubscriptionRef
 	uint32		generation;
 } SubscriptionRef;
 
-/* The queues of one call: how they lie in the segment. */
+/* The queues of one call: where they lie in the segment. */
 typedef struct SubscriptionQueues
 {
 	dsm_handle	segment;
-	Size		first;	/* offset of the first one */
-	Size		stride; /* bytes from one to the next */
-	Size		ring_size;
+	const Size *offsets;
+	const Size *ring_sizes;
 } SubscriptionQueues;
 
 /*
@@ -74,6 +73,9 @@ typedef struct ConsumerProgress
 	uint64		replayed;
 	uint64		epoch; /* last key handed out, MACHINE_NO_EPOCH: none yet */
 	uint32		position;
+	uint64		next_epoch; /* first key it still wants */
+	uint32		next_position;
+	uint64		log_until_epoch; /* before it, it wants to read the log */
 } ConsumerProgress;
 
 extern void subscription_report_consumer(int n, const ConsumerProgress *progress);

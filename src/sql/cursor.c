@@ -48,7 +48,8 @@ seq_commit(PG_FUNCTION_ARGS)
 	stream_begin(consumer);
 	cursors = palloc(sizeof(StreamCursor) * WIRE_VSHARDS);
 	n = consumer_get_cursors(consumer, cursors);
-	if (!cursors_store(consumer_name(consumer), n, cursors))
+	if (consumer_has_lost(consumer) ||
+		!cursors_store(consumer_name(consumer), n, cursors))
 	{
 		consumer_cursors_lost(consumer);
 		ereport(ERROR,

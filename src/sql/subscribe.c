@@ -134,7 +134,6 @@ typedef struct SubscriptionRow
 	bool		stalled;
 	Size		ring_size;
 	uint64		start_index;
-	uint64		start_epoch;
 	TimestampTz subscribed_at;
 	uint64		sent;
 	uint64		dropped;
@@ -143,6 +142,9 @@ typedef struct SubscriptionRow
 	uint64		routed_epoch;
 	uint64		delivered_epoch;
 	uint32		delivered_position;
+	uint32		routed_position;
+	StreamKey	next;
+	uint64		log_until_epoch;
 } SubscriptionRow;
 
 static void
@@ -159,7 +161,6 @@ copy_slot_locked(SubscriptionSlot *slot, SubscriptionRow *row)
 	row->stalled = pg_atomic_read_u32(&slot->stalled) != 0;
 	row->ring_size = slot->ring_size;
 	row->start_index = slot->start_index;
-	row->start_epoch = slot->start_epoch;
 	row->subscribed_at = slot->subscribed_at;
 	row->sent = pg_atomic_read_u64(&slot->sent);
 	row->dropped = pg_atomic_read_u64(&slot->dropped);
@@ -169,6 +170,10 @@ copy_slot_locked(SubscriptionSlot *slot, SubscriptionRow *row)
 	row->routed_epoch = pg_atomic_read_u64(&slot->routed_epoch);
 	row->delivered_epoch = pg_atomic_read_u64(&slot->delivered_epoch);
 	row->delivered_position = pg_atomic_read_u32(&slot->delivered_position);
+	row->routed_position = pg_atomic_read_u32(&slot->routed_position);
+	row->next.epoch = pg_atomic_read_u64(&slot->next_epoch);
+	row->next.position = pg_atomic_read_u32(&slot->next_position);
+	row->log_until_epoch = pg_atomic_read_u64(&slot->log_until_epoch);
 }
 
 /* Copies of this database's slots; returns how many. */
@@ -189,28 +194,36 @@ copy_slots(SubscriptionRow *rows)
 	return n;
 }
 
+/*
+ * Epochs of which something is outstanding: from the first key wanted to the
+ * last one meant for it, or that it has to read from the log.
+ */
+static int64
+lag_of(const SubscriptionRow *row, const PublishedState *state)
+{
+	int64		applied = (int64) state->machine.last_applied_epoch;
+	int64		next = (int64) row->next.epoch;
+	int64		last = -1;
+
+	if (row->routed_epoch != MACHINE_NO_EPOCH &&
+		!key_before(row->routed_epoch, row->routed_position, row->next))
+		last = (int64) row->routed_epoch;
+	if (row->lossless)
+		last = Max(last, Min((int64) row->log_until_epoch - 1, applied));
+	return last >= next ? last - next + 1 : 0;
+}
+
 static const char *
 state_name(const SubscriptionRow *row, const PublishedState *state)
 {
 	if (row->stalled)
 		return "stalled";
 	if (!row->attached ||
-		state->machine.last_applied_index < row->start_index)
+		state->machine.last_applied_index < row->start_index ||
+		(row->lossless && row->next.epoch < row->log_until_epoch &&
+		 (int64) row->next.epoch <= (int64) state->machine.last_applied_epoch))
 		return "catching up";
 	return "live";
-}
-
-/* Epochs from the last one delivered to the last one meant for it. */
-static int64
-lag_of(const SubscriptionRow *row)
-{
-	uint64		from = row->delivered_epoch != MACHINE_NO_EPOCH ?
-		row->delivered_epoch : row->start_epoch;
-
-	if (row->routed_epoch == MACHINE_NO_EPOCH)
-		return 0;
-	/* "none" is -1 in this arithmetic: before epoch 0 */
-	return Max((int64) (row->routed_epoch - from), 0);
 }
 
 /*
@@ -258,7 +271,7 @@ seq_subscriptions_info(PG_FUNCTION_ARGS)
 		values[10] = Int64GetDatum((int64) row->delivered_epoch);
 		values[11] = Int64GetDatum((int64) row->delivered_position);
 		nulls[10] = nulls[11] = row->delivered_epoch == MACHINE_NO_EPOCH;
-		values[12] = Int64GetDatum(lag_of(row));
+		values[12] = Int64GetDatum(lag_of(row, &state));
 		values[13] = TimestampTzGetDatum(row->subscribed_at);
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 	}
