@@ -20,7 +20,7 @@ CREATE INDEX seq_log_epoch_idx ON seq_log (epoch) WHERE kind = 'epoch_batch';
 
 -- Acks by the transaction they are for.
 CREATE FUNCTION seq_log_ack_position(entry bytea) RETURNS bigint
-	LANGUAGE C STRICT IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME';
+	LANGUAGE C STRICT IMMUTABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 REVOKE ALL ON FUNCTION seq_log_ack_position(bytea) FROM PUBLIC;
 CREATE INDEX seq_log_ack_idx ON seq_log (epoch, seq_log_ack_position(entry))
 	WHERE kind = 'completion_ack';

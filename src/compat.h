@@ -20,6 +20,15 @@
 #define PGDLLEXPORT __attribute__((visibility("default")))
 #endif
 
+/* Before a declaration; 18 has it, and no pg_attribute_noreturn() any more. */
+#ifndef pg_noreturn
+#define pg_noreturn pg_attribute_noreturn()
+#endif
+
+#if PG_VERSION_NUM >= 160000
+#include "varatt.h"
+#endif
+
 /* An SQL-callable function, visible although everything else is hidden. */
 #define CALVIN_FUNCTION(name)                                  \
 	PGDLLEXPORT Datum name(PG_FUNCTION_ARGS);                  \

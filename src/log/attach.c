@@ -13,8 +13,8 @@
 #include "log/table.h"
 #include "miscadmin.h"
 #include "pgstat.h"
+#include "shared/clock.h"
 #include "shared/database.h"
-#include "utils/timestamp.h"
 
 #define PATIENCE_MS 10000
 
@@ -66,7 +66,7 @@ DatabaseSlot *
 attach_database(void)
 {
 	const LogTable *table;
-	TimestampTz until = 0;
+	int64		until;
 	DatabaseSlot *slot;
 	bool		full;
 
@@ -76,6 +76,7 @@ attach_database(void)
 	if (slot != NULL)
 		return slot;
 
+	until = clock_ms() + PATIENCE_MS;
 	ConditionVariablePrepareToSleep(&Calvin->databases_changed);
 	for (;;)
 	{
@@ -84,9 +85,7 @@ attach_database(void)
 		slot = serving_slot(table->log, &full);
 		if (slot != NULL)
 			break;
-		if (until == 0)
-			until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), PATIENCE_MS);
-		left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), until);
+		left = (long) (until - clock_ms());
 		if (full || table->created_here || left <= 0)
 			report_absent(table, full);
 		(void) ConditionVariableTimedSleep(&Calvin->databases_changed, left,

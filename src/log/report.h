@@ -13,7 +13,7 @@
 extern int	wire_sqlstate(WireStatus status);
 
 /* Raise an error that says what was refused, where, and what was expected. */
-extern void wire_report(const WireError *error) pg_attribute_noreturn();
+pg_noreturn extern void wire_report(const WireError *error);
 
 /* The same as one line of text, for a log message; palloc'd. */
 extern char *wire_describe(const WireError *error);

@@ -32,12 +32,17 @@
 static LogTable cached;
 static bool cached_valid = false;
 
+/* Counts invalidations, so that one that comes while we look is not lost. */
+static uint64 invalidations = 0;
+
 static void
 invalidate(Datum arg, Oid relid)
 {
+	invalidations++;
 	if (!OidIsValid(relid) || relid == cached.log ||
 		relid == cached.log_pkey || relid == cached.epoch_index ||
-		relid == cached.ack_index || relid == cached.cursors || relid == cached.cursors_pkey)
+		relid == cached.ack_index || relid == cached.cursors ||
+		relid == cached.cursors_pkey)
 		cached_valid = false;
 }
 
@@ -149,6 +154,7 @@ log_table_find(void)
 	static bool registered = false;
 	LogTable	found;
 	Relation	rel;
+	uint64		before;
 
 	if (cached_valid)
 		return &cached;
@@ -158,6 +164,7 @@ log_table_find(void)
 		registered = true;
 	}
 
+	before = invalidations;
 	found.extension = get_extension_oid(EXTENSION_NAME, true);
 	if (!OidIsValid(found.extension))
 		return NULL;
@@ -188,7 +195,7 @@ log_table_find(void)
 
 	cached = found;
 	/* when its transaction ends, created_here does too */
-	cached_valid = !found.created_here;
+	cached_valid = !found.created_here && invalidations == before;
 	return &cached;
 }
 
@@ -204,6 +211,21 @@ log_table_require(void)
 						EXTENSION_NAME),
 				 errhint("Use CREATE EXTENSION %s.", EXTENSION_NAME)));
 	return table;
+}
+
+Oid
+log_relation_oid(void)
+{
+	LogTable	found;
+
+	found.extension = get_extension_oid(EXTENSION_NAME, true);
+	if (!OidIsValid(found.extension))
+		return InvalidOid;
+	look_up_extension(&found);
+	if (!OidIsValid(get_relname_relid(EPOCH_INDEX_NAME, found.schema)) ||
+		!OidIsValid(get_relname_relid(ACK_INDEX_NAME, found.schema)))
+		report_altered(LOG_NAME, "An index of it is missing.");
+	return find_table(LOG_NAME, found.schema);
 }
 
 bool

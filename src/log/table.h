@@ -47,6 +47,12 @@ extern const LogTable *log_table_find(void);
 /* As log_table_find(), but a missing extension is an error too. */
 extern const LogTable *log_table_require(void);
 
+/*
+ * Just the OID of seq_log, InvalidOid without the extension; no table is
+ * locked.  An error if its indexes are not there.
+ */
+extern Oid	log_relation_oid(void);
+
 /* Is the extension installed in this database?  Needs a transaction. */
 extern bool log_extension_exists(void);
 

@@ -17,7 +17,6 @@
 #include "access/relation.h"
 #include "access/xact.h"
 #include "access/xlog.h"
-#include "access/xlog_internal.h"
 #include "access/xlogrecovery.h"
 #include "libpq/pqsignal.h"
 #include "log/memory.h"
@@ -26,8 +25,9 @@
 #include "pgstat.h"
 #include "port/pg_crc32c.h"
 #include "postmaster/interrupt.h"
+#include "process/durable.h"
 #include "process/worker.h"
-#include "replication/syncrep.h"
+#include "shared/clock.h"
 #include "shared/database.h"
 #include "shared/router.h"
 #include "shared/subscription.h"
@@ -144,8 +144,6 @@ static void
 leave_slot(int code, Datum arg)
 {
 	DatabaseSlot *slot = applier.slot;
-	TimestampTz now = GetCurrentTimestamp();
-
 	pg_atomic_write_u32(&slot->activity, ACTIVITY_IDLE);
 	if (applier.retired)
 	{
@@ -158,12 +156,10 @@ leave_slot(int code, Datum arg)
 	slot->applier_pid = 0;
 	pg_atomic_write_u64(&slot->applier_proc, 0);
 	slot->status = APPLIER_WANTED;
-	slot->not_before = now;
+	slot->not_before = clock_ms();
 	if (code != 0)
 	{
-		int			delay_ms = Min(1000 << Min(slot->failures, 6), 60000);
-
-		slot->not_before = TimestampTzPlusMilliseconds(now, delay_ms);
+		slot->not_before += Min(1000 << Min(slot->failures, 6), 60000);
 		slot->failures++;
 	}
 	LWLockRelease(Calvin->lock);
@@ -180,50 +176,6 @@ retire(void)
 	ereport(LOG,
 			(errmsg("calvin_seq applier stops: the extension was dropped from its database")));
 	proc_exit(0);
-}
-
-/*
- * The end of WAL inserted so far, as a position that can be flushed:
- * GetXLogInsertRecPtr() stands behind the header of a page not yet begun.
- */
-static XLogRecPtr
-wal_insert_end(void)
-{
-	XLogRecPtr	lsn = GetXLogInsertRecPtr();
-
-	if (XLogSegmentOffset(lsn, wal_segment_size) == SizeOfXLogLongPHD)
-		return lsn - SizeOfXLogLongPHD;
-	if (lsn % XLOG_BLCKSZ == SizeOfXLogShortPHD)
-		return lsn - SizeOfXLogShortPHD;
-	return lsn;
-}
-
-/*
- * Wait until all WAL up to here is as safe as the commits in it asked to be
- * with synchronous_commit = on.  Nothing may be delivered before: a commit
- * can become visible earlier, by being asynchronous or by its wait for the
- * standby having been cancelled.
- *
- * SyncRepWaitForLSN() ends early only when this process is to end, and then
- * CHECK_FOR_INTERRUPTS() does not return (queries cannot be cancelled here:
- * SIGINT is ignored).
- */
-static void
-make_durable(XLogRecPtr lsn)
-{
-	if (RecoveryInProgress())
-		return;
-	set_activity(ACTIVITY_WAITING_SYNC);
-	XLogFlush(lsn);
-	if (SyncRepStandbyNames != NULL && SyncRepStandbyNames[0] != '\0')
-	{
-		pgstat_report_activity(STATE_RUNNING,
-							   "waiting for synchronous standbys to confirm the log");
-		HOLD_INTERRUPTS();
-		SyncRepWaitForLSN(lsn, true);
-		RESUME_INTERRUPTS();
-		CHECK_FOR_INTERRUPTS();
-	}
 }
 
 /* Start a transaction and find the log; retires if it is gone. */
@@ -506,6 +458,19 @@ adopt_state(const LogTable *table)
 	return ours;
 }
 
+static void
+serve_signals(void)
+{
+	CHECK_FOR_INTERRUPTS();
+	if (told_to_stop())
+		proc_exit(0);
+	if (ConfigReloadPending)
+	{
+		ConfigReloadPending = false;
+		ProcessConfigFile(PGC_SIGHUP);
+	}
+}
+
 /* Apply all that is committed now. */
 static void
 apply_burst(void)
@@ -524,7 +489,7 @@ apply_burst(void)
 	}
 	end = (uint64) log_last_index(table, GetActiveSnapshot());
 	/* behind the snapshot: whatever it sees was inserted into WAL before */
-	lsn = RecoveryInProgress() ? InvalidXLogRecPtr : wal_insert_end();
+	lsn = RecoveryInProgress() ? InvalidXLogRecPtr : durable_wal_end();
 	commit(rel);
 
 	if (!applier.found_end)
@@ -538,7 +503,11 @@ apply_burst(void)
 		return;
 	}
 
-	make_durable(lsn);
+	if (!XLogRecPtrIsInvalid(lsn))
+	{
+		set_activity(ACTIVITY_WAITING_SYNC);
+		durable_wait(lsn);
+	}
 	router_sync(applier.router, end);
 	set_activity(applier.state.machine.last_applied_index <
 				 pg_atomic_read_u64(&applier.slot->catch_up_to) ?
@@ -549,28 +518,34 @@ apply_burst(void)
 	pgstat_report_activity(STATE_RUNNING, activity);
 
 	while (applier.state.machine.last_applied_index < end && !told_to_stop())
+	{
 		if (!apply_some(end))
 			break;
+		serve_signals();
+	}
 }
 
-/* Is there reason to look at the log?  Remembers the reason as dealt with. */
+/*
+ * Is there reason to look at the log?  Remembers the reason as dealt with.
+ * *standby tells which kind of server it was asked on.
+ */
 static bool
-log_may_have_grown(void)
+log_may_have_grown(bool *standby)
 {
 	static bool was_standby = false;
-	bool		standby = RecoveryInProgress();
 	bool		result = false;
 
-	if (standby || was_standby)
+	*standby = RecoveryInProgress();
+	if (*standby || was_standby)
 	{
 		XLogRecPtr	replayed = GetXLogReplayRecPtr(NULL);
 
 		/* the first look after promotion is unconditional */
-		result = replayed != applier.replayed || !standby;
+		result = replayed != applier.replayed || !*standby;
 		applier.replayed = replayed;
-		was_standby = standby;
+		was_standby = *standby;
 	}
-	if (!standby)
+	if (!*standby)
 	{
 		uint64		appends = pg_atomic_read_u64(&applier.slot->appends);
 
@@ -581,10 +556,8 @@ log_may_have_grown(void)
 }
 
 static void
-wait_for_work(void)
+wait_for_work(bool standby)
 {
-	bool		standby = RecoveryInProgress();
-
 	set_activity(ACTIVITY_IDLE);
 	pgstat_report_activity(STATE_IDLE, "waiting for log entries");
 	(void) WaitLatch(MyLatch,
@@ -593,19 +566,6 @@ wait_for_work(void)
 					 standby ? standby_poll_interval : -1L,
 					 PG_WAIT_EXTENSION);
 	ResetLatch(MyLatch);
-}
-
-static void
-serve_signals(void)
-{
-	CHECK_FOR_INTERRUPTS();
-	if (told_to_stop())
-		proc_exit(0);
-	if (ConfigReloadPending)
-	{
-		ConfigReloadPending = false;
-		ProcessConfigFile(PGC_SIGHUP);
-	}
 }
 
 /* Whatever went wrong before is over. */
@@ -623,8 +583,10 @@ note_success(void)
 static void
 main_loop(void)
 {
+	bool		standby;
+
 	/* whatever happened before, look at the log once */
-	(void) log_may_have_grown();
+	(void) log_may_have_grown(&standby);
 	apply_burst();
 	note_success();
 	for (;;)
@@ -632,7 +594,7 @@ main_loop(void)
 		bool		look;
 
 		serve_signals();
-		look = log_may_have_grown();
+		look = log_may_have_grown(&standby);
 		if (pg_atomic_exchange_u32(&applier.slot->recheck, 0) != 0)
 			look = true;
 		if (look)
@@ -643,7 +605,7 @@ main_loop(void)
 		}
 		router_sync(applier.router, 0);
 		pgstat_report_stat(true);
-		wait_for_work();
+		wait_for_work(standby);
 	}
 }
 
@@ -651,6 +613,9 @@ main_loop(void)
 static void
 recover_from_error(void)
 {
+	int64		until;
+	int64		left;
+
 	error_context_stack = NULL;
 	HOLD_INTERRUPTS();
 	EmitErrorReport();
@@ -677,19 +642,14 @@ recover_from_error(void)
 		Min(applier.retry_ms * 2, MAX_RETRY_MS);
 	set_activity(ACTIVITY_RETRYING);
 	pgstat_report_activity(STATE_IDLE, "waiting to try again after an error");
+	until = clock_ms() + applier.retry_ms;
+	while ((left = until - clock_ms()) > 0)
 	{
-		TimestampTz until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
-														applier.retry_ms);
-		long		left;
-
-		while ((left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), until)) > 0)
-		{
-			(void) WaitLatch(MyLatch,
-							 WL_LATCH_SET | WL_EXIT_ON_PM_DEATH | WL_TIMEOUT,
-							 left, PG_WAIT_EXTENSION);
-			ResetLatch(MyLatch);
-			serve_signals();
-		}
+		(void) WaitLatch(MyLatch,
+						 WL_LATCH_SET | WL_EXIT_ON_PM_DEATH | WL_TIMEOUT,
+						 (long) left, PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		serve_signals();
 	}
 }
 
@@ -737,7 +697,7 @@ calvin_seq_applier_main(Datum arg)
 	sigjmp_buf	jump;
 
 	memcpy(&args, MyBgworkerEntry->bgw_extra, sizeof(args));
-	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	durable_init();
 	pqsignal(SIGTERM, die);
 	pqsignal(SIGINT, SIG_IGN);
 	BackgroundWorkerUnblockSignals();

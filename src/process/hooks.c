@@ -25,6 +25,7 @@
 #include "nodes/parsenodes.h"
 #include "pgstat.h"
 #include "process/worker.h"
+#include "shared/clock.h"
 #include "shared/consumer.h"
 #include "shared/database.h"
 #include "tcop/utility.h"
@@ -32,7 +33,6 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
-#include "utils/timestamp.h"
 
 /* How long an applier has to notice by itself before it is sent SIGTERM. */
 #define POLITE_MS 200
@@ -263,8 +263,13 @@ hold_off(Oid database)
 	MemoryContext old;
 	DatabaseSlot *slot;
 	bool		signalled = false;
-	TimestampTz start = GetCurrentTimestamp();
+	int64		start = clock_ms();
 	pid_t		pid;
+
+	/* first what may fail: a hold that is not in the list stays for ever */
+	old = MemoryContextSwitchTo(TopTransactionContext);
+	databases_held = lappend_oid(databases_held, database);
+	MemoryContextSwitchTo(old);
 
 	LWLockAcquire(Calvin->lock, LW_EXCLUSIVE);
 	slot = database_find_locked(database);
@@ -275,11 +280,10 @@ hold_off(Oid database)
 	}
 	LWLockRelease(Calvin->lock);
 	if (slot == NULL)
+	{
+		databases_held = list_delete_last(databases_held);
 		return;
-
-	old = MemoryContextSwitchTo(TopTransactionContext);
-	databases_held = lappend_oid(databases_held, database);
-	MemoryContextSwitchTo(old);
+	}
 
 	database_wake_proc(&slot->applier_proc);
 	ConditionVariablePrepareToSleep(&slot->progress);
@@ -289,8 +293,7 @@ hold_off(Oid database)
 										   PG_WAIT_EXTENSION);
 
 		/* it may be waiting for a standby, where only this reaches it */
-		if (!signalled &&
-			TimestampDifferenceExceeds(start, GetCurrentTimestamp(), POLITE_MS) &&
+		if (!signalled && clock_ms() - start >= POLITE_MS &&
 			applier_of(database) == pid)
 		{
 			kill(pid, SIGTERM);

@@ -28,6 +28,7 @@
 #include "pgstat.h"
 #include "postmaster/interrupt.h"
 #include "process/worker.h"
+#include "shared/clock.h"
 #include "shared/database.h"
 #include "shared/subscription.h"
 #include "storage/ipc.h"
@@ -37,7 +38,6 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
-#include "utils/timestamp.h"
 
 /* On a standby: between two probes, and between two rounds of them. */
 #define STANDBY_PROBE_MS 250
@@ -296,8 +296,7 @@ check_launched(int number)
 		slot->start_token == mine->token)
 	{
 		slot->status = APPLIER_WANTED;
-		slot->not_before = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
-													   NO_WORKER_RETRY_MS);
+		slot->not_before = clock_ms() + NO_WORKER_RETRY_MS;
 	}
 	LWLockRelease(Calvin->lock);
 }
@@ -311,7 +310,7 @@ start_if_wanted(int number)
 {
 	DatabaseSlot *slot = &Calvin->databases[number];
 	Launched   *mine = &launched[number];
-	TimestampTz now = GetCurrentTimestamp();
+	int64		now = clock_ms();
 	Oid			database = InvalidOid;
 	uint32		token = 0;
 	long		wait = -1;
@@ -323,7 +322,7 @@ start_if_wanted(int number)
 		slot->holds == 0)
 	{
 		if (slot->not_before > now)
-			wait = TimestampDifferenceMilliseconds(now, slot->not_before) + 1;
+			wait = (long) (slot->not_before - now);
 		else
 			database = slot->database;
 	}
@@ -391,16 +390,15 @@ static long
 standby_round(void)
 {
 	static XLogRecPtr round_at = InvalidXLogRecPtr;
-	static TimestampTz round_started = 0;
+	static int64 round_started = -STANDBY_ROUND_MS;
 
 	/* the one place that lists: what is pending here is the round itself */
 	if (pending == NIL && probe == NULL)
 	{
 		XLogRecPtr	replayed = GetXLogReplayRecPtr(NULL);
-		TimestampTz now = GetCurrentTimestamp();
+		int64		now = clock_ms();
 
-		if (replayed == round_at ||
-			!TimestampDifferenceExceeds(round_started, now, STANDBY_ROUND_MS))
+		if (replayed == round_at || now - round_started < STANDBY_ROUND_MS)
 			return STANDBY_ROUND_MS;
 		round_at = replayed;
 		round_started = now;

@@ -41,24 +41,16 @@ consumer_name(const Consumer *consumer)
 	return consumer->name;
 }
 
-static void
-release_streams(Consumer *consumer)
-{
-	SubscriptionRef *refs = palloc(sizeof(SubscriptionRef) * consumer->nstreams);
-
-	for (int i = 0; i < consumer->nstreams; i++)
-		refs[i] = consumer->streams[i].ref;
-	subscription_release(consumer->nstreams, refs);
-	pfree(refs);
-}
-
-/* before_shmem_exit: the segments go by themselves, the slots do not. */
+/*
+ * before_shmem_exit: the segments go by themselves, the slots do not.  No
+ * memory is needed: there may be none left.
+ */
 static void
 at_exit(int code, Datum arg)
 {
 	for (Consumer *c = consumers; c != NULL; c = c->next)
-		if (c->nstreams > 0)
-			release_streams(c);
+		for (int i = 0; i < c->nstreams; i++)
+			subscription_release(1, &c->streams[i].ref);
 	consumers = NULL;
 }
 

@@ -70,7 +70,7 @@ typedef struct DatabaseSlot
 	uint32		start_token;   /* of the worker that may claim STARTING */
 	int			holds;		   /* utility commands the applier gives way to */
 	int			failures;	   /* exits in a row without progress */
-	TimestampTz not_before;	   /* of the next start */
+	int64		not_before;	   /* clock_ms() of the next start */
 	pid_t		applier_pid;   /* 0: none */
 	TimestampTz applier_started;
 	TimestampTz last_error_at; /* 0: none */

@@ -38,7 +38,7 @@ extern bool subscription_claim(DatabaseSlot *database, const char *name,
 							   uint64 *start);
 
 /* Raise the error that n vshards were too many. */
-extern void subscription_report_full(int n) pg_attribute_noreturn();
+pg_noreturn extern void subscription_report_full(int n);
 
 /*
  * New queues for slots this session owns, after the applier that sent into

@@ -4,15 +4,16 @@
  */
 #include "compat.h"
 
-#include "catalog/pg_type_d.h"
-#include "mb/pg_wchar.h"
+#include <limits.h>
+#include <math.h>
+
+#include "shared/clock.h"
 #include "sql/args.h"
 #include "utils/builtins.h"
-#include "utils/timestamp.h"
 #include "wire/wire.h"
 
 /* The longest wait that is counted: beyond it, nothing comes in time. */
-#define MAX_TIMEOUT_USECS (INT64CONST(10) * 365 * USECS_PER_DAY)
+#define MAX_TIMEOUT_MSECS (10.0 * 365 * USECS_PER_DAY)
 
 uint16
 arg_vshard(int32 vshard)
@@ -105,33 +106,26 @@ arg_consumer(text *name)
 	return consumer;
 }
 
-TimestampTz
+int64
 arg_deadline(Interval *timeout)
 {
-	double		usecs;
+	double		msecs;
 
 	/* in floating point: an infinite or absurd interval must not overflow */
-	usecs = (double) timeout->time +
-		(timeout->day + (double) timeout->month * DAYS_PER_MONTH) * USECS_PER_DAY;
-	if (usecs < 0)
+	msecs = ceil((double) timeout->time / 1000.0) +
+		(timeout->day + (double) timeout->month * DAYS_PER_MONTH) *
+		(USECS_PER_DAY / 1000);
+	if (msecs < 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("timeout must not be negative")));
-	if (usecs > MAX_TIMEOUT_USECS)
-		return DT_NOEND;
-	return GetCurrentTimestamp() + (int64) usecs;
+	return clock_ms() + (int64) Min(msecs, MAX_TIMEOUT_MSECS);
 }
 
 long
-deadline_left(TimestampTz deadline)
+deadline_left(int64 deadline)
 {
-	int64		left;
+	int64		left = deadline - clock_ms();
 
-	if (deadline == DT_NOEND)
-		return INT_MAX;
-	left = deadline - GetCurrentTimestamp();
-	if (left <= 0)
-		return 0;
-	/* round up, so that a wait does not end just before its time */
-	return (long) Min((left + 999) / 1000, INT_MAX);
+	return (long) Min(Max(left, 0), INT_MAX);
 }

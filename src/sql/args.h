@@ -30,12 +30,12 @@ extern char *arg_name(text *name);
 extern Consumer *arg_consumer(text *name);
 
 /*
- * The end of a timeout that starts now, or DT_NOEND for an infinite or very
- * long one.  An error if it is negative.
+ * The end of a timeout that starts now, as clock_ms() tells time.  An error if
+ * the timeout is negative; one of many years never ends.
  */
-extern TimestampTz arg_deadline(Interval *timeout);
+extern int64 arg_deadline(Interval *timeout);
 
 /* Milliseconds left until a deadline, as WaitLatch() takes them; 0 = over. */
-extern long deadline_left(TimestampTz deadline);
+extern long deadline_left(int64 deadline);
 
 #endif							/* CALVIN_SQL_ARGS_H */

@@ -109,7 +109,7 @@ seq_wait_for_completion(PG_FUNCTION_ARGS)
 {
 	uint64		epoch = arg_epoch(PG_GETARG_INT64(0));
 	uint32		position = arg_position(PG_GETARG_INT64(1));
-	TimestampTz deadline = arg_deadline(PG_GETARG_INTERVAL_P(2));
+	int64		deadline = arg_deadline(PG_GETARG_INTERVAL_P(2));
 	DatabaseSlot *slot = attach_database();
 	Completion *completion = palloc(sizeof(Completion));
 	uint64		seen = 0;

@@ -43,9 +43,13 @@ static const OwnTrigger own_triggers[] = {
 	TRIGGER_TYPE_BEFORE | TRIGGER_TYPE_TRUNCATE},
 };
 
+static const char *const own_columns[] = {
+	"log_index", "entry", "kind", "epoch", "appended_at"
+};
+
 /* Is this one of ours, as the extension script made it? */
 static bool
-is_intact(const LogTable *table, HeapTuple tuple, TupleDesc desc)
+is_intact(Oid log, HeapTuple tuple, TupleDesc desc)
 {
 	Form_pg_trigger trigger = (Form_pg_trigger) GETSTRUCT(tuple);
 	bool		no_condition;
@@ -63,13 +67,13 @@ is_intact(const LogTable *table, HeapTuple tuple, TupleDesc desc)
 			trigger->tgattr.dim1 == 0 && no_condition &&
 			function != NULL &&
 			strcmp(function, own_triggers[i].function) == 0 &&
-			get_func_namespace(trigger->tgfoid) == table->schema;
+			get_func_namespace(trigger->tgfoid) == get_rel_namespace(log);
 	}
 	return false;
 }
 
 static size_t
-count_intact(const LogTable *table)
+count_intact(Oid log)
 {
 	Relation	rel = table_open(TriggerRelationId, AccessShareLock);
 	ScanKeyData key;
@@ -78,10 +82,10 @@ count_intact(const LogTable *table)
 	size_t		count = 0;
 
 	ScanKeyInit(&key, Anum_pg_trigger_tgrelid, BTEqualStrategyNumber, F_OIDEQ,
-				ObjectIdGetDatum(table->log));
+				ObjectIdGetDatum(log));
 	scan = systable_beginscan(rel, TriggerRelidNameIndexId, true, NULL, 1, &key);
 	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
-		count += is_intact(table, tuple, RelationGetDescr(rel));
+		count += is_intact(log, tuple, RelationGetDescr(rel));
 	systable_endscan(scan);
 	table_close(rel, AccessShareLock);
 	return count;
@@ -91,22 +95,36 @@ count_intact(const LogTable *table)
 Datum
 seq_log_guard(PG_FUNCTION_ARGS)
 {
-	const LogTable *table;
+	Oid			log;
 
 	if (!CALLED_AS_EVENT_TRIGGER(fcinfo))
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("seq_log_guard() was not called by its event trigger")));
-	if (creating_extension)
+	/* our own script is not finished yet */
+	if (creating_extension &&
+		CurrentExtensionObject == get_extension_oid("calvin_seq", true))
 		PG_RETURN_NULL();
-	table = log_table_find();
-	if (table != NULL &&
-		(has_superclass(table->log) || has_subclass(table->log)))
+	log = log_relation_oid();
+	if (!OidIsValid(log))
+		PG_RETURN_NULL();
+
+	for (size_t i = 0; i < lengthof(own_columns); i++)
+	{
+		char	   *name = get_attname(log, (AttrNumber) (i + 1), true);
+
+		if (name == NULL || strcmp(name, own_columns[i]) != 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("the columns of seq_log must stay as they are"),
+					 errhint("Columns can be added behind them.")));
+	}
+	if (has_superclass(log) || has_subclass(log))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("seq_log cannot take part in inheritance or partitioning"),
 				 errdetail("Rows would come and go by other tables' names.")));
-	if (table != NULL && count_intact(table) != lengthof(own_triggers))
+	if (count_intact(log) != lengthof(own_triggers))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("the triggers of seq_log must stay as they are"),

@@ -164,8 +164,8 @@ describe(const JsonNode *node)
 	}
 }
 
-static void refuse(const JsonNode *node, int sqlstate, const char *expected,
-				   const char *hint) pg_attribute_noreturn();
+pg_noreturn static void refuse(const JsonNode *node, int sqlstate, const char *expected,
+				   const char *hint);
 
 static void
 refuse(const JsonNode *node, int sqlstate, const char *expected, const char *hint)

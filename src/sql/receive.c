@@ -32,7 +32,7 @@ typedef struct Receiving
 {
 	Consumer   *consumer;
 	int			left; /* transactions that may still be returned */
-	TimestampTz deadline;
+	int64		deadline;
 	bool		any; /* something was returned: wait no more */
 } Receiving;
 

@@ -59,7 +59,7 @@ Datum
 seq_wait_for_epoch(PG_FUNCTION_ARGS)
 {
 	uint64		epoch = arg_epoch(PG_GETARG_INT64(0));
-	TimestampTz deadline = arg_deadline(PG_GETARG_INTERVAL_P(1));
+	int64		deadline = arg_deadline(PG_GETARG_INTERVAL_P(1));
 	DatabaseSlot *slot = attach_database();
 	bool		reached = false;
 

@@ -1,0 +1,122 @@
+/*
+ * durable.c
+ *	  Waiting until what was read from the log cannot be lost any more.
+ *
+ * A commit can become visible before it is safe: by being asynchronous, or
+ * because its wait for the standby was cancelled.  Nothing of it may be
+ * delivered then, so the applier waits as a commit would.
+ *
+ * SyncRepWaitForLSN() serves no interrupts while it waits, which a commit can
+ * afford and we cannot: DROP DATABASE and the like, of any database, wait for
+ * every process to accept a barrier.  So our handlers of the signals that
+ * want something make it return (it takes that for a query cancel), we serve
+ * them, and wait on.
+ */
+#include "compat.h"
+
+#include "access/xlog.h"
+#include "access/xlog_internal.h"
+#include "libpq/pqsignal.h"
+#include "pgstat.h"
+#include "postmaster/interrupt.h"
+#include "process/durable.h"
+#include "replication/syncrep.h"
+#include "storage/procsignal.h"
+#include "utils/elog.h"
+#include "utils/guc.h"
+
+static volatile sig_atomic_t waiting = false;
+static emit_log_hook_type prev_emit_log_hook = NULL;
+
+static void
+interrupt_wait(void)
+{
+	if (waiting)
+		QueryCancelPending = true;
+}
+
+static void
+handle_sigusr1(SIGNAL_ARGS)
+{
+	procsignal_sigusr1_handler(postgres_signal_arg);
+	if (InterruptPending)
+		interrupt_wait();
+}
+
+static void
+handle_sighup(SIGNAL_ARGS)
+{
+	SignalHandlerForConfigReload(postgres_signal_arg);
+	interrupt_wait();
+}
+
+/* The warning that a cancelled wait gives is not true of ours. */
+static void
+drop_warning(ErrorData *error)
+{
+	if (waiting && error->elevel == WARNING)
+		error->output_to_server = false;
+	if (prev_emit_log_hook)
+		prev_emit_log_hook(error);
+}
+
+void
+durable_init(void)
+{
+	pqsignal(SIGUSR1, handle_sigusr1);
+	pqsignal(SIGHUP, handle_sighup);
+	prev_emit_log_hook = emit_log_hook;
+	emit_log_hook = drop_warning;
+}
+
+/* GetXLogInsertRecPtr() stands behind the header of a page not yet begun. */
+XLogRecPtr
+durable_wal_end(void)
+{
+	XLogRecPtr	lsn = GetXLogInsertRecPtr();
+
+	if (XLogSegmentOffset(lsn, wal_segment_size) == SizeOfXLogLongPHD)
+		return lsn - SizeOfXLogLongPHD;
+	if (lsn % XLOG_BLCKSZ == SizeOfXLogShortPHD)
+		return lsn - SizeOfXLogShortPHD;
+	return lsn;
+}
+
+/* Wait for synchronous standbys; false if something wants to be served. */
+static bool
+wait_for_standbys(XLogRecPtr lsn)
+{
+	bool		confirmed = false;
+
+	HOLD_INTERRUPTS();
+	QueryCancelPending = false;
+	waiting = true;
+	/* a signal from here on ends the wait; one before is seen here */
+	if (!InterruptPending && !ConfigReloadPending)
+	{
+		SyncRepWaitForLSN(lsn, true);
+		confirmed = !InterruptPending && !ConfigReloadPending;
+	}
+	waiting = false;
+	QueryCancelPending = false;
+	RESUME_INTERRUPTS();
+	return confirmed;
+}
+
+void
+durable_wait(XLogRecPtr lsn)
+{
+	XLogFlush(lsn);
+	if (SyncRepStandbyNames != NULL && SyncRepStandbyNames[0] != '\0')
+		pgstat_report_activity(STATE_RUNNING,
+							   "waiting for synchronous standbys to confirm the log");
+	while (!wait_for_standbys(lsn))
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (ConfigReloadPending)
+		{
+			ConfigReloadPending = false;
+			ProcessConfigFile(PGC_SIGHUP);
+		}
+	}
+}

@@ -1,0 +1,25 @@
+/*
+ * durable.h
+ *	  Waiting until what was read from the log cannot be lost any more.
+ */
+#ifndef CALVIN_PROCESS_DURABLE_H
+#define CALVIN_PROCESS_DURABLE_H
+
+#include "compat.h"
+
+#include "access/xlogdefs.h"
+
+/* Install the signal handlers; before signals are unblocked. */
+extern void durable_init(void);
+
+/* The end of WAL inserted so far, as a position that can be flushed. */
+extern XLogRecPtr durable_wal_end(void);
+
+/*
+ * Wait until WAL up to there is as safe as a commit in it would be with
+ * synchronous_commit = on.  Does not return before: interrupts are served
+ * meanwhile, and one that ends the process ends the wait.
+ */
+extern void durable_wait(XLogRecPtr lsn);
+
+#endif							/* CALVIN_PROCESS_DURABLE_H */

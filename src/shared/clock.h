@@ -1,0 +1,23 @@
+/*
+ * clock.h
+ *	  Time for waiting: monotonic, the same in all processes, not disturbed by
+ *	  the wall clock being set.
+ */
+#ifndef CALVIN_SHARED_CLOCK_H
+#define CALVIN_SHARED_CLOCK_H
+
+#include "compat.h"
+
+#include "portability/instr_time.h"
+
+/* Milliseconds since some moment, the same for all processes. */
+static inline int64
+clock_ms(void)
+{
+	instr_time	now;
+
+	INSTR_TIME_SET_CURRENT(now);
+	return (int64) INSTR_TIME_GET_MILLISEC(now);
+}
+
+#endif							/* CALVIN_SHARED_CLOCK_H */
