@@ -76,6 +76,8 @@ attach_database(void)
 	if (slot != NULL)
 		return slot;
 
+	if (!table->created_here)
+		database_request_mine();
 	until = clock_ms() + PATIENCE_MS;
 	ConditionVariablePrepareToSleep(&Calvin->databases_changed);
 	for (;;)

@@ -668,28 +668,6 @@ init_buffers(void)
 	applier.router = router_create(applier.slot);
 }
 
-/* What a database or the configuration file may say is not meant for us. */
-static void
-override_settings(void)
-{
-	static const char *const settings[][2] = {
-		{"synchronous_commit", "on"},
-		{"search_path", ""},
-		{"lock_timeout", "0"},
-		{"statement_timeout", "0"},
-		{"idle_in_transaction_session_timeout", "0"},
-#if PG_VERSION_NUM >= 170000
-		{"transaction_timeout", "0"},
-#endif
-		{"default_transaction_isolation", "read committed"},
-		{"default_transaction_deferrable", "off"},
-	};
-
-	for (size_t i = 0; i < lengthof(settings); i++)
-		SetConfigOption(settings[i][0], settings[i][1], PGC_SUSET,
-						PGC_S_OVERRIDE);
-}
-
 void
 calvin_seq_applier_main(Datum arg)
 {
@@ -707,8 +685,7 @@ calvin_seq_applier_main(Datum arg)
 	before_shmem_exit(leave_slot, (Datum) 0);
 
 	BackgroundWorkerInitializeConnectionByOid(args.database, InvalidOid, 0);
-	worker_set_name(APPLIER_NAME);
-	override_settings();
+	worker_settle(APPLIER_NAME);
 
 	MemoryContextSwitchTo(TopMemoryContext);
 	init_buffers();

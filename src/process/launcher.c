@@ -65,26 +65,6 @@ static bool short_of_workers = false;
 static MemoryContext launcher_context;
 
 void
-worker_describe(BackgroundWorker *worker, const char *type, const char *function)
-{
-	memset(worker, 0, sizeof(*worker));
-	worker->bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
-	worker->bgw_start_time = BgWorkerStart_ConsistentState;
-	worker->bgw_restart_time = BGW_NEVER_RESTART;
-	strlcpy(worker->bgw_library_name, "calvin_seq", sizeof(worker->bgw_library_name));
-	strlcpy(worker->bgw_function_name, function, sizeof(worker->bgw_function_name));
-	strlcpy(worker->bgw_name, type, sizeof(worker->bgw_name));
-	strlcpy(worker->bgw_type, type, sizeof(worker->bgw_type));
-}
-
-void
-worker_set_name(const char *name)
-{
-	SetConfigOption("application_name", name, PGC_USERSET, PGC_S_SESSION);
-	pgstat_report_appname(name);
-}
-
-void
 launcher_init(void)
 {
 	BackgroundWorker worker;
@@ -432,7 +412,7 @@ calvin_seq_launcher_main(Datum arg)
 	before_shmem_exit(launcher_exit, (Datum) 0);
 	pg_atomic_write_u64(&Calvin->launcher_proc, (uint64) (uintptr_t) MyProc);
 	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
-	worker_set_name(LAUNCHER_NAME);
+	worker_settle(LAUNCHER_NAME);
 	MemoryContextSwitchTo(launcher_context);
 	reset_starting();
 	was_standby = RecoveryInProgress();
@@ -487,7 +467,7 @@ calvin_seq_probe_main(Datum arg)
 	pqsignal(SIGTERM, die);
 	BackgroundWorkerUnblockSignals();
 	BackgroundWorkerInitializeConnectionByOid(args.database, InvalidOid, 0);
-	worker_set_name(PROBE_NAME);
+	worker_settle(PROBE_NAME);
 
 	StartTransactionCommand();
 	found = log_extension_exists();

@@ -36,7 +36,10 @@ extern void applier_init(void);
 extern void worker_describe(BackgroundWorker *worker, const char *type,
 							const char *function);
 
-/* application_name as pg_stat_activity shows it. */
-extern void worker_set_name(const char *name);
+/*
+ * After connecting: the settings we rely on, and application_name as
+ * pg_stat_activity shows it.
+ */
+extern void worker_settle(const char *name);
 
 #endif							/* CALVIN_PROCESS_WORKER_H */

@@ -155,13 +155,34 @@ database_wake_proc(pg_atomic_uint64 *proc)
 		SetLatch(&target->procLatch);
 }
 
+/*
+ * The launcher may have missed this database, because it took no connections
+ * when it looked.  Without a free slot there is no use in asking.
+ */
+void
+database_request_mine(void)
+{
+	bool		room;
+
+	if (Calvin == NULL)
+		return;
+	LWLockAcquire(Calvin->lock, LW_SHARED);
+	room = database_find_locked(InvalidOid) != NULL;
+	LWLockRelease(Calvin->lock);
+	if (room)
+		database_request(MyDatabaseId);
+}
+
 void
 database_wake_applier(void)
 {
 	DatabaseSlot *slot = database_mine();
 
 	if (slot == NULL)
+	{
+		database_request_mine();
 		return;
+	}
 	pg_atomic_fetch_add_u64(&slot->appends, 1);
 	database_wake_proc(&slot->applier_proc);
 }

@@ -40,6 +40,9 @@ extern void database_report_error(DatabaseSlot *slot, const char *message);
 /* The launcher shall look at this database (InvalidOid: at all of them). */
 extern void database_request(Oid database);
 
+/* The launcher shall look at this session's database, if it can help. */
+extern void database_request_mine(void);
+
 /* Set the latch of a process published in one of our proc words. */
 extern void database_wake_proc(pg_atomic_uint64 *proc);
 

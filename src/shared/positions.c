@@ -299,7 +299,8 @@ consumer_get_cursors(Consumer *consumer, StreamCursor *cursors)
 
 		/* a cursor that only grows old by itself is moved now and then */
 		if (!stream->lossless ||
-			(!stream->received && stream->cursor_version > 0 &&
+			(!stream->received && !stream->overrides &&
+			 stream->cursor_version > 0 &&
 			 stream->next.epoch - stream->cursor.epoch < MAX_CURSOR_AGE))
 			continue;
 		cursors[n].vshard = stream->vshard;
