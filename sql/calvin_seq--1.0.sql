@@ -92,6 +92,27 @@ COMMENT ON TABLE seq_cursors IS
 SELECT pg_catalog.pg_extension_config_dump('seq_cursors', '');
 
 --
+-- Snapshots of the state machine
+--
+
+CREATE TABLE seq_snapshots (
+	log_index bigint PRIMARY KEY CHECK (log_index > 0),
+	last_applied_epoch bigint,
+	digest text NOT NULL,
+	digest_version integer NOT NULL,
+	taken_at timestamptz NOT NULL
+);
+COMMENT ON TABLE seq_snapshots IS
+	'states of the state machine, with which the applier begins after a restart';
+
+SELECT pg_catalog.pg_extension_config_dump('seq_snapshots', '');
+
+CREATE FUNCTION seq_snapshot() RETURNS bigint
+	LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION seq_snapshot() IS
+	'store a snapshot of the state machine; returns its log_index';
+
+--
 -- Appending
 --
 
@@ -263,6 +284,15 @@ CREATE VIEW seq_state AS SELECT * FROM seq_state_info();
 COMMENT ON VIEW seq_state IS
 	'the state machine of this database; lag in entries';
 
+CREATE FUNCTION seq_progress_info(
+	OUT applied bigint, OUT total bigint, OUT rate double precision,
+	OUT time_left interval)
+	RETURNS SETOF record
+	LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+CREATE VIEW seq_progress AS SELECT * FROM seq_progress_info();
+COMMENT ON VIEW seq_progress IS
+	'while the applier catches up after its start: log indexes, entries per second';
+
 CREATE FUNCTION seq_metrics_info(
 	OUT epochs_applied bigint, OUT txns_fanned_out bigint,
 	OUT txns_dropped_backpressure bigint, OUT epochs_skipped_gap bigint,
@@ -306,6 +336,8 @@ REVOKE ALL ON FUNCTION
 	seq_next_epoch(),
 	seq_current_committed_epoch(),
 	seq_state_info(),
+	seq_progress_info(),
+	seq_snapshot(),
 	seq_metrics_info()
 	FROM PUBLIC;
 
@@ -315,6 +347,7 @@ GRANT EXECUTE ON FUNCTION
 	seq_next_epoch(),
 	seq_current_committed_epoch(),
 	seq_state_info(),
+	seq_progress_info(),
 	seq_metrics_info()
 	TO pg_monitor;
-GRANT SELECT ON seq_subscriptions, seq_state, seq_metrics TO pg_monitor;
+GRANT SELECT ON seq_subscriptions, seq_state, seq_progress, seq_metrics TO pg_monitor;

@@ -21,15 +21,12 @@
 #include "access/detoast.h"
 #include "catalog/pg_extension.h"
 #include "catalog/pg_type_d.h"
-#include "access/table.h"
-#include "access/tableam.h"
 #include "commands/trigger.h"
-#include "executor/executor.h"
 #include "executor/spi.h"
 #include "log/append.h"
+#include "log/insert.h"
 #include "log/reader.h"
 #include "log/report.h"
-#include "nodes/makefuncs.h"
 #include "shared/database.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
@@ -389,70 +386,33 @@ seq_log_refuse_change(PG_FUNCTION_ARGS)
 	pg_unreachable();
 }
 
-/* What the executor's insertion needs, for one row of seq_log. */
-static EState *
-begin_insert(Relation rel, ResultRelInfo **result)
-{
-	EState	   *estate = CreateExecutorState();
-	RangeTblEntry *rte = makeNode(RangeTblEntry);
-
-	rte->rtekind = RTE_RELATION;
-	rte->relid = RelationGetRelid(rel);
-	rte->relkind = rel->rd_rel->relkind;
-	rte->rellockmode = RowExclusiveLock;
-	compat_init_range_table(estate, rte);
-	estate->es_output_cid = GetCurrentCommandId(true);
-	*result = makeNode(ResultRelInfo);
-	InitResultRelInfo(*result, rel, 1, NULL, 0);
-	ExecOpenIndices(*result, false);
-	return estate;
-}
-
 int64
 append_insert(const LogTable *table, const uint8 *entry, uint32 len)
 {
 	LogIdentity self = log_become_owner(table, false);
-	Relation	rel = table_open(table->log, RowExclusiveLock);
 	bytea	   *value = (bytea *) palloc(len + VARHDRSZ);
-	ResultRelInfo *result;
-	EState	   *estate = begin_insert(rel, &result);
-	TupleTableSlot *slot = ExecInitExtraTupleSlot(estate, RelationGetDescr(rel),
-												  table_slot_callbacks(rel));
+	Insert		insert;
+	TupleTableSlot *slot;
 	bool		isnull;
 	int64		log_index;
 
 	SET_VARSIZE(value, len + VARHDRSZ);
 	memcpy(VARDATA(value), entry, len);
 
-	/*
-	 * No SQL, and so no name that could by now be somebody else's; triggers
-	 * on rows fire, rules do not apply.
-	 */
-	ExecClearTuple(slot);
-	memset(slot->tts_isnull, true, slot->tts_tupleDescriptor->natts * sizeof(bool));
+	insert_begin(&insert, table->log, true);
+	slot = insert.slot;
 	slot->tts_values[LOG_ATTR_ENTRY - 1] = PointerGetDatum(value);
 	slot->tts_isnull[LOG_ATTR_ENTRY - 1] = false;
 	slot->tts_values[LOG_ATTR_APPENDED_AT - 1] =
 		TimestampTzGetDatum(GetCurrentTimestamp());
 	slot->tts_isnull[LOG_ATTR_APPENDED_AT - 1] = false;
-	ExecStoreVirtualTuple(slot);
-	ItemPointerSetInvalid(&slot->tts_tid);
-
-	AfterTriggerBeginQuery();
-	ExecSimpleRelationInsert(result, estate, slot);
-	if (!ItemPointerIsValid(&slot->tts_tid))
+	if (!insert_row(&insert))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("the entry was not inserted into seq_log"),
 				 errdetail("A trigger on the table kept it out.")));
 	log_index = DatumGetInt64(slot_getattr(slot, LOG_ATTR_INDEX, &isnull));
-	AfterTriggerEndQuery(estate);
-
-	ExecCloseIndices(result);
-	ExecResetTupleTable(estate->es_tupleTable, false);
-	FreeExecutorState(estate);
-	table_close(rel, NoLock);
+	insert_end(&insert);
 	log_become_self(&self);
-	CommandCounterIncrement();
 	return log_index;
 }

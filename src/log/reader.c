@@ -126,6 +126,12 @@ log_reader_next(LogReader *reader, LogRow *row)
 	return true;
 }
 
+bool
+log_reader_skip(LogReader *reader)
+{
+	return index_getnext_slot(reader->scan, ForwardScanDirection, reader->slot);
+}
+
 uint8 *
 log_reader_take_entry(LogReader *reader, const LogRow *row, void **to_free)
 {

@@ -54,6 +54,9 @@ extern void log_reader_begin_acks(LogReader *reader, const LogTable *table,
 extern bool log_reader_next(LogReader *reader, LogRow *row);
 extern void log_reader_end(LogReader *reader);
 
+/* Is there a next row?  It is passed over without being read. */
+extern bool log_reader_skip(LogReader *reader);
+
 /* The current row's entry, to be kept: the caller's to pfree(). */
 extern uint8 *log_reader_take_entry(LogReader *reader, const LogRow *row,
 									void **to_free);

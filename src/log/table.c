@@ -15,6 +15,7 @@
 #include "catalog/pg_type_d.h"
 #include "commands/extension.h"
 #include "log/cursors.h"
+#include "log/snapshots.h"
 #include "log/table.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -26,6 +27,7 @@
 #define EXTENSION_NAME "calvin_seq"
 #define LOG_NAME "seq_log"
 #define CURSORS_NAME "seq_cursors"
+#define SNAPSHOTS_NAME "seq_snapshots"
 #define EPOCH_INDEX_NAME "seq_log_epoch_idx"
 #define ACK_INDEX_NAME "seq_log_ack_idx"
 
@@ -42,7 +44,8 @@ invalidate(Datum arg, Oid relid)
 	if (!OidIsValid(relid) || relid == cached.log ||
 		relid == cached.log_pkey || relid == cached.epoch_index ||
 		relid == cached.ack_index || relid == cached.cursors ||
-		relid == cached.cursors_pkey)
+		relid == cached.cursors_pkey || relid == cached.snapshots ||
+		relid == cached.snapshots_pkey)
 		cached_valid = false;
 }
 
@@ -131,6 +134,34 @@ index_usable(Oid index, Oid table, AttrNumber column, int n, bool partial)
 }
 
 static Oid
+relation_owner(Oid relid)
+{
+	Relation	rel = table_open(relid, AccessShareLock);
+	Oid			owner = rel->rd_rel->relowner;
+
+	table_close(rel, AccessShareLock);
+	return owner;
+}
+
+/*
+ * Check a table's columns, and its primary key of so many columns of which
+ * the first is the given one; returns that index.
+ */
+static Oid
+check_table(Oid relid, const Column *columns, int n, AttrNumber first, int nkeys)
+{
+	Relation	rel = table_open(relid, AccessShareLock);
+	Oid			index;
+
+	check_columns(rel, columns, n);
+	index = compat_primary_key_index(rel);
+	if (!index_usable(index, relid, first, nkeys, false))
+		report_altered(RelationGetRelationName(rel), "Its primary key is missing.");
+	table_close(rel, AccessShareLock);
+	return index;
+}
+
+static Oid
 find_table(const char *name, Oid schema)
 {
 	Oid			relid = get_relname_relid(name, schema);
@@ -151,9 +182,13 @@ log_table_find(void)
 		{"name", NAMEOID}, {"vshard", INT4OID}, {"epoch", INT8OID},
 		{"position", INT8OID}, {"version", INT8OID}
 	};
+	static const Column snapshots_columns[] = {
+		{"log_index", INT8OID}, {"last_applied_epoch", INT8OID},
+		{"digest", TEXTOID}, {"digest_version", INT4OID},
+		{"taken_at", TIMESTAMPTZOID}
+	};
 	static bool registered = false;
 	LogTable	found;
-	Relation	rel;
 	uint64		before;
 
 	if (cached_valid)
@@ -172,26 +207,23 @@ log_table_find(void)
 	found.log = find_table(LOG_NAME, found.schema);
 	found.cursors = find_table(CURSORS_NAME, found.schema);
 
-	rel = table_open(found.cursors, AccessShareLock);
-	check_columns(rel, cursors_columns, lengthof(cursors_columns));
-	found.cursors_pkey = compat_primary_key_index(rel);
-	if (!index_usable(found.cursors_pkey, found.cursors, CURSOR_ATTR_NAME, 2, false))
-		report_altered(CURSORS_NAME, "Its primary key is missing.");
-	table_close(rel, AccessShareLock);
+	found.snapshots = find_table(SNAPSHOTS_NAME, found.schema);
+	found.cursors_pkey = check_table(found.cursors, cursors_columns,
+									 lengthof(cursors_columns),
+									 CURSOR_ATTR_NAME, 2);
+	found.snapshots_pkey = check_table(found.snapshots, snapshots_columns,
+									   lengthof(snapshots_columns),
+									   SNAPSHOT_ATTR_INDEX, 1);
 
-	rel = table_open(found.log, AccessShareLock);
-	check_columns(rel, log_columns, lengthof(log_columns));
-	found.owner = rel->rd_rel->relowner;
-	found.log_pkey = compat_primary_key_index(rel);
+	found.log_pkey = check_table(found.log, log_columns, lengthof(log_columns),
+								 LOG_ATTR_INDEX, 1);
+	found.owner = relation_owner(found.log);
 	found.epoch_index = get_relname_relid(EPOCH_INDEX_NAME, found.schema);
-	if (!index_usable(found.log_pkey, found.log, LOG_ATTR_INDEX, 1, false))
-		report_altered(LOG_NAME, "Its primary key is missing.");
 	if (!index_usable(found.epoch_index, found.log, LOG_ATTR_EPOCH, 1, true))
 		report_altered(LOG_NAME, "Its index " EPOCH_INDEX_NAME " is missing.");
 	found.ack_index = get_relname_relid(ACK_INDEX_NAME, found.schema);
 	if (!index_usable(found.ack_index, found.log, LOG_ATTR_EPOCH, 2, true))
 		report_altered(LOG_NAME, "Its index " ACK_INDEX_NAME " is missing.");
-	table_close(rel, AccessShareLock);
 
 	cached = found;
 	/* when its transaction ends, created_here does too */

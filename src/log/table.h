@@ -33,6 +33,8 @@ typedef struct LogTable
 	Oid			ack_index;	 /* on (epoch, position), of the acks */
 	Oid			cursors;	 /* seq_cursors */
 	Oid			cursors_pkey; /* its index on (name, vshard) */
+	Oid			snapshots;	 /* seq_snapshots */
+	Oid			snapshots_pkey; /* its index on log_index */
 	Oid			owner;		 /* of seq_log */
 	bool		created_here; /* by the transaction that looked it up */
 } LogTable;

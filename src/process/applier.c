@@ -22,6 +22,7 @@
 #include "log/memory.h"
 #include "log/reader.h"
 #include "log/report.h"
+#include "log/snapshots.h"
 #include "pgstat.h"
 #include "port/pg_crc32c.h"
 #include "postmaster/interrupt.h"
@@ -63,6 +64,7 @@ typedef struct Applier
 	bool		retired; /* the extension is gone: give the slot up */
 	bool		found_end; /* slot->catch_up_to is set */
 	PublishedState state;
+	uint64		snapshot_index; /* log_index of the last snapshot, or tried */
 	uint64		appends;  /* slot->appends before the last look at the log */
 	XLogRecPtr	replayed; /* standby: replayed up to here before that */
 	int			retry_ms;
@@ -77,6 +79,7 @@ typedef struct Applier
 
 static int	standby_poll_interval = 5;
 static int	apply_batch = 16 * 1024; /* kB */
+static int	snapshot_interval = 10000; /* entries, 0: none */
 
 static Applier applier;
 
@@ -96,6 +99,13 @@ applier_init(void)
 							&apply_batch,
 							16 * 1024, 64, 1024 * 1024,
 							PGC_SIGHUP, GUC_UNIT_KB,
+							NULL, NULL, NULL);
+	DefineCustomIntVariable("calvin_seq.snapshot_interval",
+							"Entries between two snapshots of the state; 0 means none.",
+							"After a restart the applier begins with the last one.",
+							&snapshot_interval,
+							10000, 0, INT_MAX,
+							PGC_SIGHUP, 0,
 							NULL, NULL, NULL);
 }
 
@@ -453,9 +463,36 @@ adopt_state(const LogTable *table)
 	if (ours)
 	{
 		database_read(slot, &applier.state);
+		if (applier.state.machine.last_applied_index == 0 &&
+			snapshots_latest(table, GetActiveSnapshot(), &applier.state.machine))
+			database_publish(slot, &applier.state);
+		applier.snapshot_index = applier.state.machine.last_applied_index;
 		applier.log = table->log;
 	}
 	return ours;
+}
+
+/*
+ * Store a snapshot if it is time for one.  It is no loss if that fails: the
+ * next one is due an interval later.
+ */
+static void
+take_snapshot(void)
+{
+	uint64		applied = applier.state.machine.last_applied_index;
+	const LogTable *table;
+	LogIdentity self;
+	Relation	rel;
+
+	if (snapshot_interval == 0 || RecoveryInProgress() ||
+		applied - applier.snapshot_index < (uint64) snapshot_interval)
+		return;
+	applier.snapshot_index = applied;
+	table = begin(&rel);
+	self = log_become_owner(table, true);
+	snapshots_store(table, &applier.state.machine, true);
+	log_become_self(&self);
+	commit(rel);
 }
 
 static void
@@ -495,6 +532,8 @@ apply_burst(void)
 	if (!applier.found_end)
 	{
 		applier.found_end = true;
+		pg_atomic_write_u64(&applier.slot->catch_up_from,
+							applier.state.machine.last_applied_index);
 		pg_atomic_write_u64(&applier.slot->catch_up_to, end);
 	}
 	if (end <= applier.state.machine.last_applied_index)
@@ -521,6 +560,7 @@ apply_burst(void)
 	{
 		if (!apply_some(end))
 			break;
+		take_snapshot();
 		serve_signals();
 	}
 }

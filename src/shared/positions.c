@@ -175,6 +175,10 @@ end_transaction(Consumer *consumer, bool aborted)
 		restore_innermost(consumer);
 	positions_forget(consumer);
 
+	/* another session went on from there: what the user chose is outdated */
+	for (int i = 0; consumer->lost && i < consumer->nstreams; i++)
+		consumer->streams[i].overrides = false;
+
 	/* what was received in earlier ones but not committed comes again */
 	if (consumer->lost || (aborted && has_cursor(consumer)))
 		consumer->reload_wanted = true;

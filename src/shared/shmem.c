@@ -58,6 +58,7 @@ init_database(DatabaseSlot *slot)
 	pg_atomic_init_u32(&slot->recheck, 0);
 	pg_atomic_init_u32(&slot->stop, 0);
 	pg_atomic_init_u32(&slot->activity, ACTIVITY_IDLE);
+	pg_atomic_init_u64(&slot->catch_up_from, 0);
 	pg_atomic_init_u64(&slot->catch_up_to, 0);
 	pg_atomic_init_u64(&slot->version, 0);
 	for (size_t i = 0; i < PUBLISHED_WORDS; i++)

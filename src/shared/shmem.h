@@ -93,7 +93,8 @@ typedef struct DatabaseSlot
 	pg_atomic_uint32 recheck;		/* DDL may have removed the extension */
 	pg_atomic_uint32 stop;			/* give way now */
 	pg_atomic_uint32 activity;		/* ApplierActivity; the applier */
-	pg_atomic_uint64 catch_up_to;	/* log end when it started; the applier */
+	pg_atomic_uint64 catch_up_from; /* where it stood when it started, */
+	pg_atomic_uint64 catch_up_to;	/* and the log's end; the applier */
 
 	/*
 	 * Sequence lock over the words below: odd while the applier (the only

@@ -1,0 +1,176 @@
+/*
+ * snapshots.c
+ *	  Snapshots of the state machine: the table seq_snapshots.
+ *
+ * A snapshot saves the applier reading the log from its start after a
+ * restart, no more: the log alone determines the state.  The primary's
+ * applier stores them; standbys get them with the log.
+ */
+#include "compat.h"
+
+#include "access/genam.h"
+#include "access/stratnum.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "log/insert.h"
+#include "log/reader.h"
+#include "log/snapshots.h"
+#include "storage/lmgr.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+/* A walk over the snapshots, newest first. */
+typedef struct SnapshotWalk
+{
+	Relation	rel;
+	Relation	index;
+	TupleTableSlot *slot;
+	IndexScanDesc scan;
+} SnapshotWalk;
+
+static void
+walk_begin(SnapshotWalk *walk, const LogTable *table, Snapshot snapshot)
+{
+	ScanKeyData key;
+
+	walk->rel = table_open(table->snapshots, AccessShareLock);
+	walk->index = index_open(table->snapshots_pkey, AccessShareLock);
+	walk->slot = table_slot_create(walk->rel, NULL);
+	walk->scan = log_begin_scan(walk->rel, walk->index, snapshot, 1);
+	ScanKeyInit(&key, 1, BTGreaterStrategyNumber, F_INT8GT, Int64GetDatum(0));
+	index_rescan(walk->scan, &key, 1, NULL, 0);
+}
+
+static bool
+walk_next(SnapshotWalk *walk)
+{
+	if (!index_getnext_slot(walk->scan, BackwardScanDirection, walk->slot))
+		return false;
+	slot_getsomeattrs(walk->slot, SNAPSHOT_ATTR_TAKEN_AT);
+	return true;
+}
+
+static void
+walk_end(SnapshotWalk *walk)
+{
+	index_endscan(walk->scan);
+	ExecDropSingleTupleTableSlot(walk->slot);
+	index_close(walk->index, AccessShareLock);
+	table_close(walk->rel, AccessShareLock);
+}
+
+static bool
+is_in_log(const LogTable *table, Snapshot snapshot, int64 log_index)
+{
+	LogReader	reader;
+	bool		found;
+
+	log_reader_begin_by_index(&reader, table, snapshot, log_index, log_index);
+	found = log_reader_skip(&reader);
+	log_reader_end(&reader);
+	return found;
+}
+
+/* The state that a row speaks of; false if it is not for us. */
+static bool
+read_state(const TupleTableSlot *slot, MachineState *state)
+{
+	char	   *digest;
+	char	   *end;
+
+	if (DatumGetInt32(slot->tts_values[SNAPSHOT_ATTR_VERSION - 1]) !=
+		MACHINE_DIGEST_VERSION)
+		return false;
+	digest = TextDatumGetCString(slot->tts_values[SNAPSHOT_ATTR_DIGEST - 1]);
+	state->digest = strtoull(digest, &end, 16);
+	if (*end != '\0' || end == digest)
+		return false;
+	state->last_applied_index =
+		(uint64) DatumGetInt64(slot->tts_values[SNAPSHOT_ATTR_INDEX - 1]);
+	state->last_applied_epoch = slot->tts_isnull[SNAPSHOT_ATTR_EPOCH - 1] ?
+		MACHINE_NO_EPOCH :
+		(uint64) DatumGetInt64(slot->tts_values[SNAPSHOT_ATTR_EPOCH - 1]);
+	return true;
+}
+
+bool
+snapshots_latest(const LogTable *table, Snapshot snapshot, MachineState *state)
+{
+	SnapshotWalk walk;
+	bool		found = false;
+
+	walk_begin(&walk, table, snapshot);
+	while (!found && walk_next(&walk))
+	{
+		MachineState candidate;
+
+		if (read_state(walk.slot, &candidate) &&
+			is_in_log(table, snapshot, (int64) candidate.last_applied_index))
+		{
+			*state = candidate;
+			found = true;
+		}
+	}
+	walk_end(&walk);
+	return found;
+}
+
+/* Remove all but the newest ones; true if "log_index" is among those. */
+static bool
+prune(const LogTable *table, int64 log_index)
+{
+	SnapshotWalk walk;
+	int			kept = 0;
+	bool		exists = false;
+
+	walk_begin(&walk, table, SnapshotSelf);
+	while (walk_next(&walk))
+	{
+		if (DatumGetInt64(walk.slot->tts_values[SNAPSHOT_ATTR_INDEX - 1]) == log_index)
+			exists = true;
+		/* one place is for the snapshot to be stored */
+		if (++kept >= SNAPSHOTS_KEPT)
+			simple_table_tuple_delete(walk.rel, &walk.slot->tts_tid,
+									  GetActiveSnapshot());
+	}
+	walk_end(&walk);
+	return exists;
+}
+
+void
+snapshots_store(const LogTable *table, const MachineState *state, bool nowait)
+{
+	Insert		insert;
+	TupleTableSlot *slot;
+
+	/* against itself: two at a time would remove the same rows */
+	if (!nowait)
+		LockRelationOid(table->snapshots, ShareRowExclusiveLock);
+	else if (!ConditionalLockRelationOid(table->snapshots, ShareRowExclusiveLock))
+		return;
+	PushActiveSnapshot(GetLatestSnapshot());
+	if (!prune(table, (int64) state->last_applied_index))
+	{
+		insert_begin(&insert, table->snapshots, false);
+		slot = insert.slot;
+		slot->tts_values[SNAPSHOT_ATTR_INDEX - 1] =
+			Int64GetDatum((int64) state->last_applied_index);
+		slot->tts_values[SNAPSHOT_ATTR_EPOCH - 1] =
+			Int64GetDatum((int64) state->last_applied_epoch);
+		slot->tts_values[SNAPSHOT_ATTR_DIGEST - 1] =
+			CStringGetTextDatum(psprintf("%016llx", (unsigned long long) state->digest));
+		slot->tts_values[SNAPSHOT_ATTR_VERSION - 1] =
+			Int32GetDatum(MACHINE_DIGEST_VERSION);
+		slot->tts_values[SNAPSHOT_ATTR_TAKEN_AT - 1] =
+			TimestampTzGetDatum(GetCurrentTimestamp());
+		for (int i = 0; i < SNAPSHOT_ATTR_TAKEN_AT; i++)
+			slot->tts_isnull[i] = false;
+		slot->tts_isnull[SNAPSHOT_ATTR_EPOCH - 1] =
+			state->last_applied_epoch == MACHINE_NO_EPOCH;
+		(void) insert_row(&insert);
+		insert_end(&insert);
+	}
+	PopActiveSnapshot();
+}

@@ -1,0 +1,84 @@
+/*
+ * snapshot.c
+ *	  seq_snapshot and the view seq_progress.
+ */
+#include "compat.h"
+
+#include "access/htup_details.h"
+#include "access/xlog.h"
+#include "funcapi.h"
+#include "log/attach.h"
+#include "log/snapshots.h"
+#include "shared/database.h"
+#include "utils/timestamp.h"
+
+CALVIN_FUNCTION(seq_snapshot);
+CALVIN_FUNCTION(seq_progress_info);
+
+/* seq_snapshot() -> log_index of the state that was stored */
+Datum
+seq_snapshot(PG_FUNCTION_ARGS)
+{
+	DatabaseSlot *slot;
+	PublishedState state;
+	const LogTable *table;
+	LogIdentity self;
+
+	if (RecoveryInProgress())
+		ereport(ERROR,
+				(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
+				 errmsg("cannot execute seq_snapshot() during recovery"),
+				 errhint("Standbys use the snapshots of the primary.")));
+	slot = attach_database();
+	database_read(slot, &state);
+	if (state.machine.last_applied_index == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("there is no state to take a snapshot of"),
+				 errdetail("No entry has been applied yet.")));
+	table = log_table_require();
+	self = log_become_owner(table, false);
+	snapshots_store(table, &state.machine, false);
+	log_become_self(&self);
+	PG_RETURN_INT64((int64) state.machine.last_applied_index);
+}
+
+/*
+ * (applied bigint, total bigint, rate double precision, time_left interval):
+ * log indexes, entries per second.  No row unless the applier is catching up.
+ */
+#define PROGRESS_COLUMNS 4
+
+Datum
+seq_progress_info(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	DatabaseSlot *slot = attach_database();
+	PublishedState state;
+	uint64		total = pg_atomic_read_u64(&slot->catch_up_to);
+	uint64		from = pg_atomic_read_u64(&slot->catch_up_from);
+	uint64		applied;
+	double		seconds;
+	double		rate;
+	Interval	left = {0};
+	Datum		values[PROGRESS_COLUMNS];
+	bool		nulls[PROGRESS_COLUMNS] = {false};
+
+	InitMaterializedSRF(fcinfo, 0);
+	database_read(slot, &state);
+	applied = state.machine.last_applied_index;
+	if (applied >= total)
+		return (Datum) 0;
+
+	seconds = (GetCurrentTimestamp() - slot->applier_started) / 1000000.0;
+	rate = seconds > 0 && applied > from ? (applied - from) / seconds : 0;
+	values[0] = Int64GetDatum((int64) applied);
+	values[1] = Int64GetDatum((int64) total);
+	values[2] = Float8GetDatum(rate);
+	nulls[3] = rate <= 0;
+	if (rate > 0)
+		left.time = (TimeOffset) ((total - applied) / rate * USECS_PER_SEC);
+	values[3] = IntervalPGetDatum(&left);
+	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+	return (Datum) 0;
+}
