@@ -36,8 +36,10 @@ int
 cursors_load(const char *name, StreamCursor *rows)
 {
 	const LogTable *table = log_table_require();
-	Relation	rel = table_open(table->cursors, AccessShareLock);
-	Relation	index = index_open(table->cursors_pkey, AccessShareLock);
+	Oid			primary_key;
+	Relation	rel = log_open_side_table(table, SIDE_CURSORS, AccessShareLock,
+										  &primary_key);
+	Relation	index = index_open(primary_key, AccessShareLock);
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
 	IndexScanDesc scan = log_begin_scan(rel, index, snapshot, 1);

@@ -34,9 +34,11 @@ static void
 walk_begin(SnapshotWalk *walk, const LogTable *table, Snapshot snapshot)
 {
 	ScanKeyData key;
+	Oid			primary_key;
 
-	walk->rel = table_open(table->snapshots, AccessShareLock);
-	walk->index = index_open(table->snapshots_pkey, AccessShareLock);
+	walk->rel = log_open_side_table(table, SIDE_SNAPSHOTS, AccessShareLock,
+									&primary_key);
+	walk->index = index_open(primary_key, AccessShareLock);
 	walk->slot = table_slot_create(walk->rel, NULL);
 	walk->scan = log_begin_scan(walk->rel, walk->index, snapshot, 1);
 	ScanKeyInit(&key, 1, BTGreaterStrategyNumber, F_INT8GT, Int64GetDatum(0));
@@ -144,16 +146,17 @@ snapshots_store(const LogTable *table, const MachineState *state, bool nowait)
 {
 	Insert		insert;
 	TupleTableSlot *slot;
+	Oid			relid = log_side_table(table, SIDE_SNAPSHOTS);
 
 	/* against itself: two at a time would remove the same rows */
 	if (!nowait)
-		LockRelationOid(table->snapshots, ShareRowExclusiveLock);
-	else if (!ConditionalLockRelationOid(table->snapshots, ShareRowExclusiveLock))
+		LockRelationOid(relid, ShareRowExclusiveLock);
+	else if (!ConditionalLockRelationOid(relid, ShareRowExclusiveLock))
 		return;
 	PushActiveSnapshot(GetLatestSnapshot());
 	if (!prune(table, (int64) state->last_applied_index))
 	{
-		insert_begin(&insert, table->snapshots, false);
+		insert_begin(&insert, relid, false);
 		slot = insert.slot;
 		slot->tts_values[SNAPSHOT_ATTR_INDEX - 1] =
 			Int64GetDatum((int64) state->last_applied_index);

@@ -43,9 +43,7 @@ invalidate(Datum arg, Oid relid)
 	invalidations++;
 	if (!OidIsValid(relid) || relid == cached.log ||
 		relid == cached.log_pkey || relid == cached.epoch_index ||
-		relid == cached.ack_index || relid == cached.cursors ||
-		relid == cached.cursors_pkey || relid == cached.snapshots ||
-		relid == cached.snapshots_pkey)
+		relid == cached.ack_index)
 		cached_valid = false;
 }
 
@@ -133,31 +131,20 @@ index_usable(Oid index, Oid table, AttrNumber column, int n, bool partial)
 	return usable;
 }
 
-static Oid
-relation_owner(Oid relid)
-{
-	Relation	rel = table_open(relid, AccessShareLock);
-	Oid			owner = rel->rd_rel->relowner;
-
-	table_close(rel, AccessShareLock);
-	return owner;
-}
-
 /*
  * Check a table's columns, and its primary key of so many columns of which
  * the first is the given one; returns that index.
  */
 static Oid
-check_table(Oid relid, const Column *columns, int n, AttrNumber first, int nkeys)
+check_table(Relation rel, const Column *columns, int n, AttrNumber first,
+			int nkeys)
 {
-	Relation	rel = table_open(relid, AccessShareLock);
 	Oid			index;
 
 	check_columns(rel, columns, n);
 	index = compat_primary_key_index(rel);
-	if (!index_usable(index, relid, first, nkeys, false))
+	if (!index_usable(index, RelationGetRelid(rel), first, nkeys, false))
 		report_altered(RelationGetRelationName(rel), "Its primary key is missing.");
-	table_close(rel, AccessShareLock);
 	return index;
 }
 
@@ -174,21 +161,13 @@ find_table(const char *name, Oid schema)
 const LogTable *
 log_table_find(void)
 {
+	static bool registered = false;
 	static const Column log_columns[] = {
 		{"log_index", INT8OID}, {"entry", BYTEAOID}, {"kind", TEXTOID},
 		{"epoch", INT8OID}, {"appended_at", TIMESTAMPTZOID}
 	};
-	static const Column cursors_columns[] = {
-		{"name", NAMEOID}, {"vshard", INT4OID}, {"epoch", INT8OID},
-		{"position", INT8OID}, {"version", INT8OID}
-	};
-	static const Column snapshots_columns[] = {
-		{"log_index", INT8OID}, {"last_applied_epoch", INT8OID},
-		{"digest", TEXTOID}, {"digest_version", INT4OID},
-		{"taken_at", TIMESTAMPTZOID}
-	};
-	static bool registered = false;
 	LogTable	found;
+	Relation	rel;
 	uint64		before;
 
 	if (cached_valid)
@@ -205,25 +184,17 @@ log_table_find(void)
 		return NULL;
 	look_up_extension(&found);
 	found.log = find_table(LOG_NAME, found.schema);
-	found.cursors = find_table(CURSORS_NAME, found.schema);
-
-	found.snapshots = find_table(SNAPSHOTS_NAME, found.schema);
-	found.cursors_pkey = check_table(found.cursors, cursors_columns,
-									 lengthof(cursors_columns),
-									 CURSOR_ATTR_NAME, 2);
-	found.snapshots_pkey = check_table(found.snapshots, snapshots_columns,
-									   lengthof(snapshots_columns),
-									   SNAPSHOT_ATTR_INDEX, 1);
-
-	found.log_pkey = check_table(found.log, log_columns, lengthof(log_columns),
+	rel = table_open(found.log, AccessShareLock);
+	found.owner = rel->rd_rel->relowner;
+	found.log_pkey = check_table(rel, log_columns, lengthof(log_columns),
 								 LOG_ATTR_INDEX, 1);
-	found.owner = relation_owner(found.log);
 	found.epoch_index = get_relname_relid(EPOCH_INDEX_NAME, found.schema);
 	if (!index_usable(found.epoch_index, found.log, LOG_ATTR_EPOCH, 1, true))
 		report_altered(LOG_NAME, "Its index " EPOCH_INDEX_NAME " is missing.");
 	found.ack_index = get_relname_relid(ACK_INDEX_NAME, found.schema);
 	if (!index_usable(found.ack_index, found.log, LOG_ATTR_EPOCH, 2, true))
 		report_altered(LOG_NAME, "Its index " ACK_INDEX_NAME " is missing.");
+	table_close(rel, AccessShareLock);
 
 	cached = found;
 	/* when its transaction ends, created_here does too */
@@ -243,6 +214,39 @@ log_table_require(void)
 						EXTENSION_NAME),
 				 errhint("Use CREATE EXTENSION %s.", EXTENSION_NAME)));
 	return table;
+}
+
+Oid
+log_side_table(const LogTable *table, SideTable side)
+{
+	return find_table(side == SIDE_CURSORS ? CURSORS_NAME : SNAPSHOTS_NAME,
+					  table->schema);
+}
+
+Relation
+log_open_side_table(const LogTable *table, SideTable side, LOCKMODE mode,
+					Oid *primary_key)
+{
+	static const Column cursors_columns[] = {
+		{"name", NAMEOID}, {"vshard", INT4OID}, {"epoch", INT8OID},
+		{"position", INT8OID}, {"version", INT8OID}
+	};
+	static const Column snapshots_columns[] = {
+		{"log_index", INT8OID}, {"last_applied_epoch", INT8OID},
+		{"digest", TEXTOID}, {"digest_version", INT4OID},
+		{"taken_at", TIMESTAMPTZOID}
+	};
+	Relation	rel = table_open(log_side_table(table, side), mode);
+
+	if (side == SIDE_CURSORS)
+		*primary_key = check_table(rel, cursors_columns,
+								   lengthof(cursors_columns),
+								   CURSOR_ATTR_NAME, 2);
+	else
+		*primary_key = check_table(rel, snapshots_columns,
+								   lengthof(snapshots_columns),
+								   SNAPSHOT_ATTR_INDEX, 1);
+	return rel;
 }
 
 Oid

@@ -8,6 +8,7 @@
 #include "compat.h"
 
 #include "access/attnum.h"
+#include "storage/lockdefs.h"
 
 /* Columns of seq_log, as the extension script creates them. */
 #define LOG_ATTR_INDEX 1
@@ -31,10 +32,6 @@ typedef struct LogTable
 	Oid			log_pkey;	 /* its index on log_index */
 	Oid			epoch_index; /* on (epoch), of the epoch_batch rows */
 	Oid			ack_index;	 /* on (epoch, position), of the acks */
-	Oid			cursors;	 /* seq_cursors */
-	Oid			cursors_pkey; /* its index on (name, vshard) */
-	Oid			snapshots;	 /* seq_snapshots */
-	Oid			snapshots_pkey; /* its index on log_index */
 	Oid			owner;		 /* of seq_log */
 	bool		created_here; /* by the transaction that looked it up */
 } LogTable;
@@ -48,6 +45,22 @@ extern const LogTable *log_table_find(void);
 
 /* As log_table_find(), but a missing extension is an error too. */
 extern const LogTable *log_table_require(void);
+
+/*
+ * The other tables.  They are looked up and checked when they are used: who
+ * needs the log alone shall not wait for whoever has one of them locked.
+ */
+typedef enum SideTable
+{
+	SIDE_CURSORS,	/* seq_cursors, key (name, vshard) */
+	SIDE_SNAPSHOTS	/* seq_snapshots, key (log_index) */
+} SideTable;
+
+extern Oid	log_side_table(const LogTable *table, SideTable side);
+
+/* Open one, with its primary key's OID; close it as any relation. */
+extern Relation log_open_side_table(const LogTable *table, SideTable side,
+									LOCKMODE mode, Oid *primary_key);
 
 /*
  * Just the OID of seq_log, InvalidOid without the extension; no table is
