@@ -11,6 +11,7 @@
 #include "lib/ilist.h"
 #include "shared/router.h"
 #include "shared/subscription.h"
+#include "storage/latch.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
 #include "wire/wire.h"
@@ -45,6 +46,7 @@ typedef struct Route
 	uint64		dropped_epoch; /* the last of these */
 	uint32		dropped_position;
 	bool		gone;	 /* the last one found no consumer */
+	bool		tail_missing; /* the last one is not on the queue */
 	bool		touched; /* is in the router's list of those to publish */
 	bool		seen;	 /* by the router_sync() under way */
 } Route;
@@ -388,6 +390,7 @@ meant_for(Router *router, Route *route, uint64 epoch, uint32 position)
 	route->routed++;
 	route->last_epoch = epoch;
 	route->last_position = position;
+	route->tail_missing = true;
 	if (!route->touched)
 	{
 		route->touched = true;
@@ -415,6 +418,7 @@ router_send(Router *router, uint64 log_index, QueueOutgoing *out,
 			if (result == QUEUE_SENT)
 			{
 				route->sent++;
+				route->tail_missing = false;
 				counters->txns_fanned_out++;
 				end_episode(route);
 			}
@@ -462,6 +466,9 @@ router_flush(Router *router)
 		pg_atomic_write_u32(&slot->stalled, route->episode > 0);
 		pg_atomic_write_u64(&slot->routed_epoch, route->last_epoch);
 		pg_atomic_write_u32(&slot->routed_position, route->last_position);
+		/* its queue does not tell it of these, nor wakes it */
+		if (route->tail_missing && slot->lossless)
+			SetLatch(&slot->owner->procLatch);
 	}
 	LWLockRelease(Calvin->lock);
 	router->ntouched = 0;

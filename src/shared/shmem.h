@@ -121,6 +121,7 @@ typedef struct SubscriptionSlot
 	uint32		generation;
 	Oid			database;
 	pid_t		pid;		 /* of the owner; kept after it left, for messages */
+	PGPROC	   *owner;		 /* to wake it */
 	dsm_handle	segment;	 /* where the queue is */
 	Size		queue_offset; /* of its QueueControl in there */
 	Size		ring_size;	 /* bytes, of the queue's ring */

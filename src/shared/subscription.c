@@ -122,6 +122,7 @@ subscription_claim(DatabaseSlot *database, const char *name, int n,
 		}
 		refs[i].generation = ++slot->generation;
 		slot->pid = MyProcPid;
+		slot->owner = MyProc;
 		slot->lossless = lossless;
 		slot->subscribed_at = now;
 		slot->start_index = *start;

@@ -11,10 +11,13 @@
 
 #include "access/genam.h"
 #include "access/htup_details.h"
+#include "access/sysattr.h"
 #include "access/table.h"
 #include "catalog/indexing.h"
+#include "catalog/pg_constraint.h"
 #include "catalog/pg_inherits.h"
 #include "catalog/pg_trigger.h"
+#include "catalog/pg_type_d.h"
 #include "commands/event_trigger.h"
 #include "commands/extension.h"
 #include "commands/trigger.h"
@@ -43,8 +46,15 @@ static const OwnTrigger own_triggers[] = {
 	TRIGGER_TYPE_BEFORE | TRIGGER_TYPE_TRUNCATE},
 };
 
-static const char *const own_columns[] = {
-	"log_index", "entry", "kind", "epoch", "appended_at"
+typedef struct OwnColumn
+{
+	const char *name;
+	Oid			type;
+} OwnColumn;
+
+static const OwnColumn own_columns[] = {
+	{"log_index", INT8OID}, {"entry", BYTEAOID}, {"kind", TEXTOID},
+	{"epoch", INT8OID}, {"appended_at", TIMESTAMPTZOID}
 };
 
 /* Is this one of ours, as the extension script made it? */
@@ -91,6 +101,27 @@ count_intact(Oid log)
 	return count;
 }
 
+static bool
+columns_intact(Oid log)
+{
+	Oid			constraint;
+	Bitmapset  *key = get_primary_key_attnos(log, false, &constraint);
+	int			member = -1;
+
+	for (size_t i = 0; i < lengthof(own_columns); i++)
+	{
+		AttrNumber	number = (AttrNumber) (i + 1);
+		char	   *name = get_attname(log, number, true);
+
+		if (name == NULL || strcmp(name, own_columns[i].name) != 0 ||
+			get_atttype(log, number) != own_columns[i].type)
+			return false;
+	}
+	/* bitmap sets of columns are shifted, to have room for system columns */
+	return bms_get_singleton_member(key, &member) &&
+		member == LOG_ATTR_INDEX - FirstLowInvalidHeapAttributeNumber;
+}
+
 /* On ddl_command_end of the commands that can change a trigger. */
 Datum
 seq_log_guard(PG_FUNCTION_ARGS)
@@ -109,16 +140,11 @@ seq_log_guard(PG_FUNCTION_ARGS)
 	if (!OidIsValid(log))
 		PG_RETURN_NULL();
 
-	for (size_t i = 0; i < lengthof(own_columns); i++)
-	{
-		char	   *name = get_attname(log, (AttrNumber) (i + 1), true);
-
-		if (name == NULL || strcmp(name, own_columns[i]) != 0)
-			ereport(ERROR,
-					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					 errmsg("the columns of seq_log must stay as they are"),
-					 errhint("Columns can be added behind them.")));
-	}
+	if (!columns_intact(log))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the columns of seq_log, and its primary key, must stay as they are"),
+				 errhint("Columns can be added behind them.")));
 	if (has_superclass(log) || has_subclass(log))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

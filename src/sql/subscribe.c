@@ -195,8 +195,9 @@ copy_slots(SubscriptionRow *rows)
 }
 
 /*
- * Epochs of which something is outstanding: from the first key wanted to the
- * last one meant for it, or that it has to read from the log.
+ * Epochs from the last one of which something was received to the last one
+ * meant for it, or that it has to read from the log; at least 1 if anything
+ * is outstanding.
  */
 static int64
 lag_of(const SubscriptionRow *row, const PublishedState *state)
@@ -210,7 +211,9 @@ lag_of(const SubscriptionRow *row, const PublishedState *state)
 		last = (int64) row->routed_epoch;
 	if (row->lossless)
 		last = Max(last, Min((int64) row->log_until_epoch - 1, applied));
-	return last >= next ? last - next + 1 : 0;
+	if (last < next)
+		return 0;
+	return Max(last - (row->next.position > 0 ? next : next - 1), 1);
 }
 
 static const char *
