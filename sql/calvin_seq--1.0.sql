@@ -105,6 +105,13 @@ CREATE TABLE seq_snapshots (
 COMMENT ON TABLE seq_snapshots IS
 	'states of the state machine, with which the applier begins after a restart';
 
+CREATE FUNCTION seq_snapshots_before_insert() RETURNS trigger
+	LANGUAGE C AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION seq_snapshots_before_insert() FROM PUBLIC;
+CREATE TRIGGER seq_snapshots_pass_over BEFORE INSERT ON seq_snapshots
+	FOR EACH ROW EXECUTE FUNCTION seq_snapshots_before_insert();
+ALTER TABLE seq_snapshots ENABLE ALWAYS TRIGGER seq_snapshots_pass_over;
+
 SELECT pg_catalog.pg_extension_config_dump('seq_snapshots', '');
 
 CREATE FUNCTION seq_snapshot() RETURNS bigint

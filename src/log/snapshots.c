@@ -9,9 +9,11 @@
 #include "compat.h"
 
 #include "access/genam.h"
+#include "access/htup_details.h"
 #include "access/stratnum.h"
 #include "access/table.h"
 #include "access/tableam.h"
+#include "commands/trigger.h"
 #include "log/insert.h"
 #include "log/reader.h"
 #include "log/snapshots.h"
@@ -20,6 +22,8 @@
 #include "utils/fmgroids.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
+
+CALVIN_FUNCTION(seq_snapshots_before_insert);
 
 /* A walk over the snapshots, newest first. */
 typedef struct SnapshotWalk
@@ -95,6 +99,45 @@ read_state(const TupleTableSlot *slot, MachineState *state)
 		MACHINE_NO_EPOCH :
 		(uint64) DatumGetInt64(slot->tts_values[SNAPSHOT_ATTR_EPOCH - 1]);
 	return true;
+}
+
+/*
+ * BEFORE INSERT FOR EACH ROW on seq_snapshots: while a dump is restored, the
+ * applier may have stored a snapshot of the same entry already.  The log
+ * determines the state, so one is as good as the other.
+ */
+Datum
+seq_snapshots_before_insert(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+	const LogTable *table;
+	SnapshotWalk walk;
+	bool		isnull;
+	Datum		log_index;
+	bool		exists = false;
+
+	if (!CALLED_AS_TRIGGER(fcinfo) ||
+		!TRIGGER_FIRED_BEFORE(trigger->tg_event) ||
+		!TRIGGER_FIRED_FOR_ROW(trigger->tg_event) ||
+		!TRIGGER_FIRED_BY_INSERT(trigger->tg_event))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("seq_snapshots_before_insert() was not called by its trigger")));
+	table = log_table_require();
+	log_index = heap_getattr(trigger->tg_trigtuple, SNAPSHOT_ATTR_INDEX,
+							 RelationGetDescr(trigger->tg_relation), &isnull);
+	if (isnull || RelationGetRelid(trigger->tg_relation) !=
+		log_side_table(table, SIDE_SNAPSHOTS))
+		return PointerGetDatum(trigger->tg_trigtuple);
+
+	/* whoever else stores one shall have committed, or wait */
+	LockRelationOid(RelationGetRelid(trigger->tg_relation), ShareRowExclusiveLock);
+	walk_begin(&walk, table, SnapshotSelf);
+	while (!exists && walk_next(&walk))
+		exists = DatumGetInt64(walk.slot->tts_values[SNAPSHOT_ATTR_INDEX - 1]) ==
+			DatumGetInt64(log_index);
+	walk_end(&walk);
+	return PointerGetDatum(exists ? NULL : trigger->tg_trigtuple);
 }
 
 bool

@@ -138,6 +138,7 @@ claim_slot(const WorkerArgs *args)
 	slot->status = APPLIER_RUNNING;
 	slot->applier_pid = MyProcPid;
 	slot->applier_started = GetCurrentTimestamp();
+	pg_atomic_write_u32(&slot->activity, ACTIVITY_STARTING);
 	pg_atomic_write_u32(&slot->stop, 0);
 	pg_atomic_write_u32(&slot->recheck, 0);
 	pg_atomic_write_u64(&slot->catch_up_to, 0);

@@ -17,7 +17,7 @@
 Consumer   *consumers = NULL;
 MemoryContext consumer_context = NULL;
 
-/* One without streams is what a failed consumer_subscribe() left behind. */
+/* One without streams has lost them, or never got them by an error. */
 static Consumer *
 find_any(const char *name)
 {
@@ -289,7 +289,15 @@ consumer_check(Consumer *consumer)
 	}
 	if (lost < 0)
 		return;
-	if (consumer->nstreams == 0)
+
+	/*
+	 * The new one will process what this transaction received: nothing of
+	 * the name can be committed in it any more, whatever is rescued by a
+	 * savepoint or subscribed again.
+	 */
+	if (consumer->saved != NULL)
+		consumer->lost = true;
+	else if (consumer->nstreams == 0)
 		free_consumer(consumer);
 
 	if (successor == 0 || successor == MyProcPid)

@@ -43,6 +43,7 @@ typedef enum ApplierStatus
 typedef enum ApplierActivity
 {
 	ACTIVITY_IDLE = 0,
+	ACTIVITY_STARTING,	 /* did not look at the log yet */
 	ACTIVITY_CATCHING_UP, /* applies what was there before it started */
 	ACTIVITY_APPLYING,
 	ACTIVITY_WAITING_SYNC, /* for a flush, or for synchronous standbys */

@@ -101,6 +101,8 @@ applier_state_name(const DatabaseSlot *slot, ApplierActivity activity)
 	{
 		case ACTIVITY_IDLE:
 			return "idle";
+		case ACTIVITY_STARTING:
+			return "starting";
 		case ACTIVITY_CATCHING_UP:
 			return "catching up";
 		case ACTIVITY_APPLYING:
