@@ -134,6 +134,8 @@ is(state($node, 'postgres'), $before, 'and the state is the same as after a clea
 # received is there after the crash.
 sql($node, 'postgres', "ALTER SYSTEM SET wal_writer_delay = '10s'");
 sql($node, 'postgres', 'ALTER SYSTEM SET wal_writer_flush_after = 1000000');
+# a snapshot would be flushed
+sql($node, 'postgres', 'ALTER SYSTEM SET calvin_seq.snapshot_interval = 0');
 $node->restart;
 foreach my $round (1 .. 5)
 {
@@ -152,6 +154,7 @@ foreach my $round (1 .. 5)
 }
 sql($node, 'postgres', 'ALTER SYSTEM RESET wal_writer_delay');
 sql($node, 'postgres', 'ALTER SYSTEM RESET wal_writer_flush_after');
+sql($node, 'postgres', 'ALTER SYSTEM RESET calvin_seq.snapshot_interval');
 $node->reload;
 wait_for_applier($node, 'postgres');
 

@@ -49,6 +49,9 @@
 /* What a row costs beside its entry, towards apply_batch. */
 #define ROW_BYTES 64
 
+/* A larger buffer for transactions written anew is not kept. */
+#define CANONICAL_KEPT (1024 * 1024)
+
 /* Entries whose latency is taken at the end of their burst. */
 #define MAX_STAMPS 4096
 
@@ -439,6 +442,8 @@ apply_some(uint64 end)
 	MemoryContextSwitchTo(old);
 	log_reader_end(&reader);
 	MemoryContextReset(applier.entry_context);
+	if (applier.canonical.size > CANONICAL_KEPT)
+		wire_buffer_free(&applier.canonical);
 	log_become_self(&self);
 	commit(rel);
 	publish();
