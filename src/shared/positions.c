@@ -185,9 +185,40 @@ end_transaction(Consumer *consumer, bool aborted)
 	consumer->lost = false;
 }
 
+/*
+ * What was received but not committed has to come again if the prepared
+ * transaction is rolled back, and nobody will tell us then.
+ */
+static void
+refuse_prepare(const Consumer *consumer)
+{
+	const SavedPositions *saved = consumer->saved;
+
+	while (saved != NULL && saved->outer != NULL)
+		saved = saved->outer;
+	for (int i = 0; saved != NULL && i < saved->n; i++)
+	{
+		const SavedPosition *position = &saved->positions[i];
+		int			number = consumer->by_vshard[position->vshard];
+		const Stream *stream = number < 0 ? NULL : &consumer->streams[number];
+
+		if (stream != NULL && stream->received &&
+			stream->epoch != MACHINE_NO_EPOCH &&
+			!key_before(stream->epoch, stream->position, position->next))
+			ereport(ERROR,
+					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					 errmsg("cannot PREPARE a transaction that has received without seq_commit()"),
+					 errdetail("If it were rolled back later, subscription \"%s\" would not go back.",
+							   consumer->name)));
+	}
+}
+
 static void
 at_xact_event(XactEvent event, void *arg)
 {
+	if (event == XACT_EVENT_PRE_PREPARE)
+		for (Consumer *c = consumers; c != NULL; c = c->next)
+			refuse_prepare(c);
 	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT &&
 		event != XACT_EVENT_PREPARE)
 		return;
@@ -258,13 +289,26 @@ consumer_wants_cursors(const Consumer *consumer)
 		(consumer->reload_wanted && consumer->saved == NULL);
 }
 
+/*
+ * One that the user chose keeps the version as well: against what is stored
+ * by now its compare-and-set shall fail, and that ends the choice.
+ */
 void
 consumer_forget_cursors(Consumer *consumer)
 {
 	for (int i = 0; i < consumer->nstreams; i++)
-		consumer->streams[i].cursor_version = 0;
+		if (!consumer->streams[i].overrides)
+			consumer->streams[i].cursor_version = 0;
 	consumer->rewind_wanted = false;
 	consumer->reload_wanted = false;
+}
+
+static void
+start_from_cursor(Consumer *consumer, Stream *stream)
+{
+	stream->received = false;
+	go_back(stream, stream->cursor);
+	consumer->rewinds++;
 }
 
 void
@@ -275,11 +319,11 @@ consumer_set_cursor(Consumer *consumer, const StreamCursor *cursor)
 	if (stream == NULL || !stream->lossless)
 		return;
 	if (!stream->overrides)
+	{
 		stream->cursor = cursor->next;
-	stream->cursor_version = cursor->version;
-	stream->received = false;
-	go_back(stream, stream->cursor);
-	consumer->rewinds++;
+		stream->cursor_version = cursor->version;
+	}
+	start_from_cursor(consumer, stream);
 }
 
 void
@@ -289,7 +333,8 @@ consumer_override_cursor(Consumer *consumer, const StreamCursor *cursor)
 
 	stream->overrides = true;
 	stream->cursor = cursor->next;
-	consumer_set_cursor(consumer, cursor);
+	stream->cursor_version = cursor->version;
+	start_from_cursor(consumer, stream);
 }
 
 int
