@@ -134,10 +134,25 @@ $s->query("COMMIT PREPARED 'p'");
 is($s->query("SELECT epoch FROM seq_receive(1, '0', 'first')"), 13, 'a first cursor in a prepared transaction');
 is($s->query("SELECT seq_commit('first')"), 1, 'is one to continue from');
 
-# what subscribes in it keeps its subscription
-$s->query("BEGIN; SELECT seq_subscribe('{$va}', 'within', from_epoch => 12); SELECT count(*) FROM seq_receive(1, '0', 'within'); PREPARE TRANSACTION 'p'");
+# Without seq_commit, nobody would come back for what was received if it were
+# rolled back later: refused, like other things that belong to the session.
+$s->query("SELECT seq_subscribe('{$va}', 'other', from_epoch => 12)");
+$s->query("BEGIN; SELECT count(*) FROM seq_receive(1, '0', 'other')");
+like($s->error("PREPARE TRANSACTION 'p'"), qr/^0A000: /, 'a transaction that only receives cannot be prepared');
+is($s->query("SELECT epoch FROM seq_receive(1, '0', 'other')"), 12, 'and is rolled back');
+$s->query("BEGIN; SELECT seq_commit('other'); SELECT count(*) FROM seq_receive(1, '0', 'other')");
+like($s->error("PREPARE TRANSACTION 'p'"), qr/^0A000: /, 'nor one that receives after seq_commit');
+$s->query("BEGIN; SAVEPOINT s; SELECT count(*) FROM seq_receive(1, '0', 'other'); ROLLBACK TO s; PREPARE TRANSACTION 'p'");
 $s->query("ROLLBACK PREPARED 'p'");
-is($s->query("SELECT epoch FROM seq_receive(1, '0', 'within')"), 13, 'a subscription made in one stays');
+$s->query("BEGIN; SELECT count(*) FROM seq_receive(0, '0', 'other'); PREPARE TRANSACTION 'p'");
+$s->query("COMMIT PREPARED 'p'");
+is($s->query("SELECT count(*) FROM seq_receive(10, '0', 'other')"), 2, 'one that received nothing can');
+$s->query("SELECT seq_subscribe('{$va}', 'bare', lossless => false)");
+append_batches($node, 'postgres', 14, 14, [$small]);
+wait_for_epoch($node, 'postgres', 14);
+$s->query("BEGIN; SELECT count(*) FROM seq_receive(1, '0', 'bare'); PREPARE TRANSACTION 'p'");
+$s->query("ROLLBACK PREPARED 'p'");
+is($s->query("SELECT count(*) FROM seq_receive(1, '0', 'bare')"), 0, 'and one that received from a bare queue');
 
 # and with an error in it
 like($s->error("BEGIN; SELECT count(*) FROM seq_receive(1, '0', 'first'); SELECT seq_commit('first'); SELECT 1/0"), qr/^22012/, 'an error before it is prepared');
@@ -162,12 +177,12 @@ foreach my $format (qw(c p))
 		  [ 'pg_restore', '--exit-on-error', '-d', $node->connstr($db), "$dump.$format" ],
 		"restored in $db");
 	is(sql($node, $db, $cursors), $before, 'with all cursors');
-	wait_for_epoch($node, $db, 13);
-	append_batches($node, $db, 14, 14, [$small]);
 	wait_for_epoch($node, $db, 14);
+	append_batches($node, $db, 15, 15, [$small]);
+	wait_for_epoch($node, $db, 15);
 	$s = session($node, $db);
 	$s->query($subscribe);
-	is($s->query("BEGIN; $epochs; SELECT seq_commit('w') \\g /dev/null\nCOMMIT"), both(14), 'a consumer continues there');
+	is($s->query("BEGIN; $epochs; SELECT seq_commit('w') \\g /dev/null\nCOMMIT"), both(14, 15), 'a consumer continues there');
 	$s->quit;
 }
 

@@ -46,6 +46,7 @@ typedef struct Stream
 	StreamKey	cursor;	  /* its key */
 	bool		overrides; /* cursor is what the user chose, not what is stored */
 	bool		received; /* something since then */
+	bool		pending;  /* something in this transaction, not committed */
 } Stream;
 
 /* A stream as it was before a (sub)transaction received anything. */
@@ -58,6 +59,7 @@ typedef struct SavedPosition
 	StreamKey	cursor;
 	bool		overrides;
 	bool		received;
+	bool		pending;
 } SavedPosition;
 
 typedef struct SavedPositions

@@ -31,6 +31,7 @@ fill_in(SavedPosition *position, const Stream *stream)
 	position->cursor = stream->cursor;
 	position->overrides = stream->overrides;
 	position->received = stream->received;
+	position->pending = stream->pending;
 }
 
 /* A place for one more position, or for another one of the same vshard. */
@@ -146,6 +147,7 @@ restore_positions(Consumer *consumer, const SavedPositions *saved)
 		stream->cursor = position->cursor;
 		stream->overrides = position->overrides;
 		stream->received = position->received;
+		stream->pending = position->pending;
 	}
 	consumer->rewinds++;
 }
@@ -175,9 +177,13 @@ end_transaction(Consumer *consumer, bool aborted)
 		restore_innermost(consumer);
 	positions_forget(consumer);
 
-	/* another session went on from there: what the user chose is outdated */
-	for (int i = 0; consumer->lost && i < consumer->nstreams; i++)
-		consumer->streams[i].overrides = false;
+	for (int i = 0; i < consumer->nstreams; i++)
+	{
+		consumer->streams[i].pending = false;
+		/* another session went on from there: the user's choice is outdated */
+		if (consumer->lost)
+			consumer->streams[i].overrides = false;
+	}
 
 	/* what was received in earlier ones but not committed comes again */
 	if (consumer->lost || (aborted && has_cursor(consumer)))
@@ -192,25 +198,13 @@ end_transaction(Consumer *consumer, bool aborted)
 static void
 refuse_prepare(const Consumer *consumer)
 {
-	const SavedPositions *saved = consumer->saved;
-
-	while (saved != NULL && saved->outer != NULL)
-		saved = saved->outer;
-	for (int i = 0; saved != NULL && i < saved->n; i++)
-	{
-		const SavedPosition *position = &saved->positions[i];
-		int			number = consumer->by_vshard[position->vshard];
-		const Stream *stream = number < 0 ? NULL : &consumer->streams[number];
-
-		if (stream != NULL && stream->received &&
-			stream->epoch != MACHINE_NO_EPOCH &&
-			!key_before(stream->epoch, stream->position, position->next))
+	for (int i = 0; i < consumer->nstreams; i++)
+		if (consumer->streams[i].lossless && consumer->streams[i].pending)
 			ereport(ERROR,
 					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 					 errmsg("cannot PREPARE a transaction that has received without seq_commit()"),
 					 errdetail("If it were rolled back later, subscription \"%s\" would not go back.",
 							   consumer->name)));
-	}
 }
 
 static void
@@ -371,6 +365,7 @@ consumer_cursors_stored(Consumer *consumer, int n, const StreamCursor *cursors)
 		stream->cursor = cursors[i].next;
 		stream->overrides = false;
 		stream->received = false;
+		stream->pending = false;
 	}
 }
 

@@ -105,6 +105,7 @@ count_received(Stream *stream, uint64 epoch, uint32 position)
 	stream->position = position;
 	stream->moved = true;
 	stream->received = true;
+	stream->pending = true;
 }
 
 /* Is something missing between this message and what was received? */
