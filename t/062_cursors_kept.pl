@@ -146,7 +146,8 @@ $s->query("BEGIN; SAVEPOINT s; SELECT count(*) FROM seq_receive(1, '0', 'other')
 $s->query("ROLLBACK PREPARED 'p'");
 $s->query("BEGIN; SELECT count(*) FROM seq_receive(0, '0', 'other'); PREPARE TRANSACTION 'p'");
 $s->query("COMMIT PREPARED 'p'");
-is($s->query("SELECT count(*) FROM seq_receive(10, '0', 'other')"), 2, 'one that received nothing can');
+# without a cursor, a rollback leads back to the start of its transaction: 13 is left
+is($s->query("SELECT string_agg(epoch::text, ' ') FROM seq_receive(10, '0', 'other')"), '13', 'one that received nothing can');
 $s->query("SELECT seq_subscribe('{$va}', 'bare', lossless => false)");
 append_batches($node, 'postgres', 14, 14, [$small]);
 wait_for_epoch($node, 'postgres', 14);
