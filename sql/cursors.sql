@@ -277,6 +277,15 @@ BEGIN
 	PERFORM seq_commit('new');
 END $$;
 SELECT epoch - :first AS epoch FROM seq_cursors WHERE name = 'new';
+-- One that is taken back still has to be made.
+BEGIN;
+SELECT count(*) FROM seq_receive(1, '0', 'new');
+SAVEPOINT s;
+SELECT seq_commit('new');
+ROLLBACK TO s;
+SELECT seq_commit('new');
+COMMIT;
+SELECT epoch - :first AS epoch FROM seq_cursors WHERE name = 'new';
 SELECT seq_unsubscribe(name => 'new') + seq_drop_cursor('new');
 
 -- seq_rewind goes to the cursor: the committed one, or this transaction's own,

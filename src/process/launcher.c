@@ -22,6 +22,7 @@
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "access/xlogrecovery.h"
+#include "catalog/indexing.h"
 #include "catalog/pg_database.h"
 #include "libpq/pqsignal.h"
 #include "log/table.h"
@@ -34,10 +35,10 @@
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "tcop/tcopprot.h"
+#include "utils/fmgroids.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
-#include "utils/syscache.h"
 
 /* On a standby: between two probes, and between two rounds of them. */
 #define STANDBY_PROBE_MS 250
@@ -160,13 +161,26 @@ list_databases(void)
 	CommitTransactionCommand();
 }
 
+/*
+ * Asked of the table itself: who dropped a database tells us before its
+ * invalidations reach our cache.
+ */
 static bool
 database_exists(Oid database)
 {
+	Relation	rel;
+	ScanKeyData key;
+	SysScanDesc scan;
 	bool		exists;
 
 	StartTransactionCommand();
-	exists = SearchSysCacheExists1(DATABASEOID, ObjectIdGetDatum(database));
+	rel = table_open(DatabaseRelationId, AccessShareLock);
+	ScanKeyInit(&key, Anum_pg_database_oid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(database));
+	scan = systable_beginscan(rel, DatabaseOidIndexId, true, NULL, 1, &key);
+	exists = HeapTupleIsValid(systable_getnext(scan));
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
 	CommitTransactionCommand();
 	return exists;
 }
