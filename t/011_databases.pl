@@ -141,7 +141,7 @@ is(applier_pid($node, 'd4'), 0, 'no applier is left');
 #
 my $slowest = 0;
 my @failed;
-foreach my $round (1 .. 4)
+foreach my $round (1 .. 3)
 {
 	$admin->query('CREATE DATABASE d1');
 	sql($node, 'd1', 'CREATE EXTENSION calvin_seq');

@@ -112,7 +112,7 @@ is_clean('a session that is terminated');
 
 $s = subscriber("$va,1,2", 'waits');
 $s->send("SELECT * FROM seq_receive(1, '60s', 'waits')");
-wait_for_sql($node, 'postgres', 'SELECT wait_event FROM pg_stat_activity WHERE pid = ' . $s->pid, 'Extension');
+wait_for_sql($node, 'postgres', 'SELECT wait_event_type FROM pg_stat_activity WHERE pid = ' . $s->pid, 'Extension');
 $watch->query('SELECT pg_terminate_backend(' . $s->pid . ', 5000)');
 like(($s->finish)[1], qr/^57P01: /, 'a waiting call is terminated');
 is_clean('a session that is terminated while it waits');

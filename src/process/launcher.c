@@ -22,7 +22,6 @@
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "access/xlogrecovery.h"
-#include "catalog/indexing.h"
 #include "catalog/pg_database.h"
 #include "libpq/pqsignal.h"
 #include "log/table.h"
@@ -177,7 +176,8 @@ database_exists(Oid database)
 	rel = table_open(DatabaseRelationId, AccessShareLock);
 	ScanKeyInit(&key, Anum_pg_database_oid, BTEqualStrategyNumber, F_OIDEQ,
 				ObjectIdGetDatum(database));
-	scan = systable_beginscan(rel, DatabaseOidIndexId, true, NULL, 1, &key);
+	/* without a database of one's own, indexes cannot be opened */
+	scan = systable_beginscan(rel, InvalidOid, false, NULL, 1, &key);
 	exists = HeapTupleIsValid(systable_getnext(scan));
 	systable_endscan(scan);
 	table_close(rel, AccessShareLock);
