@@ -52,8 +52,10 @@ EXTRA_CLEAN = src/*.[do] src/*.bc src/*/*.[do] src/*/*.bc
 
 PG_CONFIG ?= pg_config
 PGXS := $(shell $(PG_CONFIG) --pgxs 2>/dev/null)
+SERVER_HEADER := $(shell $(PG_CONFIG) --includedir-server 2>/dev/null)/postgres.h
 
-ifneq ($(wildcard $(PGXS)),)
+# Some packages have the makefiles without the headers.
+ifneq ($(and $(wildcard $(PGXS)),$(wildcard $(SERVER_HEADER))),)
 
 # A server built with LLVM wants bitcode of its extensions; without its clang
 # they work as well.

@@ -14,7 +14,11 @@ PG_CONFIG=${PG_CONFIG:-pg_config}
 die() { printf 'error: %s\n' "$*" >&2; exit 1; }
 have() { command -v "$1" >/dev/null 2>&1; }
 
-have_build_files() { have "$PG_CONFIG" && [ -f "$("$PG_CONFIG" --pgxs 2>/dev/null)" ]; }
+# Debian's client package has the makefiles, but not the headers.
+have_build_files() {
+	have "$PG_CONFIG" && [ -f "$("$PG_CONFIG" --pgxs 2>/dev/null)" ] &&
+		[ -f "$("$PG_CONFIG" --includedir-server)/postgres.h" ]
+}
 have_server() {
 	local bindir
 	have "$PG_CONFIG" && bindir=$("$PG_CONFIG" --bindir) && [ -x "$bindir/postgres" ] && [ -x "$bindir/initdb" ]
