@@ -46,10 +46,14 @@ is(ack_hex(7, 3, 1000), '92ad436f6d706c6574696f6e41636b930703cd03e8',
 # CREATE EXTENSION
 #
 is(appliers(), '', 'no extension, no applier');
-is( sql($node, 'postgres',
-		"SELECT backend_type, application_name, state, query FROM pg_stat_activity WHERE backend_type LIKE 'calvin%'"),
-	'calvin_seq launcher|calvin_seq launcher|idle|waiting for databases to come and go',
-	'the launcher shows itself');
+# when it has looked at the databases there are
+ok( eval {
+		wait_for_sql(
+			$node, 'postgres',
+			"SELECT backend_type, application_name, state, query FROM pg_stat_activity WHERE backend_type LIKE 'calvin%'",
+			'calvin_seq launcher|calvin_seq launcher|idle|waiting for databases to come and go');
+	},
+	'the launcher shows itself') or diag $@;
 
 # What the launcher was asked before the other database's applier is done when
 # that one runs.
