@@ -100,10 +100,14 @@ CREATE TABLE seq_snapshots (
 	last_applied_epoch bigint,
 	digest text NOT NULL,
 	digest_version integer NOT NULL,
-	taken_at timestamptz NOT NULL
+	taken_at timestamptz NOT NULL,
+	base boolean NOT NULL DEFAULT false
 );
+CREATE UNIQUE INDEX seq_snapshots_base_idx ON seq_snapshots (base) WHERE base;
 COMMENT ON TABLE seq_snapshots IS
 	'states of the state machine, with which the applier begins after a restart';
+COMMENT ON COLUMN seq_snapshots.base IS
+	'the state at the end of what was truncated, with which the log begins';
 
 CREATE FUNCTION seq_snapshots_before_insert() RETURNS trigger
 	LANGUAGE C AS 'MODULE_PATHNAME';
@@ -118,6 +122,12 @@ CREATE FUNCTION seq_snapshot() RETURNS bigint
 	LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION seq_snapshot() IS
 	'store a snapshot of the state machine; returns its log_index';
+
+CREATE FUNCTION seq_truncate(before_epoch bigint, force boolean DEFAULT false)
+	RETURNS bigint
+	LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION seq_truncate(bigint, boolean) IS
+	'remove the log in front of an epoch, unless somebody still needs it; returns how many entries went';
 
 --
 -- Appending
@@ -345,6 +355,7 @@ REVOKE ALL ON FUNCTION
 	seq_state_info(),
 	seq_progress_info(),
 	seq_snapshot(),
+	seq_truncate(bigint, boolean),
 	seq_metrics_info()
 	FROM PUBLIC;
 

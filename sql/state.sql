@@ -163,7 +163,7 @@ BEGIN
 	END LOOP;
 	PERFORM seq_subscribe(ARRAY[97], queue_size => 8192, lossless => false);
 	INSERT INTO seq_log (log_index, entry)
-		SELECT log_index + CASE WHEN change = 'place' THEN 1 ELSE 0 END,
+		SELECT log_index + CASE WHEN change = 'place' AND log_index > 1 THEN 1 ELSE 0 END,
 			CASE WHEN change = 'trailing byte' AND log_index = 100 THEN entry || '\x00' ELSE entry END
 		FROM entries ORDER BY log_index;
 	COMMIT;

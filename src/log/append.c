@@ -27,6 +27,7 @@
 #include "log/insert.h"
 #include "log/reader.h"
 #include "log/report.h"
+#include "log/snapshots.h"
 #include "shared/database.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
@@ -38,7 +39,7 @@
 #define APPEND_LOCK_SUBID 1
 
 /* Something was inserted by this transaction: wake the applier at commit. */
-static bool appended = false;
+static bool wake_at_commit = false;
 
 /* The log's end when this transaction took the lock, in which subxact. */
 static bool base_known = false;
@@ -72,7 +73,7 @@ append_locktag(const LogTable *table, LOCKTAG *tag)
 static void
 forget_all(void)
 {
-	appended = false;
+	wake_at_commit = false;
 	base_known = false;
 	out_of_order = false;
 	correcting = false;
@@ -92,7 +93,7 @@ at_xact_event(XactEvent event, void *arg)
 						 errhint("Append in a transaction of its own.")));
 			break;
 		case XACT_EVENT_COMMIT:
-			if (appended)
+			if (wake_at_commit)
 				database_wake_applier();
 			forget_all();
 			break;
@@ -127,6 +128,28 @@ append_init(void)
 }
 
 void
+append_wake_applier_at_commit(void)
+{
+	wake_at_commit = true;
+}
+
+/*
+ * An empty log may already have its base, while a dump is restored: it will
+ * begin behind that.
+ */
+static void
+look_behind_base(const LogTable *table)
+{
+	MachineState base;
+
+	if (!snapshots_base(table, SnapshotSelf, &base))
+		return;
+	end_index = (int64) base.last_applied_index;
+	/* MACHINE_NO_EPOCH is -1 in these terms */
+	end_epoch = (int64) base.last_applied_epoch;
+}
+
+void
 append_lock(const LogTable *table)
 {
 	LOCKTAG		tag;
@@ -136,6 +159,8 @@ append_lock(const LogTable *table)
 
 	end_index = log_last_index(table, SnapshotSelf);
 	end_epoch = log_last_epoch(table, SnapshotSelf);
+	if (end_index == 0)
+		look_behind_base(table);
 	if (!base_known)
 	{
 		base_known = true;
@@ -337,7 +362,7 @@ seq_log_before_insert(PG_FUNCTION_ARGS)
 	nulls[2] = epoch < 0;
 	tuple = heap_modify_tuple_by_cols(tuple, desc, 3, columns, values, nulls);
 
-	appended = true;
+	append_wake_applier_at_commit();
 	out_of_order |= log_index < end_index;
 	return PointerGetDatum(tuple);
 }

@@ -34,6 +34,9 @@ extern uint64 append_next_epoch(const LogTable *table);
 extern int64 append_committed_end(const LogTable *table);
 extern int64 append_committed_epoch(const LogTable *table);
 
+/* When this transaction commits, the applier shall look at the tables. */
+extern void append_wake_applier_at_commit(void);
+
 /* Insert a checked, canonical entry; returns its log_index. */
 extern int64 append_insert(const LogTable *table, const uint8 *entry,
 						   uint32 len);

@@ -4,6 +4,7 @@
  */
 #include "compat.h"
 
+#include "log/base.h"
 #include "log/batches.h"
 #include "log/memory.h"
 #include "log/reader.h"
@@ -30,6 +31,7 @@ typedef struct BlockEntry
 
 struct BatchWalk
 {
+	const char *consumer; /* that it is for, or NULL */
 	uint64		next_epoch; /* to be fetched next */
 	uint64		to_epoch;
 	bool		exhausted;	/* the log has nothing more in the range */
@@ -45,10 +47,11 @@ struct BatchWalk
 };
 
 BatchWalk *
-batch_walk_create(void)
+batch_walk_create(const char *consumer)
 {
 	BatchWalk  *walk = palloc0(sizeof(BatchWalk));
 
+	walk->consumer = consumer;
 	walk->exhausted = true;
 	walk->block_context = AllocSetContextCreate(CurrentMemoryContext,
 												"calvin_seq batches",
@@ -83,6 +86,7 @@ batch_walk_stop(BatchWalk *walk)
 static void
 fetch_block(BatchWalk *walk, Snapshot snapshot)
 {
+	const LogTable *table = log_table_require();
 	LogReader	reader;
 	LogRow		row;
 	Size		bytes = 0;
@@ -97,7 +101,7 @@ fetch_block(BatchWalk *walk, Snapshot snapshot)
 
 	old = MemoryContextSwitchTo(walk->block_context);
 	snapshot = RegisterSnapshot(snapshot != NULL ? snapshot : GetLatestSnapshot());
-	log_reader_begin_by_epoch(&reader, log_table_require(), snapshot,
+	log_reader_begin_by_epoch(&reader, table, snapshot,
 							  (int64) walk->next_epoch, (int64) walk->to_epoch);
 	while (!more && log_reader_next(&reader, &row))
 	{
@@ -112,6 +116,9 @@ fetch_block(BatchWalk *walk, Snapshot snapshot)
 		more = n == BLOCK_ENTRIES || bytes >= BLOCK_BYTES;
 	}
 	log_reader_end(&reader);
+	/* what is missing at the beginning is a gap of epochs, or was truncated */
+	if (n == 0 || walk->block[0].epoch != walk->next_epoch)
+		base_require_epoch(table, snapshot, walk->next_epoch, walk->consumer);
 	UnregisterSnapshot(snapshot);
 	MemoryContextSwitchTo(old);
 

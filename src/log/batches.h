@@ -18,8 +18,11 @@
 
 typedef struct BatchWalk BatchWalk;
 
-/* Lives in the current memory context, with all its memory. */
-extern BatchWalk *batch_walk_create(void);
+/*
+ * Lives in the current memory context, with all its memory.  "consumer" is the
+ * name of the subscription it is for, for errors, or NULL; it has to stay.
+ */
+extern BatchWalk *batch_walk_create(const char *consumer);
 
 /* Begin with from_epoch; batches above to_epoch are not visited. */
 extern void batch_walk_start(BatchWalk *walk, uint64 from_epoch,
@@ -28,6 +31,7 @@ extern void batch_walk_start(BatchWalk *walk, uint64 from_epoch,
 /*
  * The next transaction, valid until the next call, or false after the last.
  * Blocks are read with the given snapshot, or with the latest one if NULL.
+ * Raises an error if the walk has come to what was truncated.
  */
 extern bool batch_walk_next(BatchWalk *walk, Snapshot snapshot, WireTxn *txn);
 

@@ -4,6 +4,7 @@
  */
 #include "compat.h"
 
+#include "log/base.h"
 #include "log/completion.h"
 #include "log/reader.h"
 #include "log/report.h"
@@ -87,6 +88,8 @@ completion_look_up(uint64 epoch, uint32 position, uint64 through,
 	batch_index = find_participants(table, snapshot, epoch, position, through,
 									completion);
 	completion->known = batch_index > 0;
+	if (!completion->known)
+		base_require_epoch(table, snapshot, epoch, NULL);
 	if (completion->nexpected > 0)
 		find_acks(table, snapshot, epoch, position, batch_index, through, acked);
 	UnregisterSnapshot(snapshot);

@@ -26,7 +26,8 @@ typedef struct Completion
 /*
  * Look a transaction up in the rows up to log_index "through".  An ack counts
  * if it stands behind the batch; others than participants' do not count.
- * position must be below txn_count, if known: the caller checks.
+ * position must be below txn_count, if known: the caller checks.  An error if
+ * the batch was truncated.
  */
 extern void completion_look_up(uint64 epoch, uint32 position, uint64 through,
 							   Completion *completion);

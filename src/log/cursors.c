@@ -18,6 +18,7 @@
 #include "log/cursors.h"
 #include "log/reader.h"
 #include "log/table.h"
+#include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -70,6 +71,41 @@ cursors_load(const char *name, StreamCursor *rows)
 	ExecDropSingleTupleTableSlot(slot);
 	UnregisterSnapshot(snapshot);
 	index_close(index, AccessShareLock);
+	table_close(rel, AccessShareLock);
+	return n;
+}
+
+int
+cursors_need_log(uint64 epoch, CursorNeed *furthest)
+{
+	const LogTable *table = log_table_require();
+	Oid			primary_key;
+	Relation	rel = log_open_side_table(table, SIDE_CURSORS, AccessShareLock,
+										  &primary_key);
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	TupleTableSlot *slot = table_slot_create(rel, NULL);
+	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
+	int			n = 0;
+
+	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
+	{
+		uint64		next;
+
+		CHECK_FOR_INTERRUPTS();
+		slot_getsomeattrs(slot, CURSOR_ATTR_EPOCH);
+		next = (uint64) DatumGetInt64(slot->tts_values[CURSOR_ATTR_EPOCH - 1]);
+		if (next > epoch)
+			continue;
+		if (n++ == 0 || next < furthest->epoch)
+		{
+			furthest->name = *DatumGetName(slot->tts_values[CURSOR_ATTR_NAME - 1]);
+			furthest->vshard = DatumGetInt32(slot->tts_values[CURSOR_ATTR_VSHARD - 1]);
+			furthest->epoch = next;
+		}
+	}
+	table_endscan(scan);
+	ExecDropSingleTupleTableSlot(slot);
+	UnregisterSnapshot(snapshot);
 	table_close(rel, AccessShareLock);
 	return n;
 }

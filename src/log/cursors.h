@@ -30,6 +30,20 @@ extern int	cursors_load(const char *name, StreamCursor *rows);
  */
 extern bool cursors_store(const char *name, int n, const StreamCursor *rows);
 
+/* A cursor as others see it. */
+typedef struct CursorNeed
+{
+	NameData	name;
+	int32		vshard;
+	uint64		epoch; /* from which on it needs the log */
+} CursorNeed;
+
+/*
+ * How many cursors, as committed now, still need something of epochs up to the
+ * given one, and which of them is furthest behind.
+ */
+extern int	cursors_need_log(uint64 epoch, CursorNeed *furthest);
+
 /* Forget a name's cursors, all with vshards NULL; returns how many. */
 extern int	cursors_drop(const char *name, int n, const uint16 *vshards);
 

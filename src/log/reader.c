@@ -208,6 +208,27 @@ log_last_index(const LogTable *table, Snapshot snapshot)
 }
 
 int64
+log_first_index(const LogTable *table, Snapshot snapshot)
+{
+	LogReader	reader;
+	int64		first = 0;
+	bool		isnull;
+
+	log_reader_begin_by_index(&reader, table, snapshot, 1, PG_INT64_MAX);
+	if (log_reader_skip(&reader))
+		first = DatumGetInt64(slot_getattr(reader.slot, LOG_ATTR_INDEX, &isnull));
+	log_reader_end(&reader);
+	return first;
+}
+
+int64
+log_index_before(const LogTable *table, Snapshot snapshot, int64 log_index)
+{
+	return last_of_index(table, table->log_pkey, snapshot, log_index - 1, NULL,
+						 LOG_ATTR_INDEX, 0);
+}
+
+int64
 log_last_epoch(const LogTable *table, Snapshot snapshot)
 {
 	return last_of_index(table, table->epoch_index, snapshot, PG_INT64_MAX,

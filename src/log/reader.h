@@ -64,6 +64,16 @@ extern uint8 *log_reader_take_entry(LogReader *reader, const LogRow *row,
 /* The highest log_index, 0 for an empty log. */
 extern int64 log_last_index(const LogTable *table, Snapshot snapshot);
 
+/*
+ * The lowest log_index, 0 for an empty log.  Passes by what was truncated but
+ * not vacuumed yet, so not for what is done often.
+ */
+extern int64 log_first_index(const LogTable *table, Snapshot snapshot);
+
+/* The highest log_index before another one, 0 if there is none. */
+extern int64 log_index_before(const LogTable *table, Snapshot snapshot,
+							  int64 log_index);
+
 /* The highest epoch of an epoch_batch row, -1 if there is none. */
 extern int64 log_last_epoch(const LogTable *table, Snapshot snapshot);
 

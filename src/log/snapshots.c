@@ -5,6 +5,10 @@
  * A snapshot saves the applier reading the log from its start after a
  * restart, no more: the log alone determines the state.  The primary's
  * applier stores them; standbys get them with the log.
+ *
+ * The base is the exception: it stands for the entries that were truncated,
+ * and without it nobody knows the state that the log begins with.  There is
+ * one at most, and every entry of the log is behind it.
  */
 #include "compat.h"
 
@@ -14,6 +18,7 @@
 #include "access/table.h"
 #include "access/tableam.h"
 #include "commands/trigger.h"
+#include "log/append.h"
 #include "log/insert.h"
 #include "log/reader.h"
 #include "log/snapshots.h"
@@ -54,7 +59,7 @@ walk_next(SnapshotWalk *walk)
 {
 	if (!index_getnext_slot(walk->scan, BackwardScanDirection, walk->slot))
 		return false;
-	slot_getsomeattrs(walk->slot, SNAPSHOT_ATTR_TAKEN_AT);
+	slot_getsomeattrs(walk->slot, SNAPSHOT_ATTR_BASE);
 	return true;
 }
 
@@ -65,6 +70,19 @@ walk_end(SnapshotWalk *walk)
 	ExecDropSingleTupleTableSlot(walk->slot);
 	index_close(walk->index, AccessShareLock);
 	table_close(walk->rel, AccessShareLock);
+}
+
+static inline uint64
+walk_index(const SnapshotWalk *walk)
+{
+	return (uint64) DatumGetInt64(walk->slot->tts_values[SNAPSHOT_ATTR_INDEX - 1]);
+}
+
+static inline bool
+walk_is_base(const SnapshotWalk *walk)
+{
+	return !walk->slot->tts_isnull[SNAPSHOT_ATTR_BASE - 1] &&
+		DatumGetBool(walk->slot->tts_values[SNAPSHOT_ATTR_BASE - 1]);
 }
 
 static bool
@@ -101,6 +119,31 @@ read_state(const TupleTableSlot *slot, MachineState *state)
 	return true;
 }
 
+/* A base that is restored: it has to fit the log, and the applier waits for it. */
+static void
+accept_base(const LogTable *table, HeapTuple tuple, TupleDesc desc,
+			int64 log_index)
+{
+	int64		first = log_first_index(table, SnapshotSelf);
+	bool		isnull;
+	Datum		version = heap_getattr(tuple, SNAPSHOT_ATTR_VERSION, desc, &isnull);
+
+	if (isnull || DatumGetInt32(version) != MACHINE_DIGEST_VERSION)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("the base snapshot is not of digest version %d",
+						MACHINE_DIGEST_VERSION),
+				 errdetail("The state that the log begins with could not be continued.")));
+	if (first > 0 && first <= log_index)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the base snapshot is of log_index " INT64_FORMAT ", but the log begins at " INT64_FORMAT,
+						log_index, first),
+				 errdetail("It stands for entries that were truncated from the beginning of the log."),
+				 errhint("Restore log and snapshots of one dump into an empty log.")));
+	append_wake_applier_at_commit();
+}
+
 /*
  * BEFORE INSERT FOR EACH ROW on seq_snapshots: while a dump is restored, the
  * applier may have stored a snapshot of the same entry already.  The log
@@ -112,8 +155,10 @@ seq_snapshots_before_insert(PG_FUNCTION_ARGS)
 	TriggerData *trigger = (TriggerData *) fcinfo->context;
 	const LogTable *table;
 	SnapshotWalk walk;
+	TupleDesc	desc;
 	bool		isnull;
-	Datum		log_index;
+	int64		log_index;
+	Datum		base;
 	bool		exists = false;
 
 	if (!CALLED_AS_TRIGGER(fcinfo) ||
@@ -124,24 +169,31 @@ seq_snapshots_before_insert(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("seq_snapshots_before_insert() was not called by its trigger")));
 	table = log_table_require();
-	log_index = heap_getattr(trigger->tg_trigtuple, SNAPSHOT_ATTR_INDEX,
-							 RelationGetDescr(trigger->tg_relation), &isnull);
+	desc = RelationGetDescr(trigger->tg_relation);
+	log_index = DatumGetInt64(heap_getattr(trigger->tg_trigtuple,
+										   SNAPSHOT_ATTR_INDEX, desc, &isnull));
 	if (isnull || RelationGetRelid(trigger->tg_relation) !=
 		log_side_table(table, SIDE_SNAPSHOTS))
 		return PointerGetDatum(trigger->tg_trigtuple);
 
 	/* whoever else stores one shall have committed, or wait */
-	LockRelationOid(RelationGetRelid(trigger->tg_relation), ShareRowExclusiveLock);
+	snapshots_lock(table);
 	walk_begin(&walk, table, SnapshotSelf);
 	while (!exists && walk_next(&walk))
-		exists = DatumGetInt64(walk.slot->tts_values[SNAPSHOT_ATTR_INDEX - 1]) ==
-			DatumGetInt64(log_index);
+		exists = walk_index(&walk) == (uint64) log_index;
 	walk_end(&walk);
-	return PointerGetDatum(exists ? NULL : trigger->tg_trigtuple);
+	if (exists)
+		return PointerGetDatum(NULL);
+
+	base = heap_getattr(trigger->tg_trigtuple, SNAPSHOT_ATTR_BASE, desc, &isnull);
+	if (!isnull && DatumGetBool(base))
+		accept_base(table, trigger->tg_trigtuple, desc, log_index);
+	return PointerGetDatum(trigger->tg_trigtuple);
 }
 
 bool
-snapshots_latest(const LogTable *table, Snapshot snapshot, MachineState *state)
+snapshots_latest(const LogTable *table, Snapshot snapshot, uint64 through,
+				 MachineState *state)
 {
 	SnapshotWalk walk;
 	bool		found = false;
@@ -151,8 +203,10 @@ snapshots_latest(const LogTable *table, Snapshot snapshot, MachineState *state)
 	{
 		MachineState candidate;
 
-		if (read_state(walk.slot, &candidate) &&
-			is_in_log(table, snapshot, (int64) candidate.last_applied_index))
+		if (walk_index(&walk) <= through &&
+			read_state(walk.slot, &candidate) &&
+			(walk_is_base(&walk) ||
+			 is_in_log(table, snapshot, (int64) candidate.last_applied_index)))
 		{
 			*state = candidate;
 			found = true;
@@ -162,9 +216,37 @@ snapshots_latest(const LogTable *table, Snapshot snapshot, MachineState *state)
 	return found;
 }
 
-/* Remove all but the newest ones; true if "log_index" is among those. */
+bool
+snapshots_base(const LogTable *table, Snapshot snapshot, MachineState *state)
+{
+	SnapshotWalk walk;
+	bool		found = false;
+
+	walk_begin(&walk, table, snapshot);
+	while (!found && walk_next(&walk))
+	{
+		if (!walk_is_base(&walk))
+			continue;
+		found = true;
+		if (!read_state(walk.slot, state))
+			ereport(ERROR,
+					(errcode(ERRCODE_DATA_CORRUPTED),
+					 errmsg("the base snapshot at log_index " UINT64_FORMAT " cannot be used",
+							walk_index(&walk)),
+					 errdetail("Its digest is not one of version %d.",
+							   MACHINE_DIGEST_VERSION)));
+	}
+	walk_end(&walk);
+	return found;
+}
+
+/*
+ * Remove snapshots up to a log_index and, of those behind it, all but the
+ * newest, but not the base unless it is among the first; true if "log_index"
+ * is among those that stay.
+ */
 static bool
-prune(const LogTable *table, int64 log_index)
+prune(const LogTable *table, uint64 through, uint64 log_index)
 {
 	SnapshotWalk walk;
 	int			kept = 0;
@@ -173,50 +255,77 @@ prune(const LogTable *table, int64 log_index)
 	walk_begin(&walk, table, SnapshotSelf);
 	while (walk_next(&walk))
 	{
-		if (DatumGetInt64(walk.slot->tts_values[SNAPSHOT_ATTR_INDEX - 1]) == log_index)
-			exists = true;
-		/* one place is for the snapshot to be stored */
-		if (++kept >= SNAPSHOTS_KEPT)
+		bool		goes;
+
+		if (walk_index(&walk) <= through)
+			goes = true;
+		else
+			/* one place is for the snapshot to be stored */
+			goes = !walk_is_base(&walk) && ++kept >= SNAPSHOTS_KEPT;
+		if (goes)
 			simple_table_tuple_delete(walk.rel, &walk.slot->tts_tid,
 									  GetActiveSnapshot());
+		else if (walk_index(&walk) == log_index)
+			exists = true;
 	}
 	walk_end(&walk);
 	return exists;
 }
 
+static void
+insert_state(Oid relid, const MachineState *state, bool base)
+{
+	Insert		insert;
+	Datum	   *values;
+
+	insert_begin(&insert, relid, false);
+	values = insert.slot->tts_values;
+	values[SNAPSHOT_ATTR_INDEX - 1] =
+		Int64GetDatum((int64) state->last_applied_index);
+	values[SNAPSHOT_ATTR_EPOCH - 1] =
+		Int64GetDatum((int64) state->last_applied_epoch);
+	values[SNAPSHOT_ATTR_DIGEST - 1] =
+		CStringGetTextDatum(psprintf("%016llx", (unsigned long long) state->digest));
+	values[SNAPSHOT_ATTR_VERSION - 1] = Int32GetDatum(MACHINE_DIGEST_VERSION);
+	values[SNAPSHOT_ATTR_TAKEN_AT - 1] =
+		TimestampTzGetDatum(GetCurrentTimestamp());
+	values[SNAPSHOT_ATTR_BASE - 1] = BoolGetDatum(base);
+	for (int i = 0; i < SNAPSHOT_ATTR_BASE; i++)
+		insert.slot->tts_isnull[i] = false;
+	insert.slot->tts_isnull[SNAPSHOT_ATTR_EPOCH - 1] =
+		state->last_applied_epoch == MACHINE_NO_EPOCH;
+	(void) insert_row(&insert);
+	insert_end(&insert);
+}
+
+void
+snapshots_lock(const LogTable *table)
+{
+	LockRelationOid(log_side_table(table, SIDE_SNAPSHOTS),
+					ShareRowExclusiveLock);
+}
+
 void
 snapshots_store(const LogTable *table, const MachineState *state, bool nowait)
 {
-	Insert		insert;
-	TupleTableSlot *slot;
 	Oid			relid = log_side_table(table, SIDE_SNAPSHOTS);
 
 	/* against itself: two at a time would remove the same rows */
 	if (!nowait)
-		LockRelationOid(relid, ShareRowExclusiveLock);
+		snapshots_lock(table);
 	else if (!ConditionalLockRelationOid(relid, ShareRowExclusiveLock))
 		return;
 	PushActiveSnapshot(GetLatestSnapshot());
-	if (!prune(table, (int64) state->last_applied_index))
-	{
-		insert_begin(&insert, relid, false);
-		slot = insert.slot;
-		slot->tts_values[SNAPSHOT_ATTR_INDEX - 1] =
-			Int64GetDatum((int64) state->last_applied_index);
-		slot->tts_values[SNAPSHOT_ATTR_EPOCH - 1] =
-			Int64GetDatum((int64) state->last_applied_epoch);
-		slot->tts_values[SNAPSHOT_ATTR_DIGEST - 1] =
-			CStringGetTextDatum(psprintf("%016llx", (unsigned long long) state->digest));
-		slot->tts_values[SNAPSHOT_ATTR_VERSION - 1] =
-			Int32GetDatum(MACHINE_DIGEST_VERSION);
-		slot->tts_values[SNAPSHOT_ATTR_TAKEN_AT - 1] =
-			TimestampTzGetDatum(GetCurrentTimestamp());
-		for (int i = 0; i < SNAPSHOT_ATTR_TAKEN_AT; i++)
-			slot->tts_isnull[i] = false;
-		slot->tts_isnull[SNAPSHOT_ATTR_EPOCH - 1] =
-			state->last_applied_epoch == MACHINE_NO_EPOCH;
-		(void) insert_row(&insert);
-		insert_end(&insert);
-	}
+	if (!prune(table, 0, state->last_applied_index))
+		insert_state(relid, state, false);
+	PopActiveSnapshot();
+}
+
+void
+snapshots_rebase(const LogTable *table, const MachineState *state)
+{
+	PushActiveSnapshot(GetLatestSnapshot());
+	(void) prune(table, state->last_applied_index, 0);
+	insert_state(log_side_table(table, SIDE_SNAPSHOTS), state, true);
 	PopActiveSnapshot();
 }

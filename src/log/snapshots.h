@@ -17,16 +17,25 @@
 #define SNAPSHOT_ATTR_DIGEST 3
 #define SNAPSHOT_ATTR_VERSION 4
 #define SNAPSHOT_ATTR_TAKEN_AT 5
+#define SNAPSHOT_ATTR_BASE 6
 
-/* Older ones than so many are removed when one is stored. */
+/* Older ones than so many are removed when one is stored; the base stays. */
 #define SNAPSHOTS_KEPT 16
 
 /*
- * The state as of the last usable snapshot: of this digest version, and of an
- * entry that is in the log.  False if there is none.
+ * The state as of the last usable snapshot up to a log_index: of this digest
+ * version, and of an entry that is in the log, or of the base.  False if there
+ * is none.
  */
 extern bool snapshots_latest(const LogTable *table, Snapshot snapshot,
-							 MachineState *state);
+							 uint64 through, MachineState *state);
+
+/*
+ * The base: the state at the end of what was truncated.  False for a log that
+ * has its beginning, or whose base was not restored yet.
+ */
+extern bool snapshots_base(const LogTable *table, Snapshot snapshot,
+						   MachineState *state);
 
 /*
  * Store a snapshot, unless there is one of that log_index already.  With
@@ -34,5 +43,11 @@ extern bool snapshots_latest(const LogTable *table, Snapshot snapshot,
  */
 extern void snapshots_store(const LogTable *table, const MachineState *state,
 							bool nowait);
+
+/* Keep others from storing snapshots, to the end of the transaction. */
+extern void snapshots_lock(const LogTable *table);
+
+/* The base is this state now; snapshots up to it go.  The lock is held. */
+extern void snapshots_rebase(const LogTable *table, const MachineState *state);
 
 #endif							/* CALVIN_LOG_SNAPSHOTS_H */

@@ -11,6 +11,7 @@
 #include "compat.h"
 
 #include "log/append.h"
+#include "log/base.h"
 #include "log/batches.h"
 #include "log/cursors.h"
 #include "log/reader.h"
@@ -42,7 +43,7 @@ get_filler(Consumer *consumer)
 									ALLOCSET_DEFAULT_SIZES);
 	old = MemoryContextSwitchTo(context);
 	filler = palloc0(sizeof(Filler));
-	filler->walk = batch_walk_create();
+	filler->walk = batch_walk_create(consumer_name(consumer));
 	MemoryContextSwitchTo(old);
 	consumer_attach(consumer, context, filler);
 	return filler;
@@ -176,14 +177,18 @@ stream_begin(Consumer *consumer)
 		load_cursors(consumer);
 }
 
-/* The cursors of just these vshards; "from" goes before their positions. */
-static void
+/*
+ * The cursors of just these vshards; "from" goes before their positions.
+ * Returns the first epoch that one of them wants of the log, or "none".
+ */
+static uint64
 start_at_cursors(Consumer *consumer, int n, const uint16 *vshards,
-				 const StreamKey *from)
+				 const StreamKey *from, uint64 none)
 {
 	StreamCursor *cursors = palloc(sizeof(StreamCursor) * WIRE_VSHARDS);
 	StreamCursor *stored[WIRE_VSHARDS] = {NULL};
 	int			ncursors = cursors_load(consumer_name(consumer), cursors);
+	uint64		first = none;
 
 	for (int i = 0; i < ncursors; i++)
 		stored[cursors[i].vshard] = &cursors[i];
@@ -200,8 +205,12 @@ start_at_cursors(Consumer *consumer, int n, const uint16 *vshards,
 		}
 		else if (start.version > 0)
 			consumer_set_cursor(consumer, &start);
+		else
+			continue;
+		first = Min(first, start.next.epoch);
 	}
 	pfree(cursors);
+	return first;
 }
 
 /* Begin at the cursors, at "from", or with what is not in the log yet. */
@@ -209,18 +218,21 @@ static void
 start_consumer(Consumer *consumer, int n, const uint16 *vshards, uint64 start,
 			   bool lossless, const StreamKey *from)
 {
+	const LogTable *table = log_table_require();
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	int64		before = log_epoch_before(log_table_require(), snapshot,
-										  (int64) start + 1);
+	int64		before = log_epoch_before(table, snapshot, (int64) start + 1);
 	StreamKey	key = {(uint64) (before + 1), 0};
 
-	UnregisterSnapshot(snapshot);
 	consumer_start_at(consumer, n, vshards, key, before);
 	if (lossless)
 	{
-		start_at_cursors(consumer, n, vshards, from);
+		uint64		first = start_at_cursors(consumer, n, vshards, from, key.epoch);
+
+		if (first < key.epoch)
+			base_require_epoch(table, snapshot, first, consumer_name(consumer));
 		consumer_enter_positions(consumer, n, vshards, from != NULL);
 	}
+	UnregisterSnapshot(snapshot);
 	consumer_report(consumer);
 }
 

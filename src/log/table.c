@@ -234,7 +234,7 @@ log_open_side_table(const LogTable *table, SideTable side, LOCKMODE mode,
 	static const Column snapshots_columns[] = {
 		{"log_index", INT8OID}, {"last_applied_epoch", INT8OID},
 		{"digest", TEXTOID}, {"digest_version", INT4OID},
-		{"taken_at", TIMESTAMPTZOID}
+		{"taken_at", TIMESTAMPTZOID}, {"base", BOOLOID}
 	};
 	Relation	rel = table_open(log_side_table(table, side), mode);
 

@@ -23,8 +23,8 @@
 #include "log/reader.h"
 #include "log/report.h"
 #include "log/snapshots.h"
+#include "log/step.h"
 #include "pgstat.h"
-#include "port/pg_crc32c.h"
 #include "postmaster/interrupt.h"
 #include "process/durable.h"
 #include "process/worker.h"
@@ -66,6 +66,7 @@ typedef struct Applier
 	Oid			log; /* the seq_log that "state" speaks of */
 	bool		retired; /* the extension is gone: give the slot up */
 	bool		found_end; /* slot->catch_up_to is set */
+	bool		base_missing; /* the log's beginning is not known yet */
 	PublishedState state;
 	uint64		snapshot_index; /* log_index of the last snapshot, or tried */
 	uint64		appends;  /* slot->appends before the last look at the log */
@@ -359,24 +360,8 @@ apply_entry(const LogRow *row)
 	PublishedState next = applier.state;
 	MachineInput input;
 	MachineOutcome outcome;
-	pg_crc32c	crc;
 
-	input.log_index = row->log_index;
-	input.length = row->entry_len;
-	INIT_CRC32C(crc);
-	COMP_CRC32C(crc, row->entry, row->entry_len);
-	FIN_CRC32C(crc);
-	input.crc32c = crc;
-	if (!wire_decode(decoder, row->entry, row->entry_len))
-		input.kind = MACHINE_IN_UNDECODABLE;
-	else if (decoder->entry.kind == WIRE_EPOCH_BATCH)
-		input.kind = MACHINE_IN_BATCH;
-	else if (decoder->entry.kind == WIRE_COMPLETION_ACK)
-		input.kind = MACHINE_IN_ACK;
-	else
-		input.kind = MACHINE_IN_NOOP;
-	input.epoch = input.kind == MACHINE_IN_BATCH ? decoder->entry.epoch : 0;
-
+	step_input(row, decoder, &input);
 	outcome = machine_step(&next.machine, &next.counters, &input);
 	report_outcome(row, outcome, machine_next_epoch(&applier.state.machine));
 	if (outcome == MACHINE_APPLY)
@@ -412,6 +397,65 @@ told_to_stop(void)
 	return pg_atomic_read_u32(&applier.slot->stop) != 0;
 }
 
+/*
+ * Entries that were to be applied have been truncated.  The state goes on from
+ * the base, which is what they would have led to; the streams of who is
+ * subscribed lack them for good, and will be told.
+ */
+static void
+skip_truncated(const MachineState *base)
+{
+	char	   *message = psprintf("the log was truncated up to log_index " UINT64_FORMAT ", but was applied up to " UINT64_FORMAT " only",
+								   base->last_applied_index,
+								   applier.state.machine.last_applied_index);
+
+	ereport(WARNING,
+			(errmsg("calvin_seq: %s", message),
+			 errdetail("The applier goes on from the base snapshot. What was truncated was not fanned out, and is not in the log for lossless consumers.")));
+	database_report_error(applier.slot, message);
+	router_pass_over_all(applier.router, base->last_applied_index,
+						 base->last_applied_epoch);
+}
+
+/* Tell once that the base is missing. */
+static void
+report_base_missing(uint64 first_index)
+{
+	if (!applier.base_missing)
+		ereport(LOG,
+				(errmsg("calvin_seq: the log begins at log_index " UINT64_FORMAT ", and its base snapshot is not there",
+						first_index),
+				 errdetail("Nothing is applied before it is."),
+				 errhint("A restore that is under way will bring it. Otherwise restore seq_snapshots from the same dump as seq_log.")));
+	applier.base_missing = true;
+}
+
+/*
+ * Entries are missing in front of the one at log_index: by an explicit
+ * log_index, or because they were truncated.  False if nothing can be applied
+ * yet.
+ */
+static bool
+cross_hole(const LogTable *table, uint64 log_index)
+{
+	uint64		applied = applier.state.machine.last_applied_index;
+	MachineState base;
+
+	if (!snapshots_base(table, GetActiveSnapshot(), &base))
+	{
+		if (applied == 0)
+			report_base_missing(log_index);
+		return applied > 0;
+	}
+	if (base.last_applied_index > applied)
+	{
+		if (applied > 0)
+			skip_truncated(&base);
+		applier.state.machine = base;
+	}
+	return true;
+}
+
 /* Apply one transaction's worth of entries; false if there was none. */
 static bool
 apply_some(uint64 end)
@@ -434,6 +478,10 @@ apply_some(uint64 end)
 	while (bytes < (uint64) apply_batch * 1024 && !told_to_stop() &&
 		   log_reader_next(&reader, &row))
 	{
+		if (row.log_index > applier.state.machine.last_applied_index + 1 &&
+			!cross_hole(table, row.log_index))
+			break;
+		applier.base_missing = false;
 		apply_entry(&row);
 		bytes += row.entry_len + ROW_BYTES;
 		any = true;
@@ -470,7 +518,8 @@ adopt_state(const LogTable *table)
 	{
 		database_read(slot, &applier.state);
 		if (applier.state.machine.last_applied_index == 0 &&
-			snapshots_latest(table, GetActiveSnapshot(), &applier.state.machine))
+			snapshots_latest(table, GetActiveSnapshot(), PG_UINT64_MAX,
+							 &applier.state.machine))
 			database_publish(slot, &applier.state);
 		applier.snapshot_index = applier.state.machine.last_applied_index;
 		applier.log = table->log;
@@ -604,8 +653,10 @@ log_may_have_grown(bool *standby)
 static void
 wait_for_work(bool standby)
 {
-	set_activity(ACTIVITY_IDLE);
-	pgstat_report_activity(STATE_IDLE, "waiting for log entries");
+	set_activity(applier.base_missing ? ACTIVITY_WAITING_BASE : ACTIVITY_IDLE);
+	pgstat_report_activity(STATE_IDLE, applier.base_missing ?
+						   "waiting for the log's base snapshot" :
+						   "waiting for log entries");
 	(void) WaitLatch(MyLatch,
 					 WL_LATCH_SET | WL_EXIT_ON_PM_DEATH |
 					 (standby ? WL_TIMEOUT : 0),

@@ -77,7 +77,8 @@ extern void consumer_check(Consumer *consumer);
 /*
  * Remember the positions, once in each (sub)transaction: its rollback brings
  * them back.  Subscriptions that come later in it are entered with their
- * start; "chosen" if the user named it.
+ * start; "chosen" if the user named it.  So what they could ask for again is
+ * known to who truncates the log.
  */
 extern void consumer_save_positions(Consumer *consumer);
 extern bool consumer_positions_saved(const Consumer *consumer);

@@ -47,6 +47,7 @@ typedef struct Stream
 	bool		overrides; /* cursor is what the user chose, not what is stored */
 	bool		received; /* something since then */
 	bool		pending;  /* something in this transaction, not committed */
+	StreamKey	floor;	  /* as last published */
 } Stream;
 
 /* A stream as it was before a (sub)transaction received anything. */

@@ -34,6 +34,61 @@ fill_in(SavedPosition *position, const Stream *stream)
 	position->pending = stream->pending;
 }
 
+/* The first key that a rollback, or seq_rewind(), could lead back to. */
+static StreamKey
+floor_of(const Consumer *consumer, const Stream *stream)
+{
+	StreamKey	key = stream->next;
+
+	if ((stream->cursor_version > 0 || stream->overrides) &&
+		key_before(stream->cursor.epoch, stream->cursor.position, key))
+		key = stream->cursor;
+	for (SavedPositions *saved = consumer->saved; saved != NULL; saved = saved->outer)
+		for (int i = 0; i < saved->n; i++)
+		{
+			const SavedPosition *position = &saved->positions[i];
+
+			if (position->vshard == stream->vshard &&
+				position->generation == stream->ref.generation &&
+				key_before(position->next.epoch, position->next.position, key))
+				key = position->next;
+		}
+	return key;
+}
+
+/*
+ * Publish the floors that have moved, of some streams or, with vshards NULL,
+ * of all.  Nothing is allocated: at the end of a transaction nothing may fail.
+ */
+static void
+report_floors(Consumer *consumer, int n, const uint16 *vshards)
+{
+	ConsumerFloor floors[64];
+	int			nfloors = 0;
+
+	for (int i = 0; i < (vshards == NULL ? consumer->nstreams : n); i++)
+	{
+		Stream	   *stream = vshards == NULL ? &consumer->streams[i] :
+			stream_of(consumer, vshards[i]);
+		StreamKey	key = floor_of(consumer, stream);
+
+		if (!stream->lossless ||
+			(key.epoch == stream->floor.epoch && key.position == stream->floor.position))
+			continue;
+		stream->floor = key;
+		floors[nfloors].ref = stream->ref;
+		floors[nfloors].epoch = key.epoch;
+		floors[nfloors++].position = key.position;
+		if (nfloors == lengthof(floors))
+		{
+			subscription_report_floors(nfloors, floors);
+			nfloors = 0;
+		}
+	}
+	if (nfloors > 0)
+		subscription_report_floors(nfloors, floors);
+}
+
 /* A place for one more position, or for another one of the same vshard. */
 static SavedPosition *
 place_for(SavedPositions *saved, uint16 vshard, bool *found)
@@ -100,6 +155,7 @@ consumer_enter_positions(Consumer *consumer, int n, const uint16 *vshards,
 				key_before(before.epoch, before.position, position->next))
 				position->next = before;
 		}
+	report_floors(consumer, n, vshards);
 }
 
 static void
@@ -172,6 +228,8 @@ has_cursor(const Consumer *consumer)
 static void
 end_transaction(Consumer *consumer, bool aborted)
 {
+	bool		called = consumer->saved != NULL;
+
 	/* of nested ones, the outermost has the oldest positions */
 	while (aborted && consumer->saved != NULL)
 		restore_innermost(consumer);
@@ -189,6 +247,8 @@ end_transaction(Consumer *consumer, bool aborted)
 	if (consumer->lost || (aborted && has_cursor(consumer)))
 		consumer->reload_wanted = true;
 	consumer->lost = false;
+	if (called)
+		report_floors(consumer, 0, NULL);
 }
 
 /*

@@ -445,6 +445,17 @@ router_pass_over(Router *router, uint64 log_index, uint64 epoch,
 }
 
 void
+router_pass_over_all(Router *router, uint64 log_index, uint64 epoch)
+{
+	if (epoch == MACHINE_NO_EPOCH)
+		return;
+	for (int v = 0; v < WIRE_VSHARDS; v++)
+		for (Route *route = router->by_vshard[v]; route; route = route->next)
+			if (log_index > route->start_index)
+				meant_for(router, route, epoch, PG_UINT32_MAX);
+}
+
+void
 router_flush(Router *router)
 {
 	for (int i = 0; i < router->ntouched; i++)

@@ -37,6 +37,13 @@ extern void router_pass_over(Router *router, uint64 log_index, uint64 epoch,
 							 const WireTxn *txn);
 
 /*
+ * Entries up to a log_index, of epochs up to the given one (MACHINE_NO_EPOCH:
+ * none), can be had no more: any of them may have been meant for anybody.
+ */
+extern void router_pass_over_all(Router *router, uint64 log_index,
+								 uint64 epoch);
+
+/*
  * The end of a burst: what was sent becomes visible, consumers are woken and
  * the subscriptions' progress is published.
  */

@@ -85,6 +85,8 @@ init_subscription(SubscriptionSlot *slot)
 	pg_atomic_init_u64(&slot->next_epoch, 0);
 	pg_atomic_init_u32(&slot->next_position, 0);
 	pg_atomic_init_u64(&slot->log_until_epoch, 0);
+	pg_atomic_init_u64(&slot->floor_epoch, 0);
+	pg_atomic_init_u32(&slot->floor_position, 0);
 }
 
 static void

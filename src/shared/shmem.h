@@ -47,6 +47,7 @@ typedef enum ApplierActivity
 	ACTIVITY_CATCHING_UP, /* applies what was there before it started */
 	ACTIVITY_APPLYING,
 	ACTIVITY_WAITING_SYNC, /* for a flush, or for synchronous standbys */
+	ACTIVITY_WAITING_BASE, /* the log's beginning was not restored yet */
 	ACTIVITY_RETRYING	   /* after an error */
 } ApplierActivity;
 
@@ -151,6 +152,8 @@ typedef struct SubscriptionSlot
 	pg_atomic_uint64 next_epoch; /* consumer: first key it still wants */
 	pg_atomic_uint32 next_position;
 	pg_atomic_uint64 log_until_epoch; /* consumer: reads the log up to there */
+	pg_atomic_uint64 floor_epoch; /* consumer: no rollback leads back behind */
+	pg_atomic_uint32 floor_position; /* this key */
 } SubscriptionSlot;
 
 typedef struct CalvinShared

@@ -63,6 +63,8 @@ reset_progress_locked(SubscriptionSlot *slot)
 	pg_atomic_write_u64(&slot->next_epoch, 0);
 	pg_atomic_write_u32(&slot->next_position, 0);
 	pg_atomic_write_u64(&slot->log_until_epoch, 0);
+	pg_atomic_write_u64(&slot->floor_epoch, 0);
+	pg_atomic_write_u32(&slot->floor_position, 0);
 }
 
 bool
@@ -240,4 +242,69 @@ subscription_report_consumer(int n, const ConsumerProgress *progress)
 		pg_atomic_write_u64(&slot->log_until_epoch, progress[i].log_until_epoch);
 	}
 	LWLockRelease(Calvin->lock);
+}
+
+void
+subscription_report_floors(int n, const ConsumerFloor *floors)
+{
+	LWLockAcquire(Calvin->lock, LW_SHARED);
+	for (int i = 0; i < n; i++)
+	{
+		SubscriptionSlot *slot = floors[i].ref.slot;
+
+		if (!subscription_owned(&floors[i].ref))
+			continue;
+		pg_atomic_write_u64(&slot->floor_epoch, floors[i].epoch);
+		pg_atomic_write_u32(&slot->floor_position, floors[i].position);
+	}
+	LWLockRelease(Calvin->lock);
+}
+
+/*
+ * Is there anything from the floor on that was meant for it, or that it is to
+ * read from the log?
+ */
+static bool
+needs_log(SubscriptionSlot *slot, uint64 floor_epoch, uint64 applied)
+{
+	uint32		floor_position = pg_atomic_read_u32(&slot->floor_position);
+	uint64		routed_epoch = pg_atomic_read_u64(&slot->routed_epoch);
+	uint32		routed_position = pg_atomic_read_u32(&slot->routed_position);
+
+	if (routed_epoch != MACHINE_NO_EPOCH &&
+		(routed_epoch > floor_epoch ||
+		 (routed_epoch == floor_epoch && routed_position >= floor_position)))
+		return true;
+	return floor_epoch < pg_atomic_read_u64(&slot->log_until_epoch) &&
+		floor_epoch <= applied;
+}
+
+int
+subscription_needs_log(Oid database, uint64 epoch, const PublishedState *state,
+					   SubscriptionNeed *furthest)
+{
+	int			n = 0;
+
+	if (state->machine.last_applied_epoch == MACHINE_NO_EPOCH)
+		return 0;
+	LWLockAcquire(Calvin->lock, LW_SHARED);
+	for (int s = 0; s < Calvin->max_subscriptions; s++)
+	{
+		SubscriptionSlot *slot = &Calvin->subscriptions[s];
+		uint64		floor_epoch = pg_atomic_read_u64(&slot->floor_epoch);
+
+		if (!slot->in_use || !slot->lossless || slot->database != database ||
+			floor_epoch > epoch ||
+			!needs_log(slot, floor_epoch, state->machine.last_applied_epoch))
+			continue;
+		if (n++ == 0 || floor_epoch < furthest->epoch)
+		{
+			furthest->vshard = slot->vshard;
+			furthest->name = slot->name;
+			furthest->pid = slot->pid;
+			furthest->epoch = floor_epoch;
+		}
+	}
+	LWLockRelease(Calvin->lock);
+	return n;
 }

@@ -80,4 +80,33 @@ typedef struct ConsumerProgress
 
 extern void subscription_report_consumer(int n, const ConsumerProgress *progress);
 
+/* The first key that a rollback could lead a consumer back to. */
+typedef struct ConsumerFloor
+{
+	SubscriptionRef ref;
+	uint64		epoch;
+	uint32		position;
+} ConsumerFloor;
+
+/* Raises no error: to be called at the end of transactions too. */
+extern void subscription_report_floors(int n, const ConsumerFloor *floors);
+
+/* A lossless subscription that needs something of the log. */
+typedef struct SubscriptionNeed
+{
+	uint16		vshard;
+	NameData	name;
+	pid_t		pid;
+	uint64		epoch; /* from which on */
+} SubscriptionNeed;
+
+/*
+ * How many lossless subscriptions of a database still need something of
+ * epochs up to the given one, and which of them is furthest behind.  Whatever
+ * was applied up to the state that was read before is taken into account.
+ */
+extern int	subscription_needs_log(Oid database, uint64 epoch,
+								   const PublishedState *state,
+								   SubscriptionNeed *furthest);
+
 #endif							/* CALVIN_SHARED_SUBSCRIPTION_H */

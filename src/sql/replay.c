@@ -27,7 +27,7 @@ begin_replay(int32 vshard, int64 from, int64 to)
 	Replay	   *replay = palloc0(sizeof(Replay));
 
 	replay->vshard = arg_vshard(vshard);
-	replay->walk = batch_walk_create();
+	replay->walk = batch_walk_create(NULL);
 	batch_walk_start(replay->walk, arg_epoch(from), arg_epoch(to));
 	row_maker_init(&replay->maker);
 	return replay;

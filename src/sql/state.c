@@ -109,6 +109,8 @@ applier_state_name(const DatabaseSlot *slot, ApplierActivity activity)
 			return "applying";
 		case ACTIVITY_WAITING_SYNC:
 			return "waiting for durability";
+		case ACTIVITY_WAITING_BASE:
+			return "waiting for the base snapshot";
 		case ACTIVITY_RETRYING:
 			return "retrying after an error";
 	}

@@ -1,0 +1,155 @@
+/*
+ * truncate.c
+ *	  Removing a prefix of the log.
+ *
+ * The rows go by plain deletes, in one transaction with the base snapshot that
+ * takes their place: whoever reads the log sees both or neither.  The state
+ * that the base holds is computed here, by stepping the state machine over
+ * what goes, from the last snapshot before its end: the applier may be far
+ * ahead, and snapshots are anywhere.
+ */
+#include "compat.h"
+
+#include "access/tableam.h"
+#include "access/table.h"
+#include "access/xlog.h"
+#include "executor/tuptable.h"
+#include "log/reader.h"
+#include "log/snapshots.h"
+#include "log/step.h"
+#include "log/truncate.h"
+#include "miscadmin.h"
+#include "storage/bufmgr.h"
+#include "utils/snapmgr.h"
+
+/* Nothing that was written to the row's page is behind it in WAL. */
+static XLogRecPtr
+row_lsn(TupleTableSlot *slot)
+{
+	if (TTS_IS_BUFFERTUPLE(slot))
+	{
+		Buffer		buffer = ((BufferHeapTupleTableSlot *) slot)->buffer;
+
+		if (BufferIsValid(buffer))
+			return BufferGetLSNAtomic(buffer);
+	}
+	return GetXLogInsertRecPtr();
+}
+
+/* log_index of the first row that stays, 0 if there is no batch. */
+static int64
+first_to_stay(const LogTable *table, Snapshot snapshot, uint64 before_epoch)
+{
+	int64		last_epoch = log_last_epoch(table, snapshot);
+	LogReader	reader;
+	int64		index = 0;
+	bool		isnull;
+
+	if (last_epoch < 0)
+		return 0;
+	log_reader_begin_by_epoch(&reader, table, snapshot,
+							  Min((int64) before_epoch, last_epoch),
+							  PG_INT64_MAX);
+	if (log_reader_skip(&reader))
+		index = DatumGetInt64(slot_getattr(reader.slot, LOG_ATTR_INDEX, &isnull));
+	log_reader_end(&reader);
+	return index;
+}
+
+/* The state after all entries up to a log_index. */
+static void
+compute_state(const LogTable *table, Snapshot snapshot, uint64 through,
+			  MachineState *state)
+{
+	MachineCounters counters = {0};
+	WireTxn		staged;
+	uint16	   *vshards = palloc(sizeof(uint16) * 2 * WIRE_VSHARDS);
+	WireDecoder decoder;
+	MachineInput input;
+	LogReader	reader;
+	LogRow		row;
+
+	if (!snapshots_latest(table, snapshot, through, state))
+	{
+		machine_init(state);
+		if (log_first_index(table, snapshot) > 1)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("the log begins above log_index 1, and its base snapshot is not there"),
+					 errdetail("Without it the state at the end of what is to be truncated is not known."),
+					 errhint("Restore seq_snapshots from the same dump as seq_log.")));
+	}
+	wire_decoder_init(&decoder, &staged, 1, vshards, 2 * WIRE_VSHARDS);
+	log_reader_begin_by_index(&reader, table, snapshot,
+							  (int64) state->last_applied_index + 1,
+							  (int64) through);
+	while (log_reader_next(&reader, &row))
+	{
+		CHECK_FOR_INTERRUPTS();
+		step_input(&row, &decoder, &input);
+		(void) machine_step(state, &counters, &input);
+	}
+	log_reader_end(&reader);
+	pfree(vshards);
+}
+
+/* Where WAL stood when the row at a log_index, or a later one, was written. */
+static XLogRecPtr
+find_lsn(const LogTable *table, Snapshot snapshot, int64 log_index)
+{
+	LogReader	reader;
+	XLogRecPtr	lsn = InvalidXLogRecPtr;
+
+	log_reader_begin_by_index(&reader, table, snapshot, log_index, log_index);
+	if (log_reader_skip(&reader))
+		lsn = row_lsn(reader.slot);
+	log_reader_end(&reader);
+	return lsn;
+}
+
+bool
+truncate_plan(const LogTable *table, uint64 before_epoch,
+			  Truncation *truncation)
+{
+	Snapshot	snapshot;
+	int64		stays;
+	int64		last = 0;
+
+	snapshots_lock(table);
+	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	stays = first_to_stay(table, snapshot, before_epoch);
+	if (stays > 0)
+		last = log_index_before(table, snapshot, stays);
+	if (last > 0)
+	{
+		compute_state(table, snapshot, (uint64) last, &truncation->base);
+		truncation->lsn = find_lsn(table, snapshot, last);
+	}
+	UnregisterSnapshot(snapshot);
+	return last > 0;
+}
+
+uint64
+truncate_execute(const LogTable *table, const Truncation *truncation)
+{
+	Relation	rel = table_open(table->log, RowExclusiveLock);
+	Snapshot	snapshot;
+	LogReader	reader;
+	uint64		removed = 0;
+
+	PushActiveSnapshot(GetLatestSnapshot());
+	snapshot = GetActiveSnapshot();
+	log_reader_begin_by_index(&reader, table, snapshot, 1,
+							  (int64) truncation->base.last_applied_index);
+	while (log_reader_skip(&reader))
+	{
+		CHECK_FOR_INTERRUPTS();
+		simple_table_tuple_delete(rel, &reader.slot->tts_tid, snapshot);
+		removed++;
+	}
+	log_reader_end(&reader);
+	PopActiveSnapshot();
+	table_close(rel, NoLock);
+	snapshots_rebase(table, &truncation->base);
+	return removed;
+}
