@@ -134,19 +134,29 @@ append_wake_applier_at_commit(void)
 }
 
 /*
- * An empty log may already have its base, while a dump is restored: it will
- * begin behind that.
+ * Behind which log_index, and which epoch (-1: none), a log without batches
+ * goes on: while a dump is restored, its base may be there already.
  */
-static void
-look_behind_base(const LogTable *table)
+static int64
+base_epoch(const LogTable *table, int64 *log_index)
 {
 	MachineState base;
 
 	if (!snapshots_base(table, SnapshotSelf, &base))
-		return;
-	end_index = (int64) base.last_applied_index;
+		return -1;
+	*log_index = (int64) base.last_applied_index;
 	/* MACHINE_NO_EPOCH is -1 in these terms */
-	end_epoch = (int64) base.last_applied_epoch;
+	return (int64) base.last_applied_epoch;
+}
+
+/* The epoch that the log has reached before a log_index, -1 for none. */
+static int64
+epoch_before(const LogTable *table, int64 log_index)
+{
+	int64		epoch = log_epoch_before(table, SnapshotSelf, log_index);
+	int64		unused;
+
+	return epoch >= 0 ? epoch : base_epoch(table, &unused);
 }
 
 void
@@ -159,8 +169,13 @@ append_lock(const LogTable *table)
 
 	end_index = log_last_index(table, SnapshotSelf);
 	end_epoch = log_last_epoch(table, SnapshotSelf);
-	if (end_index == 0)
-		look_behind_base(table);
+	if (end_epoch < 0)
+	{
+		int64		begin = 0;
+
+		end_epoch = base_epoch(table, &begin);
+		end_index = Max(end_index, begin);
+	}
 	if (!base_known)
 	{
 		base_known = true;
@@ -227,7 +242,7 @@ correct_kinds(const LogTable *table)
 	LogIdentity self;
 
 	values[0] = Int64GetDatum(base_index);
-	values[1] = Int64GetDatum(log_epoch_before(table, SnapshotSelf, base_index + 1));
+	values[1] = Int64GetDatum(epoch_before(table, base_index + 1));
 	self = log_become_owner(table, false);
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
@@ -258,8 +273,7 @@ classify(const LogTable *table, const WireEntry *entry, int64 log_index,
 	}
 
 	*epoch = (int64) entry->epoch;
-	before = log_index > end_index ? end_epoch :
-		log_epoch_before(table, SnapshotSelf, log_index);
+	before = log_index > end_index ? end_epoch : epoch_before(table, log_index);
 	if (*epoch <= before)
 		return LOG_KIND_STALE_BATCH;
 	return LOG_KIND_EPOCH_BATCH;

@@ -40,7 +40,7 @@ floor_of(const Consumer *consumer, const Stream *stream)
 {
 	StreamKey	key = stream->next;
 
-	if ((stream->cursor_version > 0 || stream->overrides) &&
+	if (stream->cursor_version > 0 &&
 		key_before(stream->cursor.epoch, stream->cursor.position, key))
 		key = stream->cursor;
 	for (SavedPositions *saved = consumer->saved; saved != NULL; saved = saved->outer)

@@ -57,6 +57,7 @@ append(const uint8 *data, size_t size, bool force)
 				(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
 				 errmsg("cannot append to the log during recovery"),
 				 errhint("Append on the primary.")));
+	PreventCommandIfReadOnly("seq_append()");
 	table = log_table_require();
 	wire_buffer_init(&canonical, memory_realloc, NULL);
 	if (!wire_canonicalise(data, size, &canonical, &entry, &error))

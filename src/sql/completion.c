@@ -92,6 +92,7 @@ seq_ack(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
 				 errmsg("cannot execute seq_ack() during recovery"),
 				 errhint("Acknowledge on the primary.")));
+	PreventCommandIfReadOnly("seq_ack()");
 	if (epoch > WIRE_MAX_EPOCH)
 		ereport(ERROR,
 				(errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),

@@ -29,6 +29,7 @@ seq_snapshot(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
 				 errmsg("cannot execute seq_snapshot() during recovery"),
 				 errhint("Standbys use the snapshots of the primary.")));
+	PreventCommandIfReadOnly("seq_snapshot()");
 	slot = attach_database();
 	database_read(slot, &state);
 	if (state.machine.last_applied_index == 0)

@@ -111,6 +111,7 @@ seq_truncate(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
 				 errmsg("cannot execute seq_truncate() during recovery"),
 				 errhint("Truncate on the primary: standbys follow.")));
+	PreventCommandIfReadOnly("seq_truncate()");
 	slot = attach_database();
 	table = log_table_require();
 	self = log_become_owner(table, true);
