@@ -19,18 +19,15 @@
 #include "access/xlog.h"
 #include "access/xlogrecovery.h"
 #include "libpq/pqsignal.h"
-#include "log/memory.h"
 #include "log/reader.h"
-#include "log/report.h"
 #include "log/snapshots.h"
-#include "log/step.h"
 #include "pgstat.h"
 #include "postmaster/interrupt.h"
+#include "process/apply.h"
 #include "process/durable.h"
 #include "process/worker.h"
 #include "shared/clock.h"
 #include "shared/database.h"
-#include "shared/router.h"
 #include "shared/subscription.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
@@ -42,18 +39,8 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
-/* Transactions of one entry decoded once; a larger one costs a second pass. */
-#define STAGED_TXNS 16384
-#define STAGED_VSHARDS 65536
-
 /* What a row costs beside its entry, towards apply_batch. */
 #define ROW_BYTES 64
-
-/* A larger buffer for transactions written anew is not kept. */
-#define CANONICAL_KEPT (1024 * 1024)
-
-/* Entries whose latency is taken at the end of their burst. */
-#define MAX_STAMPS 4096
 
 /* Wait between attempts after an error, doubling. */
 #define MIN_RETRY_MS 200
@@ -63,21 +50,13 @@ typedef struct Applier
 {
 	DatabaseSlot *slot;
 	Oid			database;
-	Oid			log; /* the seq_log that "state" speaks of */
+	Oid			log; /* the seq_log that applying.state speaks of */
 	bool		retired; /* the extension is gone: give the slot up */
 	bool		found_end; /* slot->catch_up_to is set */
-	bool		base_missing; /* the log's beginning is not known yet */
-	PublishedState state;
 	uint64		snapshot_index; /* log_index of the last snapshot, or tried */
 	uint64		appends;  /* slot->appends before the last look at the log */
 	XLogRecPtr	replayed; /* standby: replayed up to here before that */
 	int			retry_ms;
-	Router	   *router;
-	WireDecoder decoder;
-	WireBuffer	canonical; /* of transactions that were not */
-	QueueOutgoing *out;
-	int			nstamps;
-	TimestampTz *stamps; /* appended_at of entries fanned out in this burst */
 	MemoryContext entry_context; /* reset after every entry */
 } Applier;
 
@@ -86,6 +65,7 @@ static int	apply_batch = 16 * 1024; /* kB */
 static int	snapshot_interval = 10000; /* entries, 0: none */
 
 static Applier applier;
+static Applying applying;
 
 void
 applier_init(void)
@@ -229,231 +209,10 @@ commit(Relation rel)
 	CommitTransactionCommand();
 }
 
-static const char *
-expected_kind(MachineOutcome outcome)
-{
-	switch (outcome)
-	{
-		case MACHINE_NOOP:
-			return LOG_KIND_NOOP;
-		case MACHINE_UNDECODABLE:
-			return LOG_KIND_UNDECODABLE;
-		case MACHINE_APPLY:
-		case MACHINE_GAP:
-			return LOG_KIND_EPOCH_BATCH;
-		case MACHINE_STALE:
-			return LOG_KIND_STALE_BATCH;
-		case MACHINE_ACK:
-			return LOG_KIND_COMPLETION_ACK;
-	}
-	return "";
-}
-
-static const char *
-describe_kind(const char *kind, bool epoch_valid, uint64 epoch)
-{
-	return epoch_valid ? psprintf("%s of epoch " UINT64_FORMAT, kind, epoch) :
-		psprintf("%s without an epoch", kind);
-}
-
-/* Report a row whose derived columns are not what its entry says. */
-static void
-check_row(const LogRow *row, MachineOutcome outcome)
-{
-	const char *kind = expected_kind(outcome);
-	bool		has_epoch = outcome != MACHINE_NOOP &&
-		outcome != MACHINE_UNDECODABLE;
-	uint64		epoch = has_epoch ? applier.decoder.entry.epoch : 0;
-
-	if (strcmp(NameStr(row->kind), kind) == 0 &&
-		row->epoch_valid == has_epoch && row->epoch == epoch)
-		return;
-	ereport(WARNING,
-			(errmsg("calvin_seq: the row at log_index " UINT64_FORMAT " says %s, but its entry is %s",
-					row->log_index,
-					describe_kind(NameStr(row->kind), row->epoch_valid, row->epoch),
-					describe_kind(kind, has_epoch, epoch)),
-			 errdetail("The entry counts for the state; replay goes by the row.")));
-}
-
-/* Say what has to be said about an entry that was not simply applied. */
-static void
-report_outcome(const LogRow *row, MachineOutcome outcome, uint64 next_epoch)
-{
-	const WireEntry *entry = &applier.decoder.entry;
-
-	switch (outcome)
-	{
-		case MACHINE_UNDECODABLE:
-			ereport(WARNING,
-					(errmsg("calvin_seq: entry at log_index " UINT64_FORMAT " is undecodable and was skipped",
-							row->log_index),
-					 errdetail("At %s.", wire_describe(&applier.decoder.error))));
-			break;
-		case MACHINE_GAP:
-			ereport(WARNING,
-					(errmsg("calvin_seq: epoch gap at log_index " UINT64_FORMAT ": epoch " UINT64_FORMAT " came where " UINT64_FORMAT " was next",
-							row->log_index, entry->epoch, next_epoch),
-					 errdetail("The batch was not fanned out; consumers get it from the log.")));
-			break;
-		case MACHINE_STALE:
-			ereport(LOG,
-					(errmsg("calvin_seq: stale batch at log_index " UINT64_FORMAT ": epoch " UINT64_FORMAT " came where " UINT64_FORMAT " was next",
-							row->log_index, entry->epoch, next_epoch),
-					 errdetail("It is part of no stream.")));
-			break;
-		case MACHINE_NOOP:
-		case MACHINE_APPLY:
-		case MACHINE_ACK:
-			break;
-	}
-
-	check_row(row, outcome);
-}
-
-static void
-fan_out(const LogRow *row, MachineCounters *counters)
-{
-	WireDecoder *decoder = &applier.decoder;
-	WireTxn		txn;
-
-	while (wire_next_txn(decoder, &txn))
-	{
-		uint32		plans_offset;
-		WireSlice	tx_class;
-
-		if (!router_wants(applier.router, row->log_index, &txn))
-			continue;
-		tx_class = memory_deliverable(&txn, &applier.canonical,
-									  &plans_offset);
-		queue_prepare(applier.out, decoder->entry.epoch,
-					  decoder->entry.epoch_system_ms, &txn, tx_class,
-					  plans_offset);
-		router_send(applier.router, row->log_index, applier.out, counters);
-	}
-}
-
-static void
-pass_over(const LogRow *row)
-{
-	WireTxn		txn;
-
-	while (wire_next_txn(&applier.decoder, &txn))
-		router_pass_over(applier.router, row->log_index,
-						 applier.decoder.entry.epoch, &txn);
-}
-
-static void
-note_latency(TimestampTz appended_at)
-{
-	if (applier.nstamps < MAX_STAMPS)
-		applier.stamps[applier.nstamps++] = appended_at;
-	else
-		histogram_add(&applier.slot->latency,
-					  GetCurrentTimestamp() - appended_at);
-}
-
-static void
-apply_entry(const LogRow *row)
-{
-	WireDecoder *decoder = &applier.decoder;
-	PublishedState next = applier.state;
-	MachineInput input;
-	MachineOutcome outcome;
-
-	step_input(row, decoder, &input);
-	outcome = machine_step(&next.machine, &next.counters, &input);
-	report_outcome(row, outcome, machine_next_epoch(&applier.state.machine));
-	if (outcome == MACHINE_APPLY)
-	{
-		fan_out(row, &next.counters);
-		if (row->log_index > pg_atomic_read_u64(&applier.slot->catch_up_to))
-			note_latency(row->appended_at);
-	}
-	else if (outcome == MACHINE_GAP)
-		pass_over(row);
-	applier.state = next;
-}
-
-/* Make what was applied since the last time visible, in one step. */
-static void
-publish(void)
-{
-	router_flush(applier.router);
-	if (applier.nstamps > 0)
-	{
-		TimestampTz now = GetCurrentTimestamp();
-
-		for (int i = 0; i < applier.nstamps; i++)
-			histogram_add(&applier.slot->latency, now - applier.stamps[i]);
-		applier.nstamps = 0;
-	}
-	database_publish(applier.slot, &applier.state);
-}
-
 static inline bool
 told_to_stop(void)
 {
 	return pg_atomic_read_u32(&applier.slot->stop) != 0;
-}
-
-/*
- * Entries that were to be applied have been truncated.  The state goes on from
- * the base, which is what they would have led to; the streams of who is
- * subscribed lack them for good, and will be told.
- */
-static void
-skip_truncated(const MachineState *base)
-{
-	char	   *message = psprintf("the log was truncated up to log_index " UINT64_FORMAT ", but was applied up to " UINT64_FORMAT " only",
-								   base->last_applied_index,
-								   applier.state.machine.last_applied_index);
-
-	ereport(WARNING,
-			(errmsg("calvin_seq: %s", message),
-			 errdetail("The applier goes on from the base snapshot. What was truncated was not fanned out, and is not in the log for lossless consumers.")));
-	database_report_error(applier.slot, message);
-	router_pass_over_all(applier.router, base->last_applied_index,
-						 base->last_applied_epoch);
-}
-
-/* Tell once that the base is missing. */
-static void
-report_base_missing(uint64 first_index)
-{
-	if (!applier.base_missing)
-		ereport(LOG,
-				(errmsg("calvin_seq: the log begins at log_index " UINT64_FORMAT ", and its base snapshot is not there",
-						first_index),
-				 errdetail("Nothing is applied before it is."),
-				 errhint("A restore that is under way will bring it. Otherwise restore seq_snapshots from the same dump as seq_log.")));
-	applier.base_missing = true;
-}
-
-/*
- * Entries are missing in front of the one at log_index: by an explicit
- * log_index, or because they were truncated.  False if nothing can be applied
- * yet.
- */
-static bool
-cross_hole(const LogTable *table, uint64 log_index)
-{
-	uint64		applied = applier.state.machine.last_applied_index;
-	MachineState base;
-
-	if (!snapshots_base(table, GetActiveSnapshot(), &base))
-	{
-		if (applied == 0)
-			report_base_missing(log_index);
-		return applied > 0;
-	}
-	if (base.last_applied_index > applied)
-	{
-		if (applied > 0)
-			skip_truncated(&base);
-		applier.state.machine = base;
-	}
-	return true;
 }
 
 /* Apply one transaction's worth of entries; false if there was none. */
@@ -472,17 +231,14 @@ apply_some(uint64 end)
 	table = begin(&rel);
 	self = log_become_owner(table, true);
 	log_reader_begin_by_index(&reader, table, GetActiveSnapshot(),
-							  applier.state.machine.last_applied_index + 1,
+							  applying.state.machine.last_applied_index + 1,
 							  end);
 	old = MemoryContextSwitchTo(applier.entry_context);
 	while (bytes < (uint64) apply_batch * 1024 && !told_to_stop() &&
 		   log_reader_next(&reader, &row))
 	{
-		if (row.log_index > applier.state.machine.last_applied_index + 1 &&
-			!cross_hole(table, row.log_index))
+		if (!apply_row(&applying, table, &row))
 			break;
-		applier.base_missing = false;
-		apply_entry(&row);
 		bytes += row.entry_len + ROW_BYTES;
 		any = true;
 		CHECK_FOR_INTERRUPTS();
@@ -490,11 +246,10 @@ apply_some(uint64 end)
 	MemoryContextSwitchTo(old);
 	log_reader_end(&reader);
 	MemoryContextReset(applier.entry_context);
-	if (applier.canonical.size > CANONICAL_KEPT)
-		wire_buffer_free(&applier.canonical);
+	apply_trim(&applying);
 	log_become_self(&self);
 	commit(rel);
-	publish();
+	apply_publish(&applying);
 	pgstat_report_stat(false);
 	return any;
 }
@@ -516,12 +271,12 @@ adopt_state(const LogTable *table)
 	LWLockRelease(Calvin->lock);
 	if (ours)
 	{
-		database_read(slot, &applier.state);
-		if (applier.state.machine.last_applied_index == 0 &&
+		database_read(slot, &applying.state);
+		if (applying.state.machine.last_applied_index == 0 &&
 			snapshots_latest(table, GetActiveSnapshot(), PG_UINT64_MAX,
-							 &applier.state.machine))
-			database_publish(slot, &applier.state);
-		applier.snapshot_index = applier.state.machine.last_applied_index;
+							 &applying.state.machine))
+			database_publish(slot, &applying.state);
+		applier.snapshot_index = applying.state.machine.last_applied_index;
 		applier.log = table->log;
 	}
 	return ours;
@@ -534,7 +289,7 @@ adopt_state(const LogTable *table)
 static void
 take_snapshot(void)
 {
-	uint64		applied = applier.state.machine.last_applied_index;
+	uint64		applied = applying.state.machine.last_applied_index;
 	const LogTable *table;
 	LogIdentity self;
 	Relation	rel;
@@ -545,7 +300,7 @@ take_snapshot(void)
 	applier.snapshot_index = applied;
 	table = begin(&rel);
 	self = log_become_owner(table, true);
-	snapshots_store(table, &applier.state.machine, true);
+	snapshots_store(table, &applying.state.machine, true);
 	log_become_self(&self);
 	commit(rel);
 }
@@ -588,12 +343,12 @@ apply_burst(void)
 	{
 		applier.found_end = true;
 		pg_atomic_write_u64(&applier.slot->catch_up_from,
-							applier.state.machine.last_applied_index);
+							applying.state.machine.last_applied_index);
 		pg_atomic_write_u64(&applier.slot->catch_up_to, end);
 	}
-	if (end <= applier.state.machine.last_applied_index)
+	if (end <= applying.state.machine.last_applied_index)
 	{
-		router_sync(applier.router, 0);
+		router_sync(applying.router, 0);
 		return;
 	}
 
@@ -602,16 +357,16 @@ apply_burst(void)
 		set_activity(ACTIVITY_WAITING_SYNC);
 		durable_wait(lsn);
 	}
-	router_sync(applier.router, end);
-	set_activity(applier.state.machine.last_applied_index <
+	router_sync(applying.router, end);
+	set_activity(applying.state.machine.last_applied_index <
 				 pg_atomic_read_u64(&applier.slot->catch_up_to) ?
 				 ACTIVITY_CATCHING_UP : ACTIVITY_APPLYING);
 	snprintf(activity, sizeof(activity),
 			 "applying log entries " UINT64_FORMAT " to " UINT64_FORMAT,
-			 applier.state.machine.last_applied_index + 1, end);
+			 applying.state.machine.last_applied_index + 1, end);
 	pgstat_report_activity(STATE_RUNNING, activity);
 
-	while (applier.state.machine.last_applied_index < end && !told_to_stop())
+	while (applying.state.machine.last_applied_index < end && !told_to_stop())
 	{
 		if (!apply_some(end))
 			break;
@@ -653,8 +408,8 @@ log_may_have_grown(bool *standby)
 static void
 wait_for_work(bool standby)
 {
-	set_activity(applier.base_missing ? ACTIVITY_WAITING_BASE : ACTIVITY_IDLE);
-	pgstat_report_activity(STATE_IDLE, applier.base_missing ?
+	set_activity(applying.base_missing ? ACTIVITY_WAITING_BASE : ACTIVITY_IDLE);
+	pgstat_report_activity(STATE_IDLE, applying.base_missing ?
 						   "waiting for the log's base snapshot" :
 						   "waiting for log entries");
 	(void) WaitLatch(MyLatch,
@@ -700,7 +455,7 @@ main_loop(void)
 			note_success();
 			continue;
 		}
-		router_sync(applier.router, 0);
+		router_sync(applying.router, 0);
 		pgstat_report_stat(true);
 		wait_for_work(standby);
 	}
@@ -734,7 +489,7 @@ recover_from_error(void)
 	RESUME_INTERRUPTS();
 
 	if (OidIsValid(applier.log))
-		publish();
+		apply_publish(&applying);
 	applier.retry_ms = applier.retry_ms == 0 ? MIN_RETRY_MS :
 		Min(applier.retry_ms * 2, MAX_RETRY_MS);
 	set_activity(ACTIVITY_RETRYING);
@@ -748,21 +503,6 @@ recover_from_error(void)
 		ResetLatch(MyLatch);
 		serve_signals();
 	}
-}
-
-static void
-init_buffers(void)
-{
-	applier.entry_context = AllocSetContextCreate(TopMemoryContext,
-												  "calvin_seq entry",
-												  ALLOCSET_DEFAULT_SIZES);
-	applier.stamps = palloc(sizeof(TimestampTz) * MAX_STAMPS);
-	applier.out = palloc(sizeof(QueueOutgoing));
-	wire_decoder_init(&applier.decoder,
-					  palloc(sizeof(WireTxn) * STAGED_TXNS), STAGED_TXNS,
-					  palloc(sizeof(uint16) * STAGED_VSHARDS), STAGED_VSHARDS);
-	wire_buffer_init(&applier.canonical, memory_realloc, TopMemoryContext);
-	applier.router = router_create(applier.slot);
 }
 
 void
@@ -785,7 +525,10 @@ calvin_seq_applier_main(Datum arg)
 	worker_settle(APPLIER_NAME);
 
 	MemoryContextSwitchTo(TopMemoryContext);
-	init_buffers();
+	applier.entry_context = AllocSetContextCreate(TopMemoryContext,
+												  "calvin_seq entry",
+												  ALLOCSET_DEFAULT_SIZES);
+	apply_init(&applying, applier.slot);
 
 	if (sigsetjmp(jump, 1) != 0)
 		recover_from_error();

@@ -1,0 +1,277 @@
+/*
+ * apply.c
+ *	  Applying one entry after the other: stepping the state machine, having
+ *	  batches fanned out, saying what has to be said.
+ */
+#include "compat.h"
+
+#include "log/memory.h"
+#include "log/report.h"
+#include "log/snapshots.h"
+#include "log/step.h"
+#include "process/apply.h"
+#include "shared/database.h"
+#include "utils/snapmgr.h"
+
+/* Transactions of one entry decoded once; a larger one costs a second pass. */
+#define STAGED_TXNS 16384
+#define STAGED_VSHARDS 65536
+
+/* A larger buffer for transactions written anew is not kept. */
+#define CANONICAL_KEPT (1024 * 1024)
+
+/* Entries whose latency is taken at the end of their burst. */
+#define MAX_STAMPS 4096
+
+void
+apply_init(Applying *applying, DatabaseSlot *slot)
+{
+	applying->slot = slot;
+	applying->stamps = palloc(sizeof(TimestampTz) * MAX_STAMPS);
+	applying->out = palloc(sizeof(QueueOutgoing));
+	wire_decoder_init(&applying->decoder,
+					  palloc(sizeof(WireTxn) * STAGED_TXNS), STAGED_TXNS,
+					  palloc(sizeof(uint16) * STAGED_VSHARDS), STAGED_VSHARDS);
+	wire_buffer_init(&applying->canonical, memory_realloc, CurrentMemoryContext);
+	applying->router = router_create(slot);
+}
+
+static const char *
+expected_kind(MachineOutcome outcome)
+{
+	switch (outcome)
+	{
+		case MACHINE_NOOP:
+			return LOG_KIND_NOOP;
+		case MACHINE_UNDECODABLE:
+			return LOG_KIND_UNDECODABLE;
+		case MACHINE_APPLY:
+		case MACHINE_GAP:
+			return LOG_KIND_EPOCH_BATCH;
+		case MACHINE_STALE:
+			return LOG_KIND_STALE_BATCH;
+		case MACHINE_ACK:
+			return LOG_KIND_COMPLETION_ACK;
+	}
+	return "";
+}
+
+static const char *
+describe_kind(const char *kind, bool epoch_valid, uint64 epoch)
+{
+	return epoch_valid ? psprintf("%s of epoch " UINT64_FORMAT, kind, epoch) :
+		psprintf("%s without an epoch", kind);
+}
+
+/* Report a row whose derived columns are not what its entry says. */
+static void
+check_row(Applying *applying, const LogRow *row, MachineOutcome outcome)
+{
+	const char *kind = expected_kind(outcome);
+	bool		has_epoch = outcome != MACHINE_NOOP &&
+		outcome != MACHINE_UNDECODABLE;
+	uint64		epoch = has_epoch ? applying->decoder.entry.epoch : 0;
+
+	if (strcmp(NameStr(row->kind), kind) == 0 &&
+		row->epoch_valid == has_epoch && row->epoch == epoch)
+		return;
+	ereport(WARNING,
+			(errmsg("calvin_seq: the row at log_index " UINT64_FORMAT " says %s, but its entry is %s",
+					row->log_index,
+					describe_kind(NameStr(row->kind), row->epoch_valid, row->epoch),
+					describe_kind(kind, has_epoch, epoch)),
+			 errdetail("The entry counts for the state; replay goes by the row.")));
+}
+
+/* Say what has to be said about an entry that was not simply applied. */
+static void
+report_outcome(Applying *applying, const LogRow *row, MachineOutcome outcome,
+			   uint64 next_epoch)
+{
+	const WireEntry *entry = &applying->decoder.entry;
+
+	switch (outcome)
+	{
+		case MACHINE_UNDECODABLE:
+			ereport(WARNING,
+					(errmsg("calvin_seq: entry at log_index " UINT64_FORMAT " is undecodable and was skipped",
+							row->log_index),
+					 errdetail("At %s.", wire_describe(&applying->decoder.error))));
+			break;
+		case MACHINE_GAP:
+			ereport(WARNING,
+					(errmsg("calvin_seq: epoch gap at log_index " UINT64_FORMAT ": epoch " UINT64_FORMAT " came where " UINT64_FORMAT " was next",
+							row->log_index, entry->epoch, next_epoch),
+					 errdetail("The batch was not fanned out; consumers get it from the log.")));
+			break;
+		case MACHINE_STALE:
+			ereport(LOG,
+					(errmsg("calvin_seq: stale batch at log_index " UINT64_FORMAT ": epoch " UINT64_FORMAT " came where " UINT64_FORMAT " was next",
+							row->log_index, entry->epoch, next_epoch),
+					 errdetail("It is part of no stream.")));
+			break;
+		case MACHINE_NOOP:
+		case MACHINE_APPLY:
+		case MACHINE_ACK:
+			break;
+	}
+
+	check_row(applying, row, outcome);
+}
+
+static void
+fan_out(Applying *applying, const LogRow *row, MachineCounters *counters)
+{
+	WireDecoder *decoder = &applying->decoder;
+	WireTxn		txn;
+
+	while (wire_next_txn(decoder, &txn))
+	{
+		uint32		plans_offset;
+		WireSlice	tx_class;
+
+		if (!router_wants(applying->router, row->log_index, &txn))
+			continue;
+		tx_class = memory_deliverable(&txn, &applying->canonical,
+									  &plans_offset);
+		queue_prepare(applying->out, decoder->entry.epoch,
+					  decoder->entry.epoch_system_ms, &txn, tx_class,
+					  plans_offset);
+		router_send(applying->router, row->log_index, applying->out, counters);
+	}
+}
+
+static void
+pass_over(Applying *applying, const LogRow *row)
+{
+	WireTxn		txn;
+
+	while (wire_next_txn(&applying->decoder, &txn))
+		router_pass_over(applying->router, row->log_index,
+						 applying->decoder.entry.epoch, &txn);
+}
+
+static void
+note_latency(Applying *applying, TimestampTz appended_at)
+{
+	if (applying->nstamps < MAX_STAMPS)
+		applying->stamps[applying->nstamps++] = appended_at;
+	else
+		histogram_add(&applying->slot->latency,
+					  GetCurrentTimestamp() - appended_at);
+}
+
+static void
+apply_entry(Applying *applying, const LogRow *row)
+{
+	WireDecoder *decoder = &applying->decoder;
+	PublishedState next = applying->state;
+	MachineInput input;
+	MachineOutcome outcome;
+
+	step_input(row, decoder, &input);
+	outcome = machine_step(&next.machine, &next.counters, &input);
+	report_outcome(applying, row, outcome,
+				   machine_next_epoch(&applying->state.machine));
+	if (outcome == MACHINE_APPLY)
+	{
+		fan_out(applying, row, &next.counters);
+		if (row->log_index > pg_atomic_read_u64(&applying->slot->catch_up_to))
+			note_latency(applying, row->appended_at);
+	}
+	else if (outcome == MACHINE_GAP)
+		pass_over(applying, row);
+	applying->state = next;
+}
+
+/*
+ * Entries that were to be applied have been truncated.  The state goes on from
+ * the base, which is what they would have led to; the streams of who is
+ * subscribed lack them for good, and will be told.
+ */
+static void
+skip_truncated(Applying *applying, const MachineState *base)
+{
+	char	   *message = psprintf("the log was truncated up to log_index " UINT64_FORMAT ", but was applied up to " UINT64_FORMAT " only",
+								   base->last_applied_index,
+								   applying->state.machine.last_applied_index);
+
+	ereport(WARNING,
+			(errmsg("calvin_seq: %s", message),
+			 errdetail("The applier goes on from the base snapshot. What was truncated was not fanned out, and is not in the log for lossless consumers.")));
+	database_report_error(applying->slot, message);
+	router_pass_over_all(applying->router, base->last_applied_index,
+						 base->last_applied_epoch);
+}
+
+/* Tell once that the base is missing. */
+static void
+report_base_missing(Applying *applying, uint64 first_index)
+{
+	if (!applying->base_missing)
+		ereport(LOG,
+				(errmsg("calvin_seq: the log begins at log_index " UINT64_FORMAT ", and its base snapshot is not there",
+						first_index),
+				 errdetail("Nothing is applied before it is."),
+				 errhint("A restore that is under way will bring it. Otherwise restore seq_snapshots from the same dump as seq_log.")));
+	applying->base_missing = true;
+}
+
+/*
+ * Entries are missing in front of the one at log_index: by an explicit
+ * log_index, or because they were truncated.  False if nothing can be applied
+ * yet.
+ */
+static bool
+cross_hole(Applying *applying, const LogTable *table, uint64 log_index)
+{
+	uint64		applied = applying->state.machine.last_applied_index;
+	MachineState base;
+
+	if (!snapshots_base(table, GetActiveSnapshot(), &base))
+	{
+		if (applied == 0)
+			report_base_missing(applying, log_index);
+		return applied > 0;
+	}
+	if (base.last_applied_index > applied)
+	{
+		if (applied > 0)
+			skip_truncated(applying, &base);
+		applying->state.machine = base;
+	}
+	return true;
+}
+
+bool
+apply_row(Applying *applying, const LogTable *table, const LogRow *row)
+{
+	if (row->log_index > applying->state.machine.last_applied_index + 1 &&
+		!cross_hole(applying, table, row->log_index))
+		return false;
+	applying->base_missing = false;
+	apply_entry(applying, row);
+	return true;
+}
+
+void
+apply_trim(Applying *applying)
+{
+	if (applying->canonical.size > CANONICAL_KEPT)
+		wire_buffer_free(&applying->canonical);
+}
+
+void
+apply_publish(Applying *applying)
+{
+	router_flush(applying->router);
+	if (applying->nstamps > 0)
+	{
+		TimestampTz now = GetCurrentTimestamp();
+
+		for (int i = 0; i < applying->nstamps; i++)
+			histogram_add(&applying->slot->latency, now - applying->stamps[i]);
+		applying->nstamps = 0;
+	}
+	database_publish(applying->slot, &applying->state);
+}

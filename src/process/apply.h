@@ -1,0 +1,45 @@
+/*
+ * apply.h
+ *	  Applying one entry after the other.
+ */
+#ifndef CALVIN_PROCESS_APPLY_H
+#define CALVIN_PROCESS_APPLY_H
+
+#include "compat.h"
+
+#include "log/reader.h"
+#include "shared/router.h"
+#include "utils/timestamp.h"
+#include "wire/encode.h"
+
+/* What the applier of one database holds for it. */
+typedef struct Applying
+{
+	DatabaseSlot *slot;
+	Router	   *router;
+	PublishedState state; /* after the last whole entry */
+	bool		base_missing; /* the log's beginning is not known yet */
+	WireDecoder decoder;
+	WireBuffer	canonical; /* of transactions that were not */
+	QueueOutgoing *out;
+	int			nstamps;
+	TimestampTz *stamps; /* appended_at of entries fanned out in this burst */
+} Applying;
+
+/* Lives in the current memory context, for the rest of the process. */
+extern void apply_init(Applying *applying, DatabaseSlot *slot);
+
+/*
+ * Apply a row, read with the active snapshot; false, and nothing done, if the
+ * log begins with it and its base is missing.
+ */
+extern bool apply_row(Applying *applying, const LogTable *table,
+					  const LogRow *row);
+
+/* Give up buffers that one large entry needed. */
+extern void apply_trim(Applying *applying);
+
+/* Make what was applied since the last time visible, in one step. */
+extern void apply_publish(Applying *applying);
+
+#endif							/* CALVIN_PROCESS_APPLY_H */
