@@ -682,5 +682,27 @@ SELECT seq_drop_cursor('drop too');
 SELECT seq_subscribe('{97}', 'drop too');
 SELECT t.take('drop too') IS NULL AS from_now;
 SELECT seq_unsubscribe(name => 'drop too');
+
+-- Given up and subscribed again in one transaction: its rollback leads back to
+-- where the first one stood, also where the second one began at the cursor
+-- that is rolled back.
+SELECT seq_subscribe('{97}', 'twice', from_epoch => :first);
+BEGIN;
+SELECT count(*) FROM seq_receive(2, name => 'twice');
+SELECT seq_commit('twice');
+SELECT seq_unsubscribe(name => 'twice');
+SELECT seq_subscribe('{97}', 'twice');
+SELECT epoch - :first AS epoch FROM seq_receive(1, name => 'twice');
+ROLLBACK;
+SELECT epoch - :first AS epoch FROM seq_receive(1, name => 'twice');
+SELECT seq_unsubscribe(name => 'twice');
+-- given up for good
+BEGIN;
+SELECT seq_subscribe('{97}', 'twice', from_epoch => :first);
+SELECT count(*) FROM seq_receive(2, name => 'twice');
+SELECT seq_unsubscribe(name => 'twice');
+SELECT t.failure('SELECT seq_receive(name => ''twice'')');
+COMMIT;
+SELECT t.failure('SELECT seq_receive(name => ''twice'')');
 SET client_min_messages = warning;
 DROP SCHEMA t CASCADE;

@@ -17,7 +17,10 @@
 Consumer   *consumers = NULL;
 MemoryContext consumer_context = NULL;
 
-/* One without streams has lost them, or never got them by an error. */
+/*
+ * One without streams has lost them, or never got them by an error, or gave
+ * them up in a transaction.
+ */
 static Consumer *
 find_any(const char *name)
 {
@@ -77,8 +80,8 @@ find_or_make(const char *name)
 	return consumer;
 }
 
-static void
-free_consumer(Consumer *consumer)
+void
+consumer_free(Consumer *consumer)
 {
 	Consumer  **link = &consumers;
 
@@ -258,16 +261,28 @@ consumer_unsubscribe(Consumer *consumer, int n, const uint16 *vshards)
 	for (int i = consumer->nstreams - 1; i >= 0; i--)
 		if (vshards == NULL || named[consumer->streams[i].vshard])
 			remove_stream(consumer, i);
+
 	if (consumer->nstreams == 0)
-		free_consumer(consumer);
+	{
+		/* who subscribes anew in this transaction goes back with it to there */
+		if (consumer->saved == NULL)
+			consumer_free(consumer);
+		else
+			consumer->rewinds++;
+	}
 	return nrefs;
 }
 
 void
 consumer_unsubscribe_everything(void)
 {
-	while (consumers != NULL)
-		(void) consumer_unsubscribe(consumers, 0, NULL);
+	Consumer   *next;
+
+	for (Consumer *c = consumers; c != NULL; c = next)
+	{
+		next = c->next;
+		(void) consumer_unsubscribe(c, 0, NULL);
+	}
 }
 
 void
@@ -298,7 +313,7 @@ consumer_check(Consumer *consumer)
 	if (consumer->saved != NULL)
 		consumer->lost = true;
 	else if (consumer->nstreams == 0)
-		free_consumer(consumer);
+		consumer_free(consumer);
 
 	if (successor == 0 || successor == MyProcPid)
 		ereport(ERROR,

@@ -99,6 +99,9 @@ extern MemoryContext consumer_context;
 /* consumer.c: new queues for all streams whose applier has ended. */
 extern void consumer_reconnect(Consumer *consumer);
 
+/* consumer.c: forget one that has no streams. */
+extern void consumer_free(Consumer *consumer);
+
 /* positions.c */
 extern void positions_init(void); /* once, with the first consumer */
 extern void positions_forget(Consumer *consumer);

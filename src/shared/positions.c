@@ -270,14 +270,21 @@ refuse_prepare(const Consumer *consumer)
 static void
 at_xact_event(XactEvent event, void *arg)
 {
+	Consumer   *next;
+
 	if (event == XACT_EVENT_PRE_PREPARE)
 		for (Consumer *c = consumers; c != NULL; c = c->next)
 			refuse_prepare(c);
 	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT &&
 		event != XACT_EVENT_PREPARE)
 		return;
-	for (Consumer *c = consumers; c != NULL; c = c->next)
+	for (Consumer *c = consumers; c != NULL; c = next)
+	{
+		next = c->next;
 		end_transaction(c, event == XACT_EVENT_ABORT);
+		if (c->nstreams == 0)
+			consumer_free(c);
+	}
 }
 
 static void
