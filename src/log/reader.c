@@ -221,6 +221,18 @@ log_first_index(const LogTable *table, Snapshot snapshot)
 	return first;
 }
 
+bool
+log_has_rows(const LogTable *table, Snapshot snapshot, int64 from, int64 to)
+{
+	LogReader	reader;
+	bool		found;
+
+	log_reader_begin_by_index(&reader, table, snapshot, from, to);
+	found = log_reader_skip(&reader);
+	log_reader_end(&reader);
+	return found;
+}
+
 int64
 log_index_before(const LogTable *table, Snapshot snapshot, int64 log_index)
 {

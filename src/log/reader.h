@@ -70,6 +70,10 @@ extern int64 log_last_index(const LogTable *table, Snapshot snapshot);
  */
 extern int64 log_first_index(const LogTable *table, Snapshot snapshot);
 
+/* Is there any row with from <= log_index <= to? */
+extern bool log_has_rows(const LogTable *table, Snapshot snapshot, int64 from,
+						 int64 to);
+
 /* The highest log_index before another one, 0 if there is none. */
 extern int64 log_index_before(const LogTable *table, Snapshot snapshot,
 							  int64 log_index);

@@ -85,18 +85,6 @@ walk_is_base(const SnapshotWalk *walk)
 		DatumGetBool(walk->slot->tts_values[SNAPSHOT_ATTR_BASE - 1]);
 }
 
-static bool
-is_in_log(const LogTable *table, Snapshot snapshot, int64 log_index)
-{
-	LogReader	reader;
-	bool		found;
-
-	log_reader_begin_by_index(&reader, table, snapshot, log_index, log_index);
-	found = log_reader_skip(&reader);
-	log_reader_end(&reader);
-	return found;
-}
-
 /* The state that a row speaks of; false if it is not for us. */
 static bool
 read_state(const TupleTableSlot *slot, MachineState *state)
@@ -206,7 +194,8 @@ snapshots_latest(const LogTable *table, Snapshot snapshot, uint64 through,
 		if (walk_index(&walk) <= through &&
 			read_state(walk.slot, &candidate) &&
 			(walk_is_base(&walk) ||
-			 is_in_log(table, snapshot, (int64) candidate.last_applied_index)))
+			 log_has_rows(table, snapshot, (int64) candidate.last_applied_index,
+						  (int64) candidate.last_applied_index)))
 		{
 			*state = candidate;
 			found = true;

@@ -36,9 +36,14 @@ row_lsn(TupleTableSlot *slot)
 	return GetXLogInsertRecPtr();
 }
 
-/* log_index of the first row that stays, 0 if there is no batch. */
+/*
+ * log_index of the first row that stays, 0 if there is no batch.  Nothing is
+ * looked for in front of "begin", the first epoch there can be: rows that went
+ * earlier may still be in the index.
+ */
 static int64
-first_to_stay(const LogTable *table, Snapshot snapshot, uint64 before_epoch)
+first_to_stay(const LogTable *table, Snapshot snapshot, uint64 before_epoch,
+			  uint64 begin)
 {
 	int64		last_epoch = log_last_epoch(table, snapshot);
 	LogReader	reader;
@@ -48,7 +53,7 @@ first_to_stay(const LogTable *table, Snapshot snapshot, uint64 before_epoch)
 	if (last_epoch < 0)
 		return 0;
 	log_reader_begin_by_epoch(&reader, table, snapshot,
-							  Min((int64) before_epoch, last_epoch),
+							  Min((int64) Max(before_epoch, begin), last_epoch),
 							  PG_INT64_MAX);
 	if (log_reader_skip(&reader))
 		index = DatumGetInt64(slot_getattr(reader.slot, LOG_ATTR_INDEX, &isnull));
@@ -112,13 +117,19 @@ truncate_plan(const LogTable *table, uint64 before_epoch,
 			  Truncation *truncation)
 {
 	Snapshot	snapshot;
+	MachineState old;
 	int64		stays;
 	int64		last = 0;
 
 	snapshots_lock(table);
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	stays = first_to_stay(table, snapshot, before_epoch);
-	if (stays > 0)
+	if (!snapshots_base(table, snapshot, &old))
+		machine_init(&old);
+	truncation->behind = old.last_applied_index;
+	stays = first_to_stay(table, snapshot, before_epoch,
+						  machine_next_epoch(&old));
+	if (stays > 0 &&
+		log_has_rows(table, snapshot, (int64) old.last_applied_index + 1, stays - 1))
 		last = log_index_before(table, snapshot, stays);
 	if (last > 0)
 	{
@@ -139,7 +150,8 @@ truncate_execute(const LogTable *table, const Truncation *truncation)
 
 	PushActiveSnapshot(GetLatestSnapshot());
 	snapshot = GetActiveSnapshot();
-	log_reader_begin_by_index(&reader, table, snapshot, 1,
+	log_reader_begin_by_index(&reader, table, snapshot,
+							  (int64) truncation->behind + 1,
 							  (int64) truncation->base.last_applied_index);
 	while (log_reader_skip(&reader))
 	{

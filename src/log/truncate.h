@@ -13,6 +13,7 @@
 
 typedef struct Truncation
 {
+	uint64		behind; /* log_index of the base there is, 0 for none */
 	MachineState base; /* at the end of what goes */
 	XLogRecPtr	lsn;   /* the last row that goes was in WAL before it */
 } Truncation;
