@@ -23,6 +23,9 @@ MODULEDIR = extension
 DATA = $(call in_top,sql/calvin_seq--*.sql)
 DATA_built = calvin_seq.control
 
+# For consumers in C: extension/calvin_seq/calvin_seq.h below the server's.
+HEADERS = $(call in_top,src/api/calvin_seq.h)
+
 REGRESS = $(filter-out calvin_seq--%,$(patsubst sql/%.sql,%,$(call in_top,sql/*.sql)))
 ISOLATION = $(patsubst specs/%.spec,%,$(call in_top,specs/*.spec))
 TAP_TESTS = $(if $(call in_top,t/*.pl),1)

@@ -112,7 +112,8 @@ make_private_server() {
 	bin="$server$system_bin"
 	as_user mkdir -p "$bin"
 	as_user cp -L "$system_bin"/* "$bin"
-	for dir in "$("$pg_config" --pkglibdir)" "$("$pg_config" --sharedir)"; do
+	for dir in "$("$pg_config" --pkglibdir)" "$("$pg_config" --sharedir)" \
+		"$("$pg_config" --includedir-server)"; do
 		as_user mkdir -p "$server$dir"
 		as_user cp -as "$dir/." "$server$dir"
 	done

@@ -8,8 +8,8 @@
 #include "log/append.h"
 #include "miscadmin.h"
 #include "process/worker.h"
+#include "shared/queue.h"
 #include "shared/shmem.h"
-#include "sql/settings.h"
 #include "utils/guc.h"
 
 PG_MODULE_MAGIC;
@@ -21,7 +21,7 @@ _PG_init(void)
 {
 	append_init();
 	applier_init();
-	subscribe_init();
+	queue_init();
 	if (process_shared_preload_libraries_in_progress)
 	{
 		shmem_init();

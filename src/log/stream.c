@@ -258,3 +258,34 @@ stream_subscribe(DatabaseSlot *database, const char *name, int n,
 	}
 	PG_END_TRY();
 }
+
+int
+stream_commit(Consumer *consumer)
+{
+	StreamCursor *cursors = palloc(sizeof(StreamCursor) * WIRE_VSHARDS);
+	int			n;
+
+	stream_begin(consumer);
+	n = consumer_get_cursors(consumer, cursors);
+	if (consumer_has_lost(consumer) ||
+		!cursors_store(consumer_name(consumer), n, cursors))
+	{
+		consumer_cursors_lost(consumer);
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("the durable cursor \"%s\" was moved by another session",
+						consumer_name(consumer)),
+				 errdetail("What this session received since it last committed was, or will be, processed there."),
+				 errhint("Roll back, and receive again.")));
+	}
+	consumer_cursors_stored(consumer, n, cursors);
+	pfree(cursors);
+	return n;
+}
+
+void
+stream_rewind(Consumer *consumer)
+{
+	stream_begin(consumer);
+	consumer_rewind(consumer);
+}

@@ -32,4 +32,13 @@ extern void stream_begin(Consumer *consumer);
  */
 extern bool stream_next(Consumer *consumer, Delivery *delivery);
 
+/*
+ * Store the positions as the durable cursor, in this transaction; how many
+ * were.  An error if another session has moved one of them.
+ */
+extern int	stream_commit(Consumer *consumer);
+
+/* Go back to the durable cursor, or to where this transaction began. */
+extern void stream_rewind(Consumer *consumer);
+
 #endif							/* CALVIN_LOG_STREAM_H */

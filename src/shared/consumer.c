@@ -38,6 +38,34 @@ consumer_find(const char *name)
 	return consumer != NULL && consumer->nstreams > 0 ? consumer : NULL;
 }
 
+void
+consumer_check_name(const char *name)
+{
+	if (name[0] == '\0')
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_NAME),
+				 errmsg("the name of a subscription must not be empty")));
+	if (strlen(name) >= NAMEDATALEN)
+		ereport(ERROR,
+				(errcode(ERRCODE_NAME_TOO_LONG),
+				 errmsg("the name of a subscription is too long"),
+				 errdetail("It has %zu bytes; at most %d are possible.",
+						   strlen(name), NAMEDATALEN - 1)));
+}
+
+Consumer *
+consumer_require(const char *name)
+{
+	Consumer   *consumer = consumer_find(name);
+
+	if (consumer == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("this session has no subscription named \"%s\"", name),
+				 errhint("Use seq_subscribe(vshards, name) first, in the same session.")));
+	return consumer;
+}
+
 const char *
 consumer_name(const Consumer *consumer)
 {

@@ -39,8 +39,14 @@ typedef struct StreamCursor
 	uint64		version; /* goes up with every change; 0: there is none */
 } StreamCursor;
 
+/* An error unless a consumer can have that name: 1 to NAMEDATALEN - 1 bytes. */
+extern void consumer_check_name(const char *name);
+
 /* This session's consumer of that name, or NULL. */
 extern Consumer *consumer_find(const char *name);
+
+/* The same, or an error. */
+extern Consumer *consumer_require(const char *name);
 
 extern const char *consumer_name(const Consumer *consumer);
 
@@ -104,6 +110,10 @@ extern void consumer_set_cursor(Consumer *consumer, const StreamCursor *cursor);
 /* The user chose cursor->next for this subscription. */
 extern void consumer_override_cursor(Consumer *consumer,
 									 const StreamCursor *cursor);
+
+/* The first key that a subscription wants; false if there is none to vshard. */
+extern bool consumer_get_position(Consumer *consumer, uint16 vshard,
+								  StreamKey *next);
 
 /*
  * Where the lossless subscriptions stand, with the versions they continued

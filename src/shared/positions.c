@@ -398,6 +398,17 @@ consumer_override_cursor(Consumer *consumer, const StreamCursor *cursor)
 	start_from_cursor(consumer, stream);
 }
 
+bool
+consumer_get_position(Consumer *consumer, uint16 vshard, StreamKey *next)
+{
+	const Stream *stream = stream_of(consumer, vshard);
+
+	if (stream == NULL)
+		return false;
+	*next = stream->next;
+	return true;
+}
+
 int
 consumer_get_cursors(Consumer *consumer, StreamCursor *cursors)
 {

@@ -5,12 +5,45 @@
 #include "compat.h"
 
 #include "shared/queue.h"
+#include "utils/guc.h"
 
 /* Bytes of the ring that a message of "len" bytes takes: a length word too. */
 #define RING_BYTES(len) (MAXALIGN(sizeof(Size)) + MAXALIGN(len))
 
 /* The empty message of queue_flush(), for which there is always room kept. */
 #define FLUSH_BYTES RING_BYTES(0)
+
+static int	queue_size_kb = 128;
+
+void
+queue_init(void)
+{
+	DefineCustomIntVariable("calvin_seq.queue_size",
+							"Ring of one subscription's queue, unless seq_subscribe says otherwise.",
+							"128kB holds about 512 transactions of usual size.",
+							&queue_size_kb,
+							128, QUEUE_MIN_RING / 1024, QUEUE_MAX_RING / 1024,
+							PGC_USERSET, GUC_UNIT_KB,
+							NULL, NULL, NULL);
+}
+
+Size
+queue_default_ring(void)
+{
+	return (Size) queue_size_kb * 1024;
+}
+
+Size
+queue_check_ring(int64 size)
+{
+	if (size < QUEUE_MIN_RING || size > QUEUE_MAX_RING)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("queue_size " INT64_FORMAT " is out of range", size),
+				 errdetail("It is in bytes, from %d to %d.", QUEUE_MIN_RING,
+						   QUEUE_MAX_RING)));
+	return (Size) size;
+}
 
 /* shm_mq_minimum_size is its header and one aligned unit of ring. */
 static Size

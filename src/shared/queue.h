@@ -21,6 +21,15 @@
 #define QUEUE_MIN_RING (8 * 1024)
 #define QUEUE_MAX_RING (1024 * 1024 * 1024)
 
+/* Defines calvin_seq.queue_size; called once by _PG_init(). */
+extern void queue_init(void);
+
+/* The ring that the setting says, in bytes. */
+extern Size queue_default_ring(void);
+
+/* A ring of so many bytes, or an error if there can be none. */
+extern Size queue_check_ring(int64 size);
+
 /*
  * A message.  Behind the vshards stands padding, then tx_class as a varlena
  * that starts so that its content is MAXALIGNed: a reader can use it as a

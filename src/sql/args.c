@@ -79,31 +79,14 @@ arg_name(text *name)
 {
 	char	   *result = text_to_cstring(name);
 
-	if (result[0] == '\0')
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_NAME),
-				 errmsg("the name of a subscription must not be empty")));
-	if (strlen(result) >= NAMEDATALEN)
-		ereport(ERROR,
-				(errcode(ERRCODE_NAME_TOO_LONG),
-				 errmsg("the name of a subscription is too long"),
-				 errdetail("It has %zu bytes; at most %d are possible.",
-						   strlen(result), NAMEDATALEN - 1)));
+	consumer_check_name(result);
 	return result;
 }
 
 Consumer *
 arg_consumer(text *name)
 {
-	Consumer   *consumer = consumer_find(arg_name(name));
-
-	if (consumer == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("this session has no subscription named \"%s\"",
-						text_to_cstring(name)),
-				 errhint("Use seq_subscribe(vshards, name) first, in the same session.")));
-	return consumer;
+	return consumer_require(arg_name(name));
 }
 
 int64

@@ -38,29 +38,10 @@ Datum
 seq_commit(PG_FUNCTION_ARGS)
 {
 	text	   *name = name_argument(fcinfo);
-	Consumer   *consumer;
-	StreamCursor *cursors;
-	int			n;
 
 	shmem_require();
 	refuse_on_standby("seq_commit");
-	consumer = arg_consumer(name);
-	stream_begin(consumer);
-	cursors = palloc(sizeof(StreamCursor) * WIRE_VSHARDS);
-	n = consumer_get_cursors(consumer, cursors);
-	if (consumer_has_lost(consumer) ||
-		!cursors_store(consumer_name(consumer), n, cursors))
-	{
-		consumer_cursors_lost(consumer);
-		ereport(ERROR,
-				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-				 errmsg("the durable cursor \"%s\" was moved by another session",
-						consumer_name(consumer)),
-				 errdetail("What this session received since it last committed was, or will be, processed there."),
-				 errhint("Roll back, and receive again.")));
-	}
-	consumer_cursors_stored(consumer, n, cursors);
-	PG_RETURN_INT32(n);
+	PG_RETURN_INT32(stream_commit(arg_consumer(name)));
 }
 
 /* seq_rewind(name) */
@@ -68,12 +49,9 @@ Datum
 seq_rewind(PG_FUNCTION_ARGS)
 {
 	text	   *name = name_argument(fcinfo);
-	Consumer   *consumer;
 
 	shmem_require();
-	consumer = arg_consumer(name);
-	stream_begin(consumer);
-	consumer_rewind(consumer);
+	stream_rewind(arg_consumer(name));
 	PG_RETURN_VOID();
 }
 

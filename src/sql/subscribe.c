@@ -11,44 +11,19 @@
 #include "shared/database.h"
 #include "shared/subscription.h"
 #include "sql/args.h"
-#include "sql/settings.h"
 #include "utils/builtins.h"
-#include "utils/guc.h"
 
 CALVIN_FUNCTION(seq_subscribe);
 CALVIN_FUNCTION(seq_unsubscribe);
 CALVIN_FUNCTION(seq_subscriptions_info);
 
-static int	queue_size_kb = 128;
-
-void
-subscribe_init(void)
-{
-	DefineCustomIntVariable("calvin_seq.queue_size",
-							"Ring of one subscription's queue, unless seq_subscribe says otherwise.",
-							"128kB holds about 512 transactions of usual size.",
-							&queue_size_kb,
-							128, QUEUE_MIN_RING / 1024, QUEUE_MAX_RING / 1024,
-							PGC_USERSET, GUC_UNIT_KB,
-							NULL, NULL, NULL);
-}
-
 /* The ring size argument in bytes; NULL takes the setting's. */
 static Size
 arg_ring_size(FunctionCallInfo fcinfo, int number)
 {
-	int32		size;
-
 	if (PG_ARGISNULL(number))
-		return (Size) queue_size_kb * 1024;
-	size = PG_GETARG_INT32(number);
-	if (size < QUEUE_MIN_RING || size > QUEUE_MAX_RING)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("queue_size %d is out of range", size),
-				 errdetail("It is in bytes, from %d to %d.", QUEUE_MIN_RING,
-						   QUEUE_MAX_RING)));
-	return (Size) size;
+		return queue_default_ring();
+	return queue_check_ring(PG_GETARG_INT32(number));
 }
 
 static void
