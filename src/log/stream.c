@@ -230,10 +230,12 @@ start_consumer(Consumer *consumer, int n, const uint16 *vshards, uint64 start,
 
 		if (first < key.epoch)
 			base_require_epoch(table, snapshot, first, consumer_name(consumer));
-		consumer_enter_positions(consumer, n, vshards, from != NULL);
 	}
-	UnregisterSnapshot(snapshot);
+	/* before the floors: who sees those has to know what it reads of the log */
 	consumer_report(consumer);
+	if (lossless)
+		consumer_enter_positions(consumer, n, vshards, from != NULL);
+	UnregisterSnapshot(snapshot);
 }
 
 void

@@ -216,6 +216,7 @@ add_streams(Consumer *consumer, int n, const uint16 *vshards, bool lossless,
 		stream->reader = readers[i];
 		stream->lossless = lossless;
 		stream->epoch = MACHINE_NO_EPOCH;
+		stream->floor.epoch = MACHINE_NO_EPOCH;
 	}
 	segment->streams = n;
 }

@@ -195,6 +195,11 @@ consumer_hole(Consumer *consumer, uint64 *from_epoch, uint64 *to_epoch)
 			outstanding(stream, applied, to_epoch);
 		if (stream->filling)
 		{
+			uint64		through;
+
+			if (subscription_quiet(&stream->ref, stream->next.epoch,
+								   stream->next.position, &through))
+				advance_past(stream, through);
 			if (!any || stream->next.epoch < *from_epoch)
 				*from_epoch = stream->next.epoch;
 			any = true;

@@ -153,7 +153,16 @@ typedef struct SubscriptionSlot
 	pg_atomic_uint32 next_position;
 	pg_atomic_uint64 log_until_epoch; /* consumer: reads the log up to there */
 	pg_atomic_uint64 floor_epoch; /* consumer: no rollback leads back behind */
-	pg_atomic_uint32 floor_position; /* this key */
+	pg_atomic_uint32 floor_position; /* this key; MACHINE_NO_EPOCH: not told yet */
+
+	/*
+	 * Nothing from this key on, through this epoch, was meant for it.  Written
+	 * under the lock in exclusive mode, before the log may lose these epochs.
+	 */
+	bool		quiet;
+	uint64		quiet_epoch;
+	uint32		quiet_position;
+	uint64		quiet_through;
 } SubscriptionSlot;
 
 typedef struct CalvinShared

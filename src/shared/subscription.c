@@ -63,8 +63,9 @@ reset_progress_locked(SubscriptionSlot *slot)
 	pg_atomic_write_u64(&slot->next_epoch, 0);
 	pg_atomic_write_u32(&slot->next_position, 0);
 	pg_atomic_write_u64(&slot->log_until_epoch, 0);
-	pg_atomic_write_u64(&slot->floor_epoch, 0);
+	pg_atomic_write_u64(&slot->floor_epoch, MACHINE_NO_EPOCH);
 	pg_atomic_write_u32(&slot->floor_position, 0);
+	slot->quiet = false;
 }
 
 bool
@@ -279,23 +280,55 @@ needs_log(SubscriptionSlot *slot, uint64 floor_epoch, uint64 applied)
 		floor_epoch <= applied;
 }
 
+static void
+note_quiet_locked(SubscriptionSlot *slot, uint64 floor_epoch, uint64 applied)
+{
+	slot->quiet = true;
+	slot->quiet_epoch = floor_epoch;
+	slot->quiet_position = pg_atomic_read_u32(&slot->floor_position);
+	slot->quiet_through = applied;
+}
+
+bool
+subscription_quiet(const SubscriptionRef *ref, uint64 epoch, uint32 position,
+				   uint64 *through)
+{
+	const SubscriptionSlot *slot = ref->slot;
+	bool		quiet;
+
+	LWLockAcquire(Calvin->lock, LW_SHARED);
+	quiet = subscription_owned(ref) && slot->quiet &&
+		(epoch > slot->quiet_epoch ||
+		 (epoch == slot->quiet_epoch && position >= slot->quiet_position));
+	*through = slot->quiet_through;
+	LWLockRelease(Calvin->lock);
+	return quiet;
+}
+
 int
 subscription_needs_log(Oid database, uint64 epoch, const PublishedState *state,
 					   SubscriptionNeed *furthest)
 {
+	uint64		applied = state->machine.last_applied_epoch;
 	int			n = 0;
 
-	if (state->machine.last_applied_epoch == MACHINE_NO_EPOCH)
+	if (applied == MACHINE_NO_EPOCH)
 		return 0;
-	LWLockAcquire(Calvin->lock, LW_SHARED);
+	LWLockAcquire(Calvin->lock, LW_EXCLUSIVE);
 	for (int s = 0; s < Calvin->max_subscriptions; s++)
 	{
 		SubscriptionSlot *slot = &Calvin->subscriptions[s];
 		uint64		floor_epoch = pg_atomic_read_u64(&slot->floor_epoch);
 
 		if (!slot->in_use || !slot->lossless || slot->database != database ||
-			floor_epoch > epoch ||
-			!needs_log(slot, floor_epoch, state->machine.last_applied_epoch))
+			floor_epoch > applied)
+			continue;
+		if (!needs_log(slot, floor_epoch, applied))
+		{
+			note_quiet_locked(slot, floor_epoch, applied);
+			continue;
+		}
+		if (floor_epoch > epoch)
 			continue;
 		if (n++ == 0 || floor_epoch < furthest->epoch)
 		{

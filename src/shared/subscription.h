@@ -104,9 +104,20 @@ typedef struct SubscriptionNeed
  * How many lossless subscriptions of a database still need something of
  * epochs up to the given one, and which of them is furthest behind.  Whatever
  * was applied up to the state that was read before is taken into account.
+ *
+ * Those that need nothing at all have it noted in their slots: see
+ * subscription_quiet().
  */
 extern int	subscription_needs_log(Oid database, uint64 epoch,
 								   const PublishedState *state,
 								   SubscriptionNeed *furthest);
+
+/*
+ * Is it known that nothing from a key on was meant for a subscription, up to
+ * the epoch *through?  Then it need not ask the log, which may have lost these
+ * epochs since.
+ */
+extern bool subscription_quiet(const SubscriptionRef *ref, uint64 epoch,
+							   uint32 position, uint64 *through);
 
 #endif							/* CALVIN_SHARED_SUBSCRIPTION_H */

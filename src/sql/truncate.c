@@ -56,13 +56,15 @@ refuse_before_cursors(uint64 epoch)
 			 hint_epoch(furthest.epoch)));
 }
 
+/* Forced or not, those that miss nothing have to know that. */
 static void
-refuse_before_subscriptions(uint64 epoch, const PublishedState *state)
+refuse_before_subscriptions(uint64 epoch, const PublishedState *state,
+							bool force)
 {
 	SubscriptionNeed furthest;
 	int			n = subscription_needs_log(MyDatabaseId, epoch, state, &furthest);
 
-	if (n == 0)
+	if (n == 0 || force)
 		return;
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_IN_USE),
@@ -123,13 +125,12 @@ seq_truncate(PG_FUNCTION_ARGS)
 		{
 			refuse_before_applier(&truncation, &state);
 			if (truncation.base.last_applied_epoch != MACHINE_NO_EPOCH)
-			{
 				refuse_before_cursors(truncation.base.last_applied_epoch);
-				refuse_before_subscriptions(truncation.base.last_applied_epoch,
-											&state);
-			}
 			refuse_before_standbys(truncation.lsn);
 		}
+		if (truncation.base.last_applied_epoch != MACHINE_NO_EPOCH)
+			refuse_before_subscriptions(truncation.base.last_applied_epoch,
+										&state, force);
 		removed = truncate_execute(table, &truncation);
 	}
 	log_become_self(&self);

@@ -1,0 +1,118 @@
+# Truncation and those who need nothing of what goes: it must not cost them
+# their subscriptions, whatever happens to them afterwards.
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::RealBin/lib";
+
+use CalvinTest;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $db = 'postgres';
+my $node = new_node('consumers');
+my $epoch = 0;
+my %vshard = map { ($_ => vshard_of($_)) } 'a' .. 'c';
+
+create_extension($node, $db);
+
+# The next epochs, each with one transaction for this collection.
+sub append
+{
+	my ($collection, $n, $plans) = @_;
+
+	append_batches($node, $db, $epoch, $epoch + $n - 1, [ [ [$collection], $plans || 'ab', 1 ] ]);
+	$epoch += $n;
+	wait_for_epoch($node, $db, $epoch - 1);
+	return $epoch - 1;
+}
+
+# As much as can be, which must be more than nothing.
+sub truncate_all
+{
+	my ($desc, $force) = @_;
+
+	cmp_ok(sql($node, $db, 'SELECT seq_truncate(' . ($epoch - 1) . ($force ? ', true)' : ')')), '>', 0, $desc);
+	return;
+}
+
+sub replace_applier
+{
+	my $pid = wait_for_applier($node, $db);
+
+	sql($node, $db, "SELECT pg_terminate_backend($pid)");
+	wait_for_sql($node, $db, "SELECT applier_pid <> $pid AND applier_state = 'idle' FROM seq_state");
+	return;
+}
+
+my $s = session($node, $db);
+my $received = q{SELECT string_agg(epoch::text, ' ' ORDER BY epoch) FROM seq_receive(name => 'c')};
+
+sub subscribe
+{
+	$s->query("SELECT seq_subscribe('{$vshard{a}}', 'c', queue_size => 8192)");
+	return;
+}
+
+#
+# A consumer for which nothing came
+#
+foreach my $force (0, 1)
+{
+	my $how = $force ? ' (forced)' : '';
+
+	subscribe();
+	append('b', 10);
+	truncate_all("past a consumer for which nothing came$how", $force);
+	my $large = append('a', 1, 'ab' x 20_000);
+	is($s->query($received), $large, "it gets what does not fit into its queue$how");
+	append('b', 10);
+	truncate_all("and once more$how", $force);
+	append('b', 10);
+	truncate_all("and again, with nothing in between$how", $force);
+	replace_applier();
+	my $next = append('a', 1);
+	is($s->query($received), $next, "and what came when it was not attached$how");
+}
+
+# one that could be rolled back to before what was truncated
+subscribe();
+append('b', 5);
+$s->query('BEGIN');
+is($s->query($received), '', 'nothing yet');
+append('b', 5);
+truncate_all('past one that waits in a transaction');
+my $first = append('a', 1);
+is($s->query($received), $first, 'received');
+$s->query('ROLLBACK');
+is($s->query($received), $first, 'and again after a rollback');
+
+# one that has all, but cannot know that nothing follows in the same epoch
+append('a', 3);
+is($s->query(q{SELECT count(*) FROM seq_receive(3, name => 'c')}), 3, 'exactly all');
+append('c', 5);
+truncate_all('past one that has all');
+replace_applier();
+my $next = append('a', 1);
+is($s->query($received), $next, 'it goes on with the next');
+
+# but what it lacks it is told of, noted or not
+append('b', 5);
+truncate_all('nothing for it');
+append('a', 5);
+append('b', 5);
+like(sql_error($node, $db, 'SELECT seq_truncate(' . ($epoch - 1) . ')'),
+	qr/^55006: cannot truncate past the subscription "c"/, 'now there is something');
+replace_applier();
+truncate_all('forced', 1);
+$s->query("SELECT seq_subscribe('{$vshard{b}}', 'd')");
+$next = append('a', 1, 'ab' x 20_000);
+like($s->error($received), qr/^55000: subscription "c" needs epoch/, 'it is told') for 1 .. 2;
+
+$s->quit;
+
+$node->stop;
+nothing_crashed($node);
+done_testing();
