@@ -111,7 +111,26 @@ $s->query("SELECT seq_subscribe('{$vshard{b}}', 'd')");
 $next = append('a', 1, 'ab' x 20_000);
 like($s->error($received), qr/^55000: subscription "c" needs epoch/, 'it is told') for 1 .. 2;
 
-$s->quit;
+#
+# What cannot be subscribed to changes nothing
+#
+subscribe();
+$s->query("SELECT seq_subscribe('{$vshard{b}}', 'c')");
+my $other = session($node, $db);
+foreach my $who ([ $s, 'this' ], [ $other, 'another' ])
+{
+	like($who->[0]->error("SELECT seq_subscribe('{$vshard{a}}', 'c', from_epoch => 3)"),
+		qr/^55000: subscription "c" needs epoch 3, which was truncated/, "from what was truncated, by $who->[1] session");
+	$next = append('a', 1);
+	is($s->query($received), $next, 'the subscription there was goes on');
+}
+$s->query("BEGIN; SELECT seq_commit('c'); COMMIT");
+append('a', 5);
+truncate_all('past the cursor', 1);
+like($other->error("SELECT seq_subscribe('{$vshard{a}}', 'c')"),
+	qr/^55000: subscription "c" needs epoch \d+, which was truncated/, 'from a cursor in there, by another session');
+is($s->query('SELECT count(*) FROM seq_subscriptions WHERE name = $$c$$ AND pid = pg_backend_pid()'), 2, 'nor is it taken over');
+$_->quit foreach $s, $other;
 
 $node->stop;
 nothing_crashed($node);

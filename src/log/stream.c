@@ -213,6 +213,34 @@ start_at_cursors(Consumer *consumer, int n, const uint16 *vshards,
 	return first;
 }
 
+/*
+ * What cannot be had must not cost the subscriptions that it would replace,
+ * this session's or another one's.
+ */
+static void
+require_start(const char *name, int n, const uint16 *vshards,
+			  const StreamKey *from)
+{
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	uint64		first = MACHINE_NO_EPOCH;
+
+	if (from != NULL)
+		first = from->epoch;
+	else
+	{
+		StreamCursor *cursors = palloc(sizeof(StreamCursor) * WIRE_VSHARDS);
+		int			ncursors = cursors_load(name, cursors);
+
+		for (int c = 0; c < ncursors; c++)
+			for (int i = 0; i < n; i++)
+				if (cursors[c].vshard == vshards[i])
+					first = Min(first, cursors[c].next.epoch);
+		pfree(cursors);
+	}
+	base_require_epoch(log_table_require(), snapshot, first, name);
+	UnregisterSnapshot(snapshot);
+}
+
 /* Begin at the cursors, at "from", or with what is not in the log yet. */
 static void
 start_consumer(Consumer *consumer, int n, const uint16 *vshards, uint64 start,
@@ -245,10 +273,12 @@ stream_subscribe(DatabaseSlot *database, const char *name, int n,
 {
 	uint64		start;
 	uint64		log_end = (uint64) append_committed_end(log_table_require());
-	Consumer   *consumer = consumer_subscribe(database, name, n, vshards,
-											  ring_size, lossless, log_end,
-											  &start);
+	Consumer   *consumer;
 
+	if (lossless)
+		require_start(name, n, vshards, from);
+	consumer = consumer_subscribe(database, name, n, vshards, ring_size,
+								  lossless, log_end, &start);
 	PG_TRY();
 	{
 		start_consumer(consumer, n, vshards, start, lossless, from);
