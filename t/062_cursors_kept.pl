@@ -134,6 +134,19 @@ $s->query("COMMIT PREPARED 'p'");
 is($s->query("SELECT epoch FROM seq_receive(1, '0', 'first')"), 13, 'a first cursor in a prepared transaction');
 is($s->query("SELECT seq_commit('first')"), 1, 'is one to continue from');
 
+# and if it is rolled back, there is none that tells where the stream was
+$s->query("SELECT seq_subscribe('{$va}', 'second', from_epoch => 12)");
+$s->query("SELECT seq_drop_cursor('second')");
+$s->query("BEGIN; SELECT count(*) FROM seq_receive(1, '0', 'second'); SELECT seq_commit('second'); PREPARE TRANSACTION 'p'");
+like(sql_error($node, 'postgres', 'SELECT seq_truncate(13)'), qr/^55006: .*"second".*\n.*from epoch 12 on/,
+	'what it has received may be needed again');
+$s->query("ROLLBACK PREPARED 'p'");
+$s->query("BEGIN; SELECT count(*) FROM seq_receive(1, '0', 'second')");
+like($s->error("SELECT seq_commit('second')"), qr/^40001: /, 'the session is told of the rollback of its first cursor');
+$s->query('ROLLBACK');
+is($s->query("BEGIN; SELECT string_agg(epoch::text, ' ') FROM seq_receive(10, '0', 'second'); SELECT seq_commit('second') \\g /dev/null\nCOMMIT"),
+	'12 13', 'and goes back to where it began');
+
 # Without seq_commit, nobody would come back for what was received if it were
 # rolled back later: refused, like other things that belong to the session.
 $s->query("SELECT seq_subscribe('{$va}', 'other', from_epoch => 12)");

@@ -158,6 +158,7 @@ load_cursors(Consumer *consumer)
 	consumer_forget_cursors(consumer);
 	for (int i = 0; i < n; i++)
 		consumer_set_cursor(consumer, &cursors[i]);
+	consumer_cursors_loaded(consumer);
 	pfree(cursors);
 }
 

@@ -100,12 +100,14 @@ extern void consumer_rewind(Consumer *consumer);
 /*
  * Are the stored cursors wanted, after a rollback or consumer_rewind()?  They
  * are forgotten, then given one by one; subscriptions without one stay where
- * they are.  One whose start the user chose goes back to that, whatever is
+ * they are, unless their first one was in a prepared transaction and has not
+ * come of it.  One whose start the user chose goes back to that, whatever is
  * stored, until its cursor is stored anew.
  */
 extern bool consumer_wants_cursors(const Consumer *consumer);
 extern void consumer_forget_cursors(Consumer *consumer);
 extern void consumer_set_cursor(Consumer *consumer, const StreamCursor *cursor);
+extern void consumer_cursors_loaded(Consumer *consumer);
 
 /* The user chose cursor->next for this subscription. */
 extern void consumer_override_cursor(Consumer *consumer,

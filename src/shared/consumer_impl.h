@@ -47,6 +47,8 @@ typedef struct Stream
 	bool		overrides; /* cursor is what the user chose, not what is stored */
 	bool		received; /* something since then */
 	bool		pending;  /* something in this transaction, not committed */
+	bool		prepared; /* its first cursor is in a prepared transaction, */
+	StreamKey	before_prepared; /* which began here */
 	StreamKey	floor;	  /* as last published */
 } Stream;
 

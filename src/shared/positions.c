@@ -43,6 +43,10 @@ floor_of(const Consumer *consumer, const Stream *stream)
 	if (stream->cursor_version > 0 &&
 		key_before(stream->cursor.epoch, stream->cursor.position, key))
 		key = stream->cursor;
+	if (stream->prepared &&
+		key_before(stream->before_prepared.epoch,
+				   stream->before_prepared.position, key))
+		key = stream->before_prepared;
 	for (SavedPositions *saved = consumer->saved; saved != NULL; saved = saved->outer)
 		for (int i = 0; i < saved->n; i++)
 		{
@@ -267,6 +271,30 @@ refuse_prepare(const Consumer *consumer)
 							   consumer->name)));
 }
 
+/*
+ * If the prepared transaction is rolled back, no cursor tells where a stream
+ * stood that had none before.
+ */
+static void
+remember_prepared(Consumer *consumer)
+{
+	const SavedPositions *saved = consumer->saved;
+
+	while (saved != NULL && saved->outer != NULL)
+		saved = saved->outer;
+	for (int i = 0; saved != NULL && i < saved->n; i++)
+	{
+		const SavedPosition *before = &saved->positions[i];
+		Stream	   *stream = stream_of(consumer, before->vshard);
+
+		if (stream == NULL || stream->ref.generation != before->generation ||
+			before->cursor_version > 0 || stream->cursor_version == 0)
+			continue;
+		stream->prepared = true;
+		stream->before_prepared = before->next;
+	}
+}
+
 static void
 at_xact_event(XactEvent event, void *arg)
 {
@@ -281,6 +309,8 @@ at_xact_event(XactEvent event, void *arg)
 	for (Consumer *c = consumers; c != NULL; c = next)
 	{
 		next = c->next;
+		if (event == XACT_EVENT_PREPARE)
+			remember_prepared(c);
 		end_transaction(c, event == XACT_EVENT_ABORT);
 		if (c->nstreams == 0)
 			consumer_free(c);
@@ -379,12 +409,29 @@ consumer_set_cursor(Consumer *consumer, const StreamCursor *cursor)
 
 	if (stream == NULL || !stream->lossless)
 		return;
+	stream->prepared = false;
 	if (!stream->overrides)
 	{
 		stream->cursor = cursor->next;
 		stream->cursor_version = cursor->version;
 	}
 	start_from_cursor(consumer, stream);
+}
+
+void
+consumer_cursors_loaded(Consumer *consumer)
+{
+	for (int i = 0; i < consumer->nstreams; i++)
+	{
+		Stream	   *stream = &consumer->streams[i];
+
+		if (!stream->prepared)
+			continue;
+		stream->prepared = false;
+		stream->received = false;
+		go_back(stream, stream->before_prepared);
+		consumer->rewinds++;
+	}
 }
 
 void
@@ -444,6 +491,9 @@ consumer_cursors_stored(Consumer *consumer, int n, const StreamCursor *cursors)
 		stream->overrides = false;
 		stream->received = false;
 		stream->pending = false;
+		/* there was one to continue from: what had stored it has committed */
+		if (cursors[i].version > 0)
+			stream->prepared = false;
 	}
 }
 
