@@ -95,6 +95,9 @@ wait_for_standbys(XLogRecPtr lsn)
 	if (!InterruptPending && !ConfigReloadPending)
 	{
 		SyncRepWaitForLSN(lsn, true);
+		/* all that it says of the end of the postmaster is ProcDiePending */
+		if (ProcDiePending)
+			InterruptPending = true;
 		confirmed = !InterruptPending && !ConfigReloadPending;
 	}
 	waiting = false;
