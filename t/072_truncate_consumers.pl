@@ -111,6 +111,76 @@ $s->query("SELECT seq_subscribe('{$vshard{b}}', 'd')");
 $next = append('a', 1, 'ab' x 20_000);
 like($s->error($received), qr/^55000: subscription "c" needs epoch/, 'it is told') for 1 .. 2;
 
+# one that is behind, but not by anything of what goes
+$s->query("SELECT seq_unsubscribe(name => 'd')");
+subscribe();
+append('b', 5);
+my $kept = $epoch;
+$first = append('a', 1, 'ab' x 20_000);
+append('b', 5);
+is(sql($node, $db, "SELECT seq_truncate($kept)") > 0, 1, 'past one that needs only what stays');
+like(sql_error($node, $db, 'SELECT seq_truncate(' . ($epoch - 1) . ')'),
+	qr/^55006: cannot truncate past the subscription "c"/, 'which is kept');
+is($s->query($received), $first, 'it gets that');
+$s->query("SELECT seq_unsubscribe(name => 'c')");
+
+#
+# Durable cursors of quiet vshards
+#
+my $cursors = q{SELECT string_agg(vshard || ':' || epoch || '.' || position || ' v' || version, ' ' ORDER BY vshard) FROM seq_cursors};
+my $take = q{SELECT coalesce(string_agg(vshard || ':' || epoch, ' ' ORDER BY epoch, vshard), '') FROM seq_receive(name => 'q')};
+
+$s->query("SELECT seq_subscribe('{$vshard{a},$vshard{b}}', 'q')");
+append('b', 1);
+my $start = $epoch;
+$s->query("BEGIN; $take; SELECT seq_commit('q'); COMMIT");
+is(sql($node, $db, $cursors), "$vshard{a}:$start.0 v1 $vshard{b}:$start.0 v1", 'cursors');
+append('b', 9);
+$s->query("BEGIN; $take; SELECT seq_commit('q'); COMMIT");
+is(sql($node, $db, $cursors), "$vshard{a}:$start.0 v1 $vshard{b}:$epoch.0 v2", 'that of a quiet vshard is not stored anew');
+append('c', 1);
+truncate_all('past a cursor for which nothing came');
+is(sql($node, $db, $cursors), "$vshard{a}:" . ($epoch - 1) . ".0 v1 $vshard{b}:$epoch.0 v2"
+	  =~ s/$vshard{b}:$epoch/"$vshard{b}:" . ($epoch - 1)/er, 'which is moved along');
+append('a', 2);
+is($s->query("BEGIN; $take"), join(' ', map { "$vshard{a}:$_" } $epoch - 2, $epoch - 1), 'its consumer does not notice');
+$s->query('ROLLBACK');
+is($s->query("BEGIN; $take"), join(' ', map { "$vshard{a}:$_" } $epoch - 2, $epoch - 1), 'after a rollback neither');
+is($s->query("SELECT seq_commit('q'); COMMIT"), 1, 'and commits');
+
+# without a consumer; and not where something came
+append('b', 5);
+$s->query("SELECT seq_unsubscribe(name => 'q')");
+like(sql_error($node, $db, 'SELECT seq_truncate(' . ($epoch - 2) . ')'),
+	qr/^55006: cannot truncate past the durable cursor "q" of vshard $vshard{b}\nDETAIL: .* 1 cursor needs/,
+	'a cursor for which something came');
+append('c', 5);
+truncate_all('forced past one of two', 1);
+like(sql_error($node, $db, "SELECT seq_subscribe('{$vshard{b}}', 'q')"),
+	qr/^55000: subscription "q" needs epoch/, 'what was lost is not hidden');
+$s->query("SELECT seq_subscribe('{$vshard{a}}', 'q')");
+$next = append('a', 1);
+is($s->query($take), "$vshard{a}:$next", 'the other one is whole');
+append('c', 5);
+like(sql_error($node, $db, 'SELECT seq_truncate(' . ($epoch - 1) . ')'),
+	qr/^55006: cannot truncate past the durable cursor "q" of vshard $vshard{b}\n/, 'it holds back until it is dropped');
+sql($node, $db, "SELECT seq_drop_cursor('q', '{$vshard{b}}')");
+$s->query("SELECT seq_commit('q'), seq_unsubscribe(name => 'q')");
+
+# while its consumer is about to commit
+$s->query("SELECT seq_subscribe('{$vshard{a}}', 'q')");
+append('c', 5);
+$next = append('a', 1);
+$s->query("BEGIN; $take; SELECT seq_commit('q')");
+append('c', 1100);
+my $truncating = session($node, $db);
+$truncating->send("SELECT seq_truncate($next) > 0");
+$s->query('COMMIT');
+is(($truncating->finish)[0], 't', 'a commit under way goes first');
+is(sql($node, $db, $cursors), "$vshard{a}:" . ($next + 1) . '.0 v4', 'and what it stored stays');
+$truncating->quit;
+$s->query("SELECT seq_unsubscribe(name => 'q'), seq_drop_cursor('q')");
+
 #
 # What cannot be subscribed to changes nothing
 #

@@ -76,7 +76,7 @@ cursors_load(const char *name, StreamCursor *rows)
 }
 
 int
-cursors_need_log(uint64 epoch, CursorNeed *furthest)
+cursors_behind(uint64 epoch, NamedCursor **cursors)
 {
 	const LogTable *table = log_table_require();
 	Oid			primary_key;
@@ -85,29 +85,78 @@ cursors_need_log(uint64 epoch, CursorNeed *furthest)
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
 	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
+	int			size = 64;
 	int			n = 0;
 
+	*cursors = palloc(sizeof(NamedCursor) * size);
 	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
 	{
+		NamedCursor *cursor;
 		uint64		next;
 
 		CHECK_FOR_INTERRUPTS();
-		slot_getsomeattrs(slot, CURSOR_ATTR_EPOCH);
+		slot_getsomeattrs(slot, CURSOR_ATTR_POSITION);
 		next = (uint64) DatumGetInt64(slot->tts_values[CURSOR_ATTR_EPOCH - 1]);
 		if (next > epoch)
 			continue;
-		if (n++ == 0 || next < furthest->epoch)
+		if (n == size)
 		{
-			furthest->name = *DatumGetName(slot->tts_values[CURSOR_ATTR_NAME - 1]);
-			furthest->vshard = DatumGetInt32(slot->tts_values[CURSOR_ATTR_VSHARD - 1]);
-			furthest->epoch = next;
+			size *= 2;
+			*cursors = repalloc_huge(*cursors, sizeof(NamedCursor) * size);
 		}
+		cursor = &(*cursors)[n++];
+		cursor->name = *DatumGetName(slot->tts_values[CURSOR_ATTR_NAME - 1]);
+		cursor->vshard = (uint16) DatumGetInt32(slot->tts_values[CURSOR_ATTR_VSHARD - 1]);
+		cursor->next.epoch = next;
+		cursor->next.position =
+			(uint32) DatumGetInt64(slot->tts_values[CURSOR_ATTR_POSITION - 1]);
 	}
 	table_endscan(scan);
 	ExecDropSingleTupleTableSlot(slot);
 	UnregisterSnapshot(snapshot);
 	table_close(rel, AccessShareLock);
 	return n;
+}
+
+void
+cursors_move(int n, const NamedCursor *cursors, uint64 epoch)
+{
+	static const char *const update =
+		"UPDATE %s c SET epoch = $3, \"position\" = 0"
+		" FROM unnest($1, $2) AS u(name, vshard)"
+		" WHERE c.name OPERATOR(pg_catalog.=) u.name"
+		" AND c.vshard OPERATOR(pg_catalog.=) u.vshard"
+		" AND c.epoch OPERATOR(pg_catalog.<) $3";
+	const LogTable *table = log_table_require();
+	LogIdentity self;
+	Oid			types[] = {NAMEARRAYOID, INT8ARRAYOID, INT8OID};
+	Datum	   *names;
+	Datum	   *vshards;
+	Datum		values[3];
+
+	if (n == 0)
+		return;
+	names = palloc(sizeof(Datum) * n);
+	vshards = palloc(sizeof(Datum) * n);
+	for (int i = 0; i < n; i++)
+	{
+		names[i] = NameGetDatum(&cursors[i].name);
+		vshards[i] = Int64GetDatum(cursors[i].vshard);
+	}
+	values[0] = PointerGetDatum(construct_array(names, n, NAMEOID, NAMEDATALEN,
+												false, TYPALIGN_CHAR));
+	values[1] = PointerGetDatum(construct_array(vshards, n, INT8OID,
+												sizeof(int64), FLOAT8PASSBYVAL,
+												TYPALIGN_DOUBLE));
+	values[2] = Int64GetDatum((int64) epoch);
+	self = log_become_owner(table, false);
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	if (SPI_execute_with_args(psprintf(update, log_cursors_name(table)), 3,
+							  types, values, NULL, false, 0) != SPI_OK_UPDATE)
+		elog(ERROR, "could not move cursors");
+	SPI_finish();
+	log_become_self(&self);
 }
 
 /* An int8[] of one column of the rows with, or without, a stored cursor. */

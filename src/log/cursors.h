@@ -31,18 +31,24 @@ extern int	cursors_load(const char *name, StreamCursor *rows);
 extern bool cursors_store(const char *name, int n, const StreamCursor *rows);
 
 /* A cursor as others see it. */
-typedef struct CursorNeed
+typedef struct NamedCursor
 {
 	NameData	name;
-	int32		vshard;
-	uint64		epoch; /* from which on it needs the log */
-} CursorNeed;
+	uint16		vshard;
+	StreamKey	next;
+} NamedCursor;
 
 /*
- * How many cursors, as committed now, still need something of epochs up to the
- * given one, and which of them is furthest behind.
+ * All cursors, as committed now, that stand at an epoch or before; *cursors is
+ * palloc'd.  Returns how many.
  */
-extern int	cursors_need_log(uint64 epoch, CursorNeed *furthest);
+extern int	cursors_behind(uint64 epoch, NamedCursor **cursors);
+
+/*
+ * Move n cursors to the beginning of an epoch, unless they have got there
+ * meanwhile: nothing before it is for them.  Who holds one does not notice.
+ */
+extern void cursors_move(int n, const NamedCursor *cursors, uint64 epoch);
 
 /* Forget a name's cursors, all with vshards NULL; returns how many. */
 extern int	cursors_drop(const char *name, int n, const uint16 *vshards);

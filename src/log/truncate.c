@@ -14,6 +14,7 @@
 #include "access/table.h"
 #include "access/xlog.h"
 #include "executor/tuptable.h"
+#include "log/batches.h"
 #include "log/reader.h"
 #include "log/snapshots.h"
 #include "log/step.h"
@@ -117,19 +118,19 @@ truncate_plan(const LogTable *table, uint64 before_epoch,
 			  Truncation *truncation)
 {
 	Snapshot	snapshot;
-	MachineState old;
+	MachineState *begin = &truncation->begin;
 	int64		stays;
 	int64		last = 0;
 
 	snapshots_lock(table);
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	if (!snapshots_base(table, snapshot, &old))
-		machine_init(&old);
-	truncation->behind = old.last_applied_index;
+	if (!snapshots_base(table, snapshot, begin))
+		machine_init(begin);
 	stays = first_to_stay(table, snapshot, before_epoch,
-						  machine_next_epoch(&old));
+						  machine_next_epoch(begin));
 	if (stays > 0 &&
-		log_has_rows(table, snapshot, (int64) old.last_applied_index + 1, stays - 1))
+		log_has_rows(table, snapshot, (int64) begin->last_applied_index + 1,
+					 stays - 1))
 		last = log_index_before(table, snapshot, stays);
 	if (last > 0)
 	{
@@ -140,8 +141,71 @@ truncate_plan(const LogTable *table, uint64 before_epoch,
 	return last > 0;
 }
 
+void
+truncate_find_traffic(const Truncation *truncation, uint64 from_epoch,
+					  StreamKey *last)
+{
+	BatchWalk  *walk = batch_walk_create(NULL);
+	WireTxn		txn;
+
+	for (int v = 0; v < WIRE_VSHARDS; v++)
+		last[v].epoch = MACHINE_NO_EPOCH;
+	batch_walk_start(walk,
+					 Max(from_epoch, machine_next_epoch(&truncation->begin)),
+					 truncation->base.last_applied_epoch);
+	while (batch_walk_next(walk, NULL, &txn))
+		for (int i = 0; i < txn.vshard_count; i++)
+		{
+			last[txn.vshards[i]].epoch = batch_walk_entry(walk)->epoch;
+			last[txn.vshards[i]].position = txn.position;
+		}
+	batch_walk_stop(walk);
+}
+
+/*
+ * Most cursors that lag do so because nothing came for their vshards: storing
+ * them anew with every commit would cost more than what is received.  To know,
+ * what goes is read from the first of them on.
+ */
+void
+truncate_survey_cursors(const Truncation *truncation, CursorSurvey *survey)
+{
+	uint64		begin = machine_next_epoch(&truncation->begin);
+	uint64		end = truncation->base.last_applied_epoch;
+	uint64		from = PG_UINT64_MAX;
+	StreamKey	last[WIRE_VSHARDS];
+	NamedCursor *cursors;
+	int			n = 0;
+
+	survey->nneedy = 0;
+	survey->nquiet = 0;
+	if (end == MACHINE_NO_EPOCH)
+		return;
+	n = cursors_behind(end, &cursors);
+	for (int i = 0; i < n; i++)
+		from = Min(from, cursors[i].next.epoch);
+	if (n > 0)
+		truncate_find_traffic(truncation, from, last);
+	survey->quiet = cursors;
+	for (int i = 0; i < n; i++)
+	{
+		const NamedCursor *cursor = &cursors[i];
+		StreamKey	traffic = last[cursor->vshard];
+
+		/* one that an earlier truncation was forced past has lost something */
+		if (cursor->next.epoch >= begin &&
+			(traffic.epoch == MACHINE_NO_EPOCH ||
+			 key_before(traffic.epoch, traffic.position, cursor->next)))
+			survey->quiet[survey->nquiet++] = *cursor;
+		else if (survey->nneedy++ == 0 ||
+				 cursor->next.epoch < survey->needy.next.epoch)
+			survey->needy = *cursor;
+	}
+}
+
 uint64
-truncate_execute(const LogTable *table, const Truncation *truncation)
+truncate_execute(const LogTable *table, const Truncation *truncation,
+				 const CursorSurvey *survey)
 {
 	Relation	rel = table_open(table->log, RowExclusiveLock);
 	Snapshot	snapshot;
@@ -151,7 +215,7 @@ truncate_execute(const LogTable *table, const Truncation *truncation)
 	PushActiveSnapshot(GetLatestSnapshot());
 	snapshot = GetActiveSnapshot();
 	log_reader_begin_by_index(&reader, table, snapshot,
-							  (int64) truncation->behind + 1,
+							  (int64) truncation->begin.last_applied_index + 1,
 							  (int64) truncation->base.last_applied_index);
 	while (log_reader_skip(&reader))
 	{
@@ -163,5 +227,7 @@ truncate_execute(const LogTable *table, const Truncation *truncation)
 	PopActiveSnapshot();
 	table_close(rel, NoLock);
 	snapshots_rebase(table, &truncation->base);
+	cursors_move(survey->nquiet, survey->quiet,
+				 machine_next_epoch(&truncation->base));
 	return removed;
 }

@@ -8,12 +8,13 @@
 #include "compat.h"
 
 #include "access/xlogdefs.h"
+#include "log/cursors.h"
 #include "log/table.h"
 #include "machine/machine.h"
 
 typedef struct Truncation
 {
-	uint64		behind; /* log_index of the base there is, 0 for none */
+	MachineState begin; /* the base there is, or that of a whole log */
 	MachineState base; /* at the end of what goes */
 	XLogRecPtr	lsn;   /* the last row that goes was in WAL before it */
 } Truncation;
@@ -27,8 +28,31 @@ typedef struct Truncation
 extern bool truncate_plan(const LogTable *table, uint64 before_epoch,
 						  Truncation *truncation);
 
-/* Remove it, and store the base; returns how many entries went. */
+/*
+ * The last key for each vshard in what goes, from an epoch on; MACHINE_NO_EPOCH
+ * where there is none.  "last" has room for WIRE_VSHARDS.
+ */
+extern void truncate_find_traffic(const Truncation *truncation,
+								  uint64 from_epoch, StreamKey *last);
+
+/* The durable cursors that stand within what goes. */
+typedef struct CursorSurvey
+{
+	int			nneedy; /* something of it is for them, or may have been */
+	NamedCursor needy;	/* the one of these that is furthest behind */
+	int			nquiet; /* nothing of it is */
+	NamedCursor *quiet;
+} CursorSurvey;
+
+extern void truncate_survey_cursors(const Truncation *truncation,
+									CursorSurvey *survey);
+
+/*
+ * Remove it, store the base, and move the quiet cursors behind it; returns how
+ * many entries went.
+ */
 extern uint64 truncate_execute(const LogTable *table,
-							   const Truncation *truncation);
+							   const Truncation *truncation,
+							   const CursorSurvey *survey);
 
 #endif							/* CALVIN_LOG_TRUNCATE_H */

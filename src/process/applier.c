@@ -370,6 +370,8 @@ apply_burst(void)
 	{
 		if (!apply_some(end))
 			break;
+		/* errors between steps forward are no reason to wait ever longer */
+		applier.retry_ms = 0;
 		take_snapshot();
 		serve_signals();
 	}

@@ -12,24 +12,11 @@
 
 #include "compat.h"
 
+#include "shared/key.h"
 #include "shared/queue.h"
 #include "shared/shmem.h"
 
 typedef struct Consumer Consumer;
-
-/* Where in the order of all transactions. */
-typedef struct StreamKey
-{
-	uint64		epoch;
-	uint32		position;
-} StreamKey;
-
-static inline bool
-key_before(uint64 epoch, uint32 position, StreamKey key)
-{
-	return epoch < key.epoch ||
-		(epoch == key.epoch && position < key.position);
-}
 
 /* A durable cursor: the first key not processed yet. */
 typedef struct StreamCursor

@@ -280,13 +280,14 @@ needs_log(SubscriptionSlot *slot, uint64 floor_epoch, uint64 applied)
 		floor_epoch <= applied;
 }
 
+/* Nothing from its floor on, through an epoch, is for it. */
 static void
-note_quiet_locked(SubscriptionSlot *slot, uint64 floor_epoch, uint64 applied)
+note_quiet_locked(SubscriptionSlot *slot, uint64 floor_epoch, uint64 through)
 {
 	slot->quiet = true;
 	slot->quiet_epoch = floor_epoch;
 	slot->quiet_position = pg_atomic_read_u32(&slot->floor_position);
-	slot->quiet_through = applied;
+	slot->quiet_through = through;
 }
 
 bool
@@ -305,9 +306,22 @@ subscription_quiet(const SubscriptionRef *ref, uint64 epoch, uint32 position,
 	return quiet;
 }
 
+/* Is all the traffic of its vshard before its floor? */
+static bool
+is_passed_by(SubscriptionSlot *slot, uint64 floor_epoch,
+			 const StreamKey *traffic)
+{
+	StreamKey	last = traffic[slot->vshard];
+	StreamKey	floor = {floor_epoch,
+						 pg_atomic_read_u32(&slot->floor_position)};
+
+	return last.epoch == MACHINE_NO_EPOCH ||
+		key_before(last.epoch, last.position, floor);
+}
+
 int
 subscription_needs_log(Oid database, uint64 epoch, const PublishedState *state,
-					   SubscriptionNeed *furthest)
+					   const StreamKey *traffic, SubscriptionNeed *furthest)
 {
 	uint64		applied = state->machine.last_applied_epoch;
 	int			n = 0;
@@ -330,6 +344,11 @@ subscription_needs_log(Oid database, uint64 epoch, const PublishedState *state,
 		}
 		if (floor_epoch > epoch)
 			continue;
+		if (traffic != NULL && is_passed_by(slot, floor_epoch, traffic))
+		{
+			note_quiet_locked(slot, floor_epoch, epoch);
+			continue;
+		}
 		if (n++ == 0 || floor_epoch < furthest->epoch)
 		{
 			furthest->vshard = slot->vshard;

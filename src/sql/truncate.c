@@ -39,40 +39,53 @@ refuse_before_applier(const Truncation *truncation, const PublishedState *state)
 }
 
 static void
-refuse_before_cursors(uint64 epoch)
+refuse_before_cursors(const CursorSurvey *survey)
 {
-	CursorNeed	furthest;
-	int			n = cursors_need_log(epoch, &furthest);
+	const NamedCursor *needy = &survey->needy;
 
-	if (n == 0)
+	if (survey->nneedy == 0)
 		return;
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_IN_USE),
-			 errmsg("cannot truncate past the durable cursor \"%s\" of vshard %d",
-					NameStr(furthest.name), furthest.vshard),
-			 errdetail_plural("It needs the log from epoch " UINT64_FORMAT " on; %d cursor needs something of epoch " UINT64_FORMAT " or below.",
-							  "It needs the log from epoch " UINT64_FORMAT " on; %d cursors need something of epoch " UINT64_FORMAT " or below.",
-							  n, furthest.epoch, n, epoch),
-			 hint_epoch(furthest.epoch)));
+			 errmsg("cannot truncate past the durable cursor \"%s\" of vshard %u",
+					NameStr(needy->name), needy->vshard),
+			 errdetail_plural("It needs the log from epoch " UINT64_FORMAT " on; %d cursor needs something of what would go.",
+							  "It needs the log from epoch " UINT64_FORMAT " on; %d cursors need something of what would go.",
+							  survey->nneedy, needy->next.epoch,
+							  survey->nneedy),
+			 hint_epoch(needy->next.epoch)));
 }
 
-/* Forced or not, those that miss nothing have to know that. */
+/*
+ * Forced or not, those that miss nothing have to know that.  Only if somebody
+ * is behind, what goes has to be read to see whether it is for him.
+ */
 static void
-refuse_before_subscriptions(uint64 epoch, const PublishedState *state,
-							bool force)
+refuse_before_subscriptions(const Truncation *truncation,
+							const PublishedState *state, bool force)
 {
+	uint64		end = truncation->base.last_applied_epoch;
+	StreamKey	traffic[WIRE_VSHARDS];
 	SubscriptionNeed furthest;
-	int			n = subscription_needs_log(MyDatabaseId, epoch, state, &furthest);
+	int			n;
 
+	if (end == MACHINE_NO_EPOCH)
+		return;
+	n = subscription_needs_log(MyDatabaseId, end, state, NULL, &furthest);
+	if (n > 0)
+	{
+		truncate_find_traffic(truncation, furthest.epoch, traffic);
+		n = subscription_needs_log(MyDatabaseId, end, state, traffic, &furthest);
+	}
 	if (n == 0 || force)
 		return;
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_IN_USE),
 			 errmsg("cannot truncate past the subscription \"%s\" to vshard %u of the session with PID %d",
 					NameStr(furthest.name), furthest.vshard, (int) furthest.pid),
-			 errdetail_plural("It needs the log from epoch " UINT64_FORMAT " on; %d subscription needs something of epoch " UINT64_FORMAT " or below.",
-							  "It needs the log from epoch " UINT64_FORMAT " on; %d subscriptions need something of epoch " UINT64_FORMAT " or below.",
-							  n, furthest.epoch, n, epoch),
+			 errdetail_plural("It needs the log from epoch " UINT64_FORMAT " on; %d subscription needs something of what would go.",
+							  "It needs the log from epoch " UINT64_FORMAT " on; %d subscriptions need something of what would go.",
+							  n, furthest.epoch, n),
 			 hint_epoch(furthest.epoch)));
 }
 
@@ -106,6 +119,7 @@ seq_truncate(PG_FUNCTION_ARGS)
 	const LogTable *table;
 	LogIdentity self;
 	Truncation	truncation;
+	CursorSurvey cursors;
 	uint64		removed = 0;
 
 	if (RecoveryInProgress())
@@ -121,17 +135,15 @@ seq_truncate(PG_FUNCTION_ARGS)
 	{
 		/* before the subscriptions, whose progress is then not behind it */
 		database_read(slot, &state);
+		truncate_survey_cursors(&truncation, &cursors);
 		if (!force)
 		{
 			refuse_before_applier(&truncation, &state);
-			if (truncation.base.last_applied_epoch != MACHINE_NO_EPOCH)
-				refuse_before_cursors(truncation.base.last_applied_epoch);
+			refuse_before_cursors(&cursors);
 			refuse_before_standbys(truncation.lsn);
 		}
-		if (truncation.base.last_applied_epoch != MACHINE_NO_EPOCH)
-			refuse_before_subscriptions(truncation.base.last_applied_epoch,
-										&state, force);
-		removed = truncate_execute(table, &truncation);
+		refuse_before_subscriptions(&truncation, &state, force);
+		removed = truncate_execute(table, &truncation, &cursors);
 	}
 	log_become_self(&self);
 	PG_RETURN_INT64((int64) removed);
