@@ -12,7 +12,11 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 my $db = 'postgres';
-my $node = new_node('consumers');
+my $node = new_node('consumers',
+	-streaming => 1,
+	wal_level => 'logical',
+	max_replication_slots => 4,
+	'calvin_seq.max_databases' => 6);
 my $epoch = 0;
 my %vshard = map { ($_ => vshard_of($_)) } 'a' .. 'c';
 
@@ -201,6 +205,32 @@ like($other->error("SELECT seq_subscribe('{$vshard{a}}', 'c')"),
 	qr/^55000: subscription "c" needs epoch \d+, which was truncated/, 'from a cursor in there, by another session');
 is($s->query('SELECT count(*) FROM seq_subscriptions WHERE name = $$c$$ AND pid = pg_backend_pid()'), 2, 'nor is it taken over');
 $_->quit foreach $s, $other;
+
+#
+# A log without its base, and a base without its log: a restore at work
+#
+sql($node, $db, 'CREATE DATABASE log_first');
+create_extension($node, 'log_first');
+sql($node, 'log_first', "INSERT INTO seq_log (log_index, entry) VALUES "
+	  . join(', ', map { "(1 + $_, '\\x" . batch_hex($_, 1, [ ['a'], 'ab', 1 ]) . "')" } 20 .. 22));
+foreach my $query ("SELECT * FROM seq_replay($vshard{a}, 19, 22)",
+	'SELECT * FROM seq_completion(19, 0)', "SELECT seq_subscribe('{$vshard{a}}', from_epoch => 19)")
+{
+	like(sql_error($node, 'log_first', $query),
+		qr/^55000: the log begins above log_index 1, and its base snapshot is not there\nDETAIL: .*log_index 21\. Whether epoch 19 /,
+		"nobody knows what was before: $query");
+}
+is(sql($node, 'log_first', "SELECT count(*) FROM seq_replay($vshard{a}, 20, 22)"), 3, 'what is there is there');
+
+sql($node, $db, 'CREATE DATABASE base_first');
+create_extension($node, 'base_first');
+sql($node, 'base_first', "INSERT INTO seq_snapshots VALUES (20, 19, '0123456789abcdef', 1, now(), true)");
+$s = session($node, 'base_first');
+$s->query("SELECT seq_subscribe('{$vshard{a}}', queue_size => 8192)");
+append_batches($node, 'base_first', 20, 22, [ [ ['a'], 'ab' x 20_000, 1 ] ]);
+wait_for_epoch($node, 'base_first', 22);
+is($s->query('SELECT array_agg(epoch) FROM seq_receive()'), '{20,21,22}', 'who subscribes before the log is there gets it from its base on');
+$s->quit;
 
 $node->stop;
 nothing_crashed($node);

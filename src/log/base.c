@@ -7,6 +7,8 @@
 #include "log/base.h"
 #include "log/reader.h"
 #include "log/snapshots.h"
+#include "utils/snapmgr.h"
+#include "wire/wire.h"
 
 /* The first batch behind the base, or the base's successor if there is none. */
 static uint64
@@ -25,6 +27,47 @@ first_epoch_kept(const LogTable *table, Snapshot snapshot, uint64 base_epoch)
 	return epoch;
 }
 
+static bool
+lacks_base(const LogTable *table, Snapshot snapshot)
+{
+	MachineState base;
+
+	return log_first_index(table, snapshot) > 1 &&
+		!snapshots_base(table, snapshot, &base);
+}
+
+/*
+ * A log that begins above log_index 1, and whose base is not there: nobody can
+ * tell whether there were batches before its first one.  An old snapshot that
+ * shows of the log what its own transaction appended is no such case.
+ */
+static void
+require_beginning(const LogTable *table, Snapshot snapshot, uint64 epoch)
+{
+	LogReader	reader;
+	Snapshot	latest;
+	bool		behind_a_batch;
+	bool		lacking;
+
+	if (epoch > WIRE_MAX_EPOCH)
+		return;
+	log_reader_begin_by_epoch(&reader, table, snapshot, 0, (int64) epoch);
+	behind_a_batch = log_reader_skip(&reader);
+	log_reader_end(&reader);
+	if (behind_a_batch || !lacks_base(table, snapshot))
+		return;
+	latest = RegisterSnapshot(GetLatestSnapshot());
+	lacking = lacks_base(table, latest);
+	UnregisterSnapshot(latest);
+	if (lacking)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the log begins above log_index 1, and its base snapshot is not there"),
+				 errdetail("It begins at log_index " INT64_FORMAT ". Whether epoch " UINT64_FORMAT " was truncated is not known.",
+						   log_first_index(table, snapshot), epoch),
+				 errhint("Restore seq_snapshots from the same dump as seq_log.")));
+}
+
 void
 base_require_epoch(const LogTable *table, Snapshot snapshot, uint64 epoch,
 				   const char *consumer)
@@ -32,8 +75,12 @@ base_require_epoch(const LogTable *table, Snapshot snapshot, uint64 epoch,
 	MachineState base;
 	uint64		kept;
 
-	if (!snapshots_base(table, snapshot, &base) ||
-		base.last_applied_epoch == MACHINE_NO_EPOCH ||
+	if (!snapshots_base(table, snapshot, &base))
+	{
+		require_beginning(table, snapshot, epoch);
+		return;
+	}
+	if (base.last_applied_epoch == MACHINE_NO_EPOCH ||
 		epoch > base.last_applied_epoch)
 		return;
 	kept = first_epoch_kept(table, snapshot, base.last_applied_epoch);

@@ -11,8 +11,8 @@
 #include "utils/snapshot.h"
 
 /*
- * Raise an error if batches of this epoch were truncated.  "consumer" is the
- * name of the subscription that needs them, or NULL.
+ * Raise an error if batches of this epoch were truncated, or may have been.
+ * "consumer" is the name of the subscription that needs them, or NULL.
  */
 extern void base_require_epoch(const LogTable *table, Snapshot snapshot,
 							   uint64 epoch, const char *consumer);

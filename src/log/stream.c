@@ -15,6 +15,7 @@
 #include "log/batches.h"
 #include "log/cursors.h"
 #include "log/reader.h"
+#include "log/snapshots.h"
 #include "log/stream.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
@@ -250,8 +251,14 @@ start_consumer(Consumer *consumer, int n, const uint16 *vshards, uint64 start,
 	const LogTable *table = log_table_require();
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	int64		before = log_epoch_before(table, snapshot, (int64) start + 1);
-	StreamKey	key = {(uint64) (before + 1), 0};
+	MachineState base;
+	StreamKey	key;
 
+	/* a log that is being restored may have its base, and no batches yet */
+	if (before < 0 && snapshots_base(table, snapshot, &base))
+		before = (int64) base.last_applied_epoch;
+	key.epoch = (uint64) (before + 1);
+	key.position = 0;
 	consumer_start_at(consumer, n, vshards, key, before);
 	if (lossless)
 	{
