@@ -204,6 +204,22 @@ truncate_all('past the cursor', 1);
 like($other->error("SELECT seq_subscribe('{$vshard{a}}', 'c')"),
 	qr/^55000: subscription "c" needs epoch \d+, which was truncated/, 'from a cursor in there, by another session');
 is($s->query('SELECT count(*) FROM seq_subscriptions WHERE name = $$c$$ AND pid = pg_backend_pid()'), 2, 'nor is it taken over');
+#
+# An applier that comes too late, but not for any batch
+#
+$s->query("SELECT seq_subscribe('{$vshard{a}}', 'late')");
+append('a', 2);
+my $pid = applier_pid($node, $db);
+kill 'STOP', $pid;
+sql($node, $db, "INSERT INTO seq_log (entry) VALUES (''), ('')");
+append_batches($node, $db, $epoch, $epoch, [ [ ['a'], 'ab', 1 ] ]);
+sql($node, $db, "SELECT seq_truncate($epoch, true)");
+kill 'CONT', $pid;
+wait_for_epoch($node, $db, $epoch);
+like(sql($node, $db, 'SELECT last_error FROM seq_state'), qr/^the log was truncated up to/, 'the applier came too late');
+is($s->query(q{SELECT array_agg(epoch) FROM seq_receive(name => 'late')}), '{' . join(',', $epoch - 2 .. $epoch) . '}',
+	'for nothing that a consumer lacks');
+$epoch++;
 $_->quit foreach $s, $other;
 
 #

@@ -200,8 +200,10 @@ skip_truncated(Applying *applying, const MachineState *base)
 			(errmsg("calvin_seq: %s", message),
 			 errdetail("The applier goes on from the base snapshot. What was truncated was not fanned out, and is not in the log for lossless consumers.")));
 	database_report_error(applying->slot, message);
-	router_pass_over_all(applying->router, base->last_applied_index,
-						 base->last_applied_epoch);
+	/* without a batch among them the streams lack nothing */
+	if (base->last_applied_epoch != applying->state.machine.last_applied_epoch)
+		router_pass_over_all(applying->router, base->last_applied_index,
+							 base->last_applied_epoch);
 }
 
 /* Tell once that the base is missing. */
