@@ -223,6 +223,30 @@ $epoch++;
 $_->quit foreach $s, $other;
 
 #
+# A logical subscriber that is behind is no standby: it has its own copy, by WAL
+#
+sql($node, $db, q{SELECT seq_drop_cursor('c')});
+sql($node, $db, 'CREATE TABLE told (n int); CREATE PUBLICATION told FOR TABLE told');
+sql($node, $db, "SELECT pg_create_logical_replication_slot('told', 'pgoutput')");
+sql($node, $db, 'CREATE DATABASE subscriber');
+sql($node, 'subscriber', 'CREATE TABLE told (n int)');
+sql($node, 'subscriber', "CREATE SUBSCRIPTION told CONNECTION '" . $node->connstr . " dbname=$db"
+	  . "' PUBLICATION told WITH (create_slot = false, copy_data = false)");
+sql($node, $db, 'INSERT INTO told VALUES (1)');
+wait_for_sql($node, 'subscriber', 'SELECT count(*) FROM told', 1);
+wait_for_sql($node, $db, "SELECT count(*) FROM pg_stat_replication WHERE replay_lsn IS NOT NULL AND state = 'streaming'", 1);
+$s = session($node, 'subscriber');
+$s->query('BEGIN; LOCK TABLE told');
+sql($node, $db, 'INSERT INTO told VALUES (2)');
+wait_for_sql($node, $db, "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation IS NOT NULL", 1);
+append('b', 3);
+is(sql($node, $db, 'SELECT replay_lsn < pg_current_wal_insert_lsn() FROM pg_stat_replication'), 't', 'a subscriber is behind');
+truncate_all('which does not matter');
+$s->query('ROLLBACK');
+$s->quit;
+sql($node, 'subscriber', 'DROP SUBSCRIPTION told');
+
+#
 # A log without its base, and a base without its log: a restore at work
 #
 sql($node, $db, 'CREATE DATABASE log_first');

@@ -11,7 +11,18 @@
 #include "log/standbys.h"
 #include "replication/walsender.h"
 #include "replication/walsender_private.h"
+#include "storage/proc.h"
+#include "storage/procarray.h"
 #include "storage/spin.h"
+
+/* A walsender that decodes for a logical subscriber is in a database. */
+static bool
+sends_to_standby(pid_t pid)
+{
+	PGPROC	   *proc = BackendPidGetProc(pid);
+
+	return proc != NULL && !OidIsValid(proc->databaseId);
+}
 
 int
 standbys_behind(XLogRecPtr lsn, StandbyBehind *furthest)
@@ -33,7 +44,8 @@ standbys_behind(XLogRecPtr lsn, StandbyBehind *furthest)
 
 		/* what only receives WAL, or copies a backup, never says "replayed" */
 		if (pid == 0 || state < WALSNDSTATE_CATCHUP ||
-			XLogRecPtrIsInvalid(replayed) || replayed >= lsn)
+			XLogRecPtrIsInvalid(replayed) || replayed >= lsn ||
+			!sends_to_standby(pid))
 			continue;
 		if (n++ == 0 || replayed < furthest->replayed)
 		{

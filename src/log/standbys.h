@@ -18,7 +18,8 @@ typedef struct StandbyBehind
 
 /*
  * How many of the connected standbys have not replayed WAL up to lsn, and the
- * one furthest behind.  Receivers that do not replay do not count.
+ * one furthest behind.  Receivers that do not replay, and logical subscribers,
+ * do not count.
  */
 extern int	standbys_behind(XLogRecPtr lsn, StandbyBehind *furthest);
 
