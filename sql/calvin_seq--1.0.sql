@@ -369,3 +369,11 @@ GRANT EXECUTE ON FUNCTION
 	seq_metrics_info()
 	TO pg_monitor;
 GRANT SELECT ON seq_subscriptions, seq_state, seq_progress, seq_metrics TO pg_monitor;
+
+-- A column of one of these types in somebody's table would be in the way of
+-- DROP EXTENSION, and of updates.
+REVOKE ALL ON TYPE
+	seq_txn,
+	seq_log, seq_cursors, seq_snapshots,
+	seq_subscriptions, seq_state, seq_progress, seq_metrics
+	FROM PUBLIC;

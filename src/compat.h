@@ -34,6 +34,7 @@
 	PGDLLEXPORT Datum name(PG_FUNCTION_ARGS);                  \
 	PG_FUNCTION_INFO_V1(name)
 
+#include "catalog/pg_class.h"
 #include "catalog/pg_database.h"
 #include "miscadmin.h"
 #include "parser/parse_relation.h"
@@ -58,8 +59,11 @@
 #if PG_VERSION_NUM >= 160000
 #define compat_owns_database(db, role) \
 	object_ownercheck(DatabaseRelationId, (db), (role))
+#define compat_owns_relation(rel, role) \
+	object_ownercheck(RelationRelationId, (rel), (role))
 #else
 #define compat_owns_database(db, role) pg_database_ownercheck((db), (role))
+#define compat_owns_relation(rel, role) pg_class_ownercheck((rel), (role))
 #endif
 
 /* An executor state whose range table is one relation. */

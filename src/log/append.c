@@ -428,7 +428,7 @@ seq_log_refuse_change(PG_FUNCTION_ARGS)
 int64
 append_insert(const LogTable *table, const uint8 *entry, uint32 len)
 {
-	LogIdentity self = log_become_owner(table, false);
+	LogIdentity self = log_become_owner_to_append(table);
 	bytea	   *value = (bytea *) palloc(len + VARHDRSZ);
 	Insert		insert;
 	TupleTableSlot *slot;

@@ -234,7 +234,7 @@ cursors_store(const char *name, int n, const StreamCursor *rows)
 		" ON CONFLICT DO NOTHING";
 	const LogTable *table = log_table_require();
 	char	   *target = log_cursors_name(table);
-	LogIdentity self = log_become_owner(table, false);
+	LogIdentity self = log_become_side_owner(table, SIDE_CURSORS, false);
 	NameData	wanted;
 	bool		ok;
 
@@ -253,7 +253,7 @@ cursors_drop(const char *name, int n, const uint16 *vshards)
 {
 	const LogTable *table = log_table_require();
 	char	   *target = log_cursors_name(table);
-	LogIdentity self = log_become_owner(table, false);
+	LogIdentity self = log_become_side_owner(table, SIDE_CURSORS, false);
 	Oid			types[] = {NAMEOID, INT8ARRAYOID};
 	Datum	   *elements = palloc(sizeof(Datum) * Max(n, 1));
 	Datum		values[2];

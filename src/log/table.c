@@ -19,10 +19,12 @@
 #include "log/table.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
+#include "utils/guc.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
+#include "utils/syscache.h"
 
 #define EXTENSION_NAME "calvin_seq"
 #define LOG_NAME "seq_log"
@@ -30,6 +32,13 @@
 #define SNAPSHOTS_NAME "seq_snapshots"
 #define EPOCH_INDEX_NAME "seq_log_epoch_idx"
 #define ACK_INDEX_NAME "seq_log_ack_idx"
+
+/* What the extension script gives seq_log. */
+#define OWN_INDEXES 3
+#define OWN_TRIGGERS 5
+
+/* As the server itself has it for maintenance commands, since 17. */
+#define SAFE_SEARCH_PATH "pg_catalog, pg_temp"
 
 static LogTable cached;
 static bool cached_valid = false;
@@ -148,6 +157,21 @@ check_table(Relation rel, const Column *columns, int n, AttrNumber first,
 	return index;
 }
 
+/* Does a row that is inserted meet nothing but what the extension made? */
+static bool
+is_bare(Relation rel)
+{
+	const TupleConstr *constraints = RelationGetDescr(rel)->constr;
+	List	   *indexes = RelationGetIndexList(rel);
+	bool		bare = list_length(indexes) == OWN_INDEXES &&
+		(rel->trigdesc == NULL || rel->trigdesc->numtriggers == OWN_TRIGGERS) &&
+		(constraints == NULL || (constraints->num_check == 0 &&
+								 !constraints->has_generated_stored));
+
+	list_free(indexes);
+	return bare;
+}
+
 static Oid
 find_table(const char *name, Oid schema)
 {
@@ -194,6 +218,7 @@ log_table_find(void)
 	found.ack_index = get_relname_relid(ACK_INDEX_NAME, found.schema);
 	if (!index_usable(found.ack_index, found.log, LOG_ATTR_EPOCH, 2, true))
 		report_altered(LOG_NAME, "Its index " ACK_INDEX_NAME " is missing.");
+	found.bare = is_bare(rel);
 	table_close(rel, AccessShareLock);
 
 	cached = found;
@@ -214,6 +239,21 @@ log_table_require(void)
 						EXTENSION_NAME),
 				 errhint("Use CREATE EXTENSION %s.", EXTENSION_NAME)));
 	return table;
+}
+
+static Oid
+owner_of(Oid relid)
+{
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	Oid			owner;
+
+	if (!HeapTupleIsValid(tuple))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("relation with OID %u does not exist", relid)));
+	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
+	ReleaseSysCache(tuple);
+	return owner;
 }
 
 Oid
@@ -289,21 +329,49 @@ log_cursors_name(const LogTable *table)
 									  CURSORS_NAME);
 }
 
-LogIdentity
-log_become_owner(const LogTable *table, bool restricted)
+static LogIdentity
+become(Oid user, int flags, bool safe_path)
 {
 	LogIdentity self;
 
 	GetUserIdAndSecContext(&self.user, &self.context);
-	SetUserIdAndSecContext(table->owner,
+	SetUserIdAndSecContext(user,
 						   self.context | SECURITY_LOCAL_USERID_CHANGE |
-						   SECURITY_NOFORCE_RLS |
-						   (restricted ? SECURITY_RESTRICTED_OPERATION : 0));
+						   SECURITY_NOFORCE_RLS | flags);
+	self.settings = 0;
+	if (safe_path)
+	{
+		self.settings = NewGUCNestLevel();
+		(void) set_config_option("search_path", SAFE_SEARCH_PATH, PGC_USERSET,
+								 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	}
 	return self;
+}
+
+LogIdentity
+log_become_owner(const LogTable *table, bool restricted)
+{
+	return become(table->owner,
+				  restricted ? SECURITY_RESTRICTED_OPERATION : 0, !restricted);
+}
+
+LogIdentity
+log_become_side_owner(const LogTable *table, SideTable side, bool restricted)
+{
+	return become(owner_of(log_side_table(table, side)),
+				  restricted ? SECURITY_RESTRICTED_OPERATION : 0, !restricted);
+}
+
+LogIdentity
+log_become_owner_to_append(const LogTable *table)
+{
+	return become(table->owner, 0, !table->bare);
 }
 
 void
 log_become_self(const LogIdentity *identity)
 {
+	if (identity->settings != 0)
+		AtEOXact_GUC(false, identity->settings);
 	SetUserIdAndSecContext(identity->user, identity->context);
 }

@@ -299,7 +299,7 @@ take_snapshot(void)
 		return;
 	applier.snapshot_index = applied;
 	table = begin(&rel);
-	self = log_become_owner(table, true);
+	self = log_become_side_owner(table, SIDE_SNAPSHOTS, true);
 	snapshots_store(table, &applying.state.machine, true);
 	log_become_self(&self);
 	commit(rel);

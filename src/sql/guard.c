@@ -13,6 +13,7 @@
 #include "access/htup_details.h"
 #include "access/sysattr.h"
 #include "access/table.h"
+#include "access/xact.h"
 #include "catalog/indexing.h"
 #include "catalog/pg_constraint.h"
 #include "catalog/pg_inherits.h"
@@ -122,6 +123,55 @@ columns_intact(Oid log)
 		member == LOG_ATTR_INDEX - FirstLowInvalidHeapAttributeNumber;
 }
 
+/* Has this transaction made, or replaced, a trigger of this name? */
+static bool
+is_new_trigger(Oid relid, const char *name)
+{
+	Relation	rel = table_open(TriggerRelationId, AccessShareLock);
+	ScanKeyData keys[2];
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	bool		is_new;
+
+	ScanKeyInit(&keys[0], Anum_pg_trigger_tgrelid, BTEqualStrategyNumber,
+				F_OIDEQ, ObjectIdGetDatum(relid));
+	ScanKeyInit(&keys[1], Anum_pg_trigger_tgname, BTEqualStrategyNumber,
+				F_NAMEEQ, CStringGetDatum(name));
+	scan = systable_beginscan(rel, TriggerRelidNameIndexId, true, NULL, 2, keys);
+	tuple = systable_getnext(scan);
+	is_new = HeapTupleIsValid(tuple) &&
+		TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(tuple->t_data));
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return is_new;
+}
+
+/*
+ * Triggers on our tables run as their owner when one of our functions writes
+ * to them, whoever calls it.  So TRIGGER, the privilege, is not enough to
+ * make one.  What the command names may be another table by now: the catalog
+ * tells which one got the trigger.
+ */
+static void
+check_new_trigger(Oid log, const CreateTrigStmt *statement)
+{
+	static const char *const tables[] = {"seq_log", "seq_cursors", "seq_snapshots"};
+
+	for (size_t i = 0; i < lengthof(tables); i++)
+	{
+		Oid			relid = get_relname_relid(tables[i], get_rel_namespace(log));
+
+		if (!OidIsValid(relid) || compat_owns_relation(relid, GetUserId()) ||
+			!is_new_trigger(relid, statement->trigname))
+			continue;
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied to create a trigger on %s", tables[i]),
+				 errdetail("It would run with the rights of the table's owner."),
+				 errhint("Have the owner create it.")));
+	}
+}
+
 /* On ddl_command_end of the commands that can change a trigger. */
 Datum
 seq_log_guard(PG_FUNCTION_ARGS)
@@ -140,6 +190,9 @@ seq_log_guard(PG_FUNCTION_ARGS)
 	if (!OidIsValid(log))
 		PG_RETURN_NULL();
 
+	if (IsA(((EventTriggerData *) fcinfo->context)->parsetree, CreateTrigStmt))
+		check_new_trigger(log, (const CreateTrigStmt *)
+						  ((EventTriggerData *) fcinfo->context)->parsetree);
 	if (!columns_intact(log))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

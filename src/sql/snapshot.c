@@ -38,7 +38,7 @@ seq_snapshot(PG_FUNCTION_ARGS)
 				 errmsg("there is no state to take a snapshot of"),
 				 errdetail("No entry has been applied yet.")));
 	table = log_table_require();
-	self = log_become_owner(table, false);
+	self = log_become_side_owner(table, SIDE_SNAPSHOTS, false);
 	snapshots_store(table, &state.machine, false);
 	log_become_self(&self);
 	PG_RETURN_INT64((int64) state.machine.last_applied_index);
