@@ -17,6 +17,7 @@
 #include "log/cursors.h"
 #include "log/snapshots.h"
 #include "log/table.h"
+#include "log/version.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/guc.h"
@@ -56,14 +57,16 @@ invalidate(Datum arg, Oid relid)
 		cached_valid = false;
 }
 
-/* Where, and whether only just, an extension was installed. */
-static void
+/* Where, in which version, and whether only just, an extension was installed. */
+static char *
 look_up_extension(LogTable *found)
 {
+	char	   *version = NULL;
 	Relation	rel = table_open(ExtensionRelationId, AccessShareLock);
 	ScanKeyData key;
 	SysScanDesc scan;
 	HeapTuple	tuple;
+	bool		isnull;
 
 	found->schema = InvalidOid;
 	found->created_here = false;
@@ -76,9 +79,35 @@ look_up_extension(LogTable *found)
 		found->schema = ((Form_pg_extension) GETSTRUCT(tuple))->extnamespace;
 		found->created_here =
 			TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(tuple->t_data));
+		version = TextDatumGetCString(heap_getattr(tuple,
+												   Anum_pg_extension_extversion,
+												   RelationGetDescr(rel), &isnull));
 	}
 	systable_endscan(scan);
 	table_close(rel, AccessShareLock);
+	return version;
+}
+
+/*
+ * An error unless this library serves the version of the SQL objects.  Their
+ * own script may be on the way from one to the other.
+ */
+static void
+check_version(Oid extension, const char *version)
+{
+	if (version == NULL ||
+		strcmp(version, CppAsString2(CALVIN_SEQ_VERSION)) == 0 ||
+		strcmp(version, CppAsString2(CALVIN_SEQ_SERVES_TOO)) == 0 ||
+		(creating_extension && CurrentExtensionObject == extension))
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("the library of extension %s does not serve its version in this database",
+					EXTENSION_NAME),
+			 errdetail("The library is of version %s, the extension in the database of version %s.",
+					   CppAsString2(CALVIN_SEQ_VERSION), version),
+			 errhint("If the library is newer, use ALTER EXTENSION %s UPDATE; if it is older, install the newer one and restart the server.",
+					 EXTENSION_NAME)));
 }
 
 static void
@@ -206,7 +235,7 @@ log_table_find(void)
 	found.extension = get_extension_oid(EXTENSION_NAME, true);
 	if (!OidIsValid(found.extension))
 		return NULL;
-	look_up_extension(&found);
+	check_version(found.extension, look_up_extension(&found));
 	found.log = find_table(LOG_NAME, found.schema);
 	rel = table_open(found.log, AccessShareLock);
 	found.owner = rel->rd_rel->relowner;
@@ -297,7 +326,7 @@ log_relation_oid(void)
 	found.extension = get_extension_oid(EXTENSION_NAME, true);
 	if (!OidIsValid(found.extension))
 		return InvalidOid;
-	look_up_extension(&found);
+	(void) look_up_extension(&found);
 	if (!OidIsValid(get_relname_relid(EPOCH_INDEX_NAME, found.schema)) ||
 		!OidIsValid(get_relname_relid(ACK_INDEX_NAME, found.schema)))
 		report_altered(LOG_NAME, "An index of it is missing.");

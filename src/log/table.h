@@ -40,7 +40,8 @@ typedef struct LogTable
 /*
  * Look the tables up, from a cache that invalidations keep true.  Needs a
  * transaction.  NULL when the extension is not installed here.  Raises an
- * error when it is, but its tables are not what its script made.
+ * error when it is, but its tables are not what its script made, or this library
+ * does not serve its version.
  */
 extern const LogTable *log_table_find(void);
 

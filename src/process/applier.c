@@ -434,6 +434,19 @@ note_success(void)
 	LWLockRelease(Calvin->lock);
 }
 
+/*
+ * Was the extension dropped or altered?  Whoever did tells before his
+ * invalidations are sent, so the cache cannot be trusted now.
+ */
+static bool
+told_to_recheck(void)
+{
+	if (pg_atomic_exchange_u32(&applier.slot->recheck, 0) == 0)
+		return false;
+	log_table_forget();
+	return true;
+}
+
 static void
 main_loop(void)
 {
@@ -441,6 +454,7 @@ main_loop(void)
 
 	/* whatever happened before, look at the log once */
 	(void) log_may_have_grown(&standby);
+	(void) told_to_recheck();
 	apply_burst();
 	note_success();
 	for (;;)
@@ -449,7 +463,7 @@ main_loop(void)
 
 		serve_signals();
 		look = log_may_have_grown(&standby);
-		if (pg_atomic_exchange_u32(&applier.slot->recheck, 0) != 0)
+		if (told_to_recheck())
 			look = true;
 		if (look)
 		{
@@ -497,7 +511,9 @@ recover_from_error(void)
 	set_activity(ACTIVITY_RETRYING);
 	pgstat_report_activity(STATE_IDLE, "waiting to try again after an error");
 	until = clock_ms() + applier.retry_ms;
-	while ((left = until - clock_ms()) > 0)
+	/* not if the extension was dropped or altered: that may help */
+	while ((left = until - clock_ms()) > 0 &&
+		   pg_atomic_read_u32(&applier.slot->recheck) == 0)
 	{
 		(void) WaitLatch(MyLatch,
 						 WL_LATCH_SET | WL_EXIT_ON_PM_DEATH | WL_TIMEOUT,

@@ -43,6 +43,7 @@ static ProcessUtility_hook_type prev_process_utility_hook = NULL;
 /* What the present transaction did; in TopTransactionContext. */
 static bool extension_created = false;
 static bool extension_dropped = false;
+static bool extension_altered = false;
 static List *databases_created = NIL;
 static List *databases_held = NIL;
 
@@ -67,10 +68,10 @@ release_hold(Oid database)
 static void
 refuse_prepare(void)
 {
-	if (extension_created || extension_dropped)
+	if (extension_created || extension_dropped || extension_altered)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("cannot PREPARE a transaction that has created or dropped extension calvin_seq")));
+				 errmsg("cannot PREPARE a transaction that has created, altered or dropped extension calvin_seq")));
 	if (databases_created != NIL || databases_held != NIL)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
@@ -92,7 +93,7 @@ at_xact_event(XactEvent event, void *arg)
 	{
 		foreach(lc, databases_created)
 			database_request(lfirst_oid(lc));
-		if (extension_dropped)
+		if (extension_dropped || extension_altered)
 		{
 			DatabaseSlot *slot = database_mine();
 
@@ -108,6 +109,7 @@ at_xact_event(XactEvent event, void *arg)
 	}
 	extension_created = false;
 	extension_dropped = false;
+	extension_altered = false;
 	databases_created = NIL;
 	databases_held = NIL;
 }
@@ -143,11 +145,13 @@ object_access(ObjectAccessType access, Oid class_id, Oid object_id, int sub_id,
 		prev_object_access_hook(access, class_id, object_id, sub_id, arg);
 
 	if (class_id == ExtensionRelationId &&
-		(access == OAT_POST_CREATE || access == OAT_DROP) &&
+		(access == OAT_POST_CREATE || access == OAT_POST_ALTER || access == OAT_DROP) &&
 		is_our_extension(object_id))
 	{
 		if (access == OAT_POST_CREATE)
 			extension_created = true;
+		else if (access == OAT_POST_ALTER)
+			extension_altered = true;
 		else
 			extension_dropped = true;
 	}

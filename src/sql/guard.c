@@ -24,6 +24,7 @@
 #include "commands/trigger.h"
 #include "log/table.h"
 #include "utils/fmgroids.h"
+#include "utils/inval.h"
 #include "utils/lsyscache.h"
 
 CALVIN_FUNCTION(seq_log_guard);
@@ -190,6 +191,9 @@ seq_log_guard(PG_FUNCTION_ARGS)
 	if (!OidIsValid(log))
 		PG_RETURN_NULL();
 
+	/* other sessions have to look at the extension's version again */
+	if (IsA(((EventTriggerData *) fcinfo->context)->parsetree, AlterExtensionStmt))
+		CacheInvalidateRelcacheByRelid(log);
 	if (IsA(((EventTriggerData *) fcinfo->context)->parsetree, CreateTrigStmt))
 		check_new_trigger(log, (const CreateTrigStmt *)
 						  ((EventTriggerData *) fcinfo->context)->parsetree);

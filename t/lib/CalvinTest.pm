@@ -41,7 +41,8 @@ sub new_node
 {
 	my ($name, %conf) = @_;
 	my %own = map { ($_ => delete $conf{$_}) } grep { /^-/ } keys %conf;
-	my $node = PostgreSQL::Test::Cluster->new($name);
+	my $node = PostgreSQL::Test::Cluster->new($name,
+		defined $own{-install} ? (install_path => $own{-install}) : ());
 
 	$node->init(
 		allows_streaming => $own{-streaming} ? 1 : 0,
