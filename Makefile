@@ -4,6 +4,8 @@
 #   make installcheck       all tests of the server against a running one,
 #                           which must have shared_preload_libraries = 'calvin_seq'
 #   make test               install what is needed, build, run every test
+#   make fuzz SECONDS=60    the fuzzers of the codec and the state machine
+#   make lint               what compilers do not complain about
 #   make demo               a narrated tour on a throw-away server
 #
 # A warning is an error in `make test`; elsewhere `make COPT=-Werror` says so.
@@ -112,9 +114,15 @@ clean:
 
 endif
 
-.PHONY: test demo
+.PHONY: test fuzz lint demo
 test:
 	@bash '$(subst ','\'',$(top))/scripts/test.sh'
+
+fuzz:
+	@FUZZ_SECONDS='$(or $(SECONDS),60)' bash '$(subst ','\'',$(top))/scripts/fuzz.sh'
+
+lint:
+	@bash '$(subst ','\'',$(top))/scripts/lint.sh'
 
 demo:
 	@bash '$(subst ','\'',$(top))/scripts/demo.sh'

@@ -4,7 +4,8 @@
 #     Installs what building and testing need, by apt-get and only what is
 #     missing. Nothing is started: the packages' own cluster is not created.
 #
-# DEPS=build leaves out what only the tests need.
+# DEPS=build leaves out what only the tests need, DEPS=fuzz and DEPS=lint add
+# what `make fuzz` and `make lint` need.
 
 set -euo pipefail
 
@@ -27,6 +28,11 @@ have_msgpack() {
 	have pkg-config && { pkg-config --exists msgpack-c || pkg-config --exists msgpack; } 2>/dev/null
 }
 have_perl_tests() { have prove && perl -MIPC::Run -MTest::More -e 1 2>/dev/null; }
+have_fuzzer() {
+	have "${CLANG:-clang}" && echo 'int LLVMFuzzerTestOneInput(const char *d, long n) { return d && n ? 0 : 0; }' |
+		"${CLANG:-clang}" -fsanitize=fuzzer,address -x c -o /dev/null - 2>/dev/null
+}
+have_coverage() { have "${CLANG:-clang}" && have "$("${CLANG:-clang}" -print-prog-name=llvm-cov)"; }
 has_package() { apt-cache show "$1" >/dev/null 2>&1; }
 
 # What is missing, in words that a reader without apt understands too.
@@ -39,6 +45,19 @@ missing() {
 	have_msgpack || echo msgpack-c
 	[ "${DEPS:-}" = build ] || have_perl_tests || echo perl-tests
 	have gzip || echo gzip
+	case ${DEPS:-} in
+		fuzz)
+			have_fuzzer || echo fuzzer
+			have_coverage || echo llvm-cov
+			;;
+		lint)
+			have "${CLANG:-clang}" || echo clang
+			have clang-tidy || echo clang-tidy
+			have clang-format || echo clang-format
+			have cppcheck || echo cppcheck
+			have shellcheck || echo shellcheck
+			;;
+	esac
 	have xz || ! compgen -G "$top/test/vectors/*.xz" >/dev/null || echo xz
 }
 
@@ -57,6 +76,15 @@ server_major() {
 	echo "$newest"
 }
 
+# The package without a version in its name is newer than some releases.
+sanitizer_package() {
+	if has_package libclang-rt-dev; then
+		echo libclang-rt-dev
+	else
+		apt-cache depends clang | sed -n 's/^ *Depends: clang-\([0-9][0-9]*\)$/libclang-rt-\1-dev/p' | head -n 1
+	fi
+}
+
 packages_for() {
 	local what
 	for what in "$@"; do
@@ -68,6 +96,9 @@ packages_for() {
 			msgpack-c) if has_package libmsgpack-c-dev; then echo libmsgpack-c-dev; else echo libmsgpack-dev; fi ;;
 			perl-tests) echo perl libipc-run-perl ;;
 			xz) echo xz-utils ;;
+			# clang only recommends what -fsanitize= links.
+			fuzzer) echo clang "$(sanitizer_package)" ;;
+			llvm-cov) echo llvm ;;
 			*) echo "$what" ;;
 		esac
 	done

@@ -86,6 +86,34 @@ exact_copy(const void *data, size_t len)
 	return copy;
 }
 
+uint8_t *
+read_file(const char *path, size_t *len)
+{
+	FILE	   *file = fopen(path, "rb");
+	WireBuffer	content;
+	uint8_t		part[4096];
+	uint8_t    *copy;
+	size_t		n;
+
+	if (file == NULL)
+	{
+		perror(path);
+		exit(2);
+	}
+	new_buffer(&content);
+	while ((n = fread(part, 1, sizeof(part), file)) > 0)
+		wire_put_raw(&content, part, n);
+	if (ferror(file) || fclose(file) != 0)
+	{
+		perror(path);
+		exit(2);
+	}
+	*len = content.len;
+	copy = exact_copy(content.data, content.len);
+	wire_buffer_free(&content);
+	return copy;
+}
+
 static uint32_t
 crc_of(const uint8_t *data, size_t len, uint32_t polynomial)
 {

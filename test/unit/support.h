@@ -31,6 +31,9 @@ extern WireBuffer from_hex(const char *hex);
  * the end.  The caller frees it. */
 extern uint8_t *exact_copy(const void *data, size_t len);
 
+/* A file's bytes, in memory of their size; the caller frees them. */
+extern uint8_t *read_file(const char *path, size_t *len);
+
 /* The CRC-32 of zlib (reflected 0xedb88320) and CRC-32C (0x82f63b78). */
 extern uint32_t crc32_of(const void *data, size_t len);
 extern uint32_t crc32c_of(const void *data, size_t len);
