@@ -5,7 +5,7 @@
 #
 # The last line is "N passed, M failed"; the status is not zero unless M is.
 #
-#   SUITES="compile unit regress isolation tap"    which suites to run
+#   SUITES="compile unit fuzz regress isolation tap"    which suites to run
 #   REGRESS="a b"  ISOLATION="c"  PROVE_TESTS="t/d.pl"    which of their tests
 #   SUITE_TIMEOUT=900    seconds that one suite may take
 #   KEEP=1               keep the work directory when something failed
@@ -18,8 +18,10 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
 . "$here/lib.sh"
 # shellcheck source=scripts/cluster.sh
 . "$here/cluster.sh"
+# shellcheck source=scripts/fuzzing.sh
+. "$here/fuzzing.sh"
 
-SUITES=${SUITES:-compile unit regress isolation tap}
+SUITES=${SUITES:-compile unit fuzz regress isolation tap}
 SUITE_TIMEOUT=${SUITE_TIMEOUT:-900}
 passed=0
 failed=0
@@ -138,6 +140,28 @@ with_unit() {
 		make -s -C test/unit check "BUILD=$work/unit" "CC=${CC:-gcc}"
 }
 
+# About a minute of what `make fuzz` does for longer. The inputs that once
+# failed are among the unit tests.
+suite_fuzz() {
+	local good=0 bad=0 name
+	[ -f "$work/tree/test/fuzz/Makefile" ] || return 0
+	heading fuzz
+	fuzz_prepare || { record fuzz 0 1; return 0; }
+	[ -n "$fuzz_clang" ] || echo "no clang with libFuzzer (DEPS=fuzz scripts/deps.sh installs it):" \
+		"the corpus and random changes to it, by the plain driver"
+	for name in "codec 30" "machine 15" "json 30000"; do
+		executions=0
+		if fuzz_one "${name% *}" "${name#* }"; then
+			good=$((good + 1))
+		else
+			bad=$((bad + 1))
+		fi
+		echo "${name% *}: $executions executions"
+	done
+	record fuzz "$good" "$bad"
+}
+fuzz_one() { if [ "$1" = json ]; then fuzz_json "$2"; else fuzz_run "$1" "$2"; fi; }
+
 # A suite that failed, or ran nothing, has at least one failure.
 record_checked() {
 	local name=$1 status=$2 good=$3 bad=$4
@@ -239,7 +263,7 @@ main() {
 	build
 	for suite in $SUITES; do
 		case $suite in
-			compile | unit | regress | isolation | tap) "suite_$suite" ;;
+			compile | unit | fuzz | regress | isolation | tap) "suite_$suite" ;;
 			*) die "no such suite: $suite" ;;
 		esac
 	done

@@ -5,11 +5,11 @@
 #include "compat.h"
 
 #include "funcapi.h"
+#include "log/memory.h"
+#include "log/stream.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "port/pg_bswap.h"
-#include "log/memory.h"
-#include "log/stream.h"
 #include "sql/args.h"
 #include "sql/rows.h"
 #include "storage/latch.h"

@@ -416,12 +416,11 @@ read_set(Reader *r, const msgpack_object *o, SetKind kind)
 	msgpack_object_array array;
 	Element    *elements;
 	size_t		at = 0;
-	uint32_t	distinct = 0;
 	bool		good = true;
 
 	if (!read_array(r, o, -1, &array))
 		return false;
-	elements = need(calloc(array.size + 1, sizeof(Element)));
+	elements = need(calloc((size_t) array.size + 1, sizeof(Element)));
 	for (uint32_t i = 0; good && i < array.size; i++)
 	{
 		good = read_element(r, &array.ptr[i], kind, &bytes);
@@ -430,6 +429,8 @@ read_set(Reader *r, const msgpack_object *o, SetKind kind)
 	}
 	if (good)
 	{
+		uint32_t	distinct = 0;
+
 		at = 0;
 		for (uint32_t i = 0; i < array.size; i++)
 		{

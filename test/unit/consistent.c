@@ -29,7 +29,7 @@ typedef struct Meter
 typedef union MeterHead
 {
 	size_t		size;
-	max_align_t align;
+	max_align_t align;			/* cppcheck-suppress unusedStructMember */
 } MeterHead;
 
 static void *

@@ -508,7 +508,10 @@ compare_numbers(const void *a, const void *b)
 static void
 test_large_set(void)
 {
-	enum {COUNT = 100000};
+	enum
+	{
+		COUNT = 100000
+	};
 	uint32_t   *numbers = malloc(COUNT * sizeof(uint32_t));
 	uint64_t	seed = 31337;
 	uint32_t	distinct = 0;

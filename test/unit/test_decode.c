@@ -496,7 +496,10 @@ same_participants(const WireTxn *txn, const bool wanted[1024])
 static void
 test_staging(void)
 {
-	enum {TXNS = 200};
+	enum
+	{
+		TXNS = 200
+	};
 	static const uint32_t rooms[][2] = {
 		{ROOM_TXNS, ROOM_VSHARDS}, {1, 2048}, {TXNS, 2048}, {1, ROOM_VSHARDS},
 		{TXNS - 1, ROOM_VSHARDS}, {TXNS, ROOM_VSHARDS}, {50, 2049}, {50, 3000}

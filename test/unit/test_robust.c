@@ -205,7 +205,10 @@ test_nesting(void)
 {
 	static const uint8_t bytes[] = {0x91, 0x92, 0x81, 0x93, 0x95, 0xdd, 0xdf,
 	0xc1, 0xff, 0x00, 0xdb, 0xc6};
-	enum {DEPTH = 1000000};
+	enum
+	{
+		DEPTH = 1000000
+	};
 	WireBuffer	rich = from_hex(rich_entry);
 	WalkValue	values[400];
 	size_t		count = walk(rich.data, rich.len, values, 400);

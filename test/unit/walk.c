@@ -157,7 +157,8 @@ walk_past(const WalkValue *values, size_t i)
 size_t
 wide_form(uint8_t *out, WalkType type, unsigned width, uint64_t number)
 {
-	static const uint8_t first[][4] = {	/* by width 1, 2, 4, 8 */
+	/* by width 1, 2, 4, 8 */
+	static const uint8_t first[][4] = {
 		[WALK_NIL] = {0},
 		[WALK_UINT] = {0xcc, 0xcd, 0xce, 0xcf},
 		[WALK_INT] = {0xd0, 0xd1, 0xd2, 0xd3},

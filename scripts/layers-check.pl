@@ -1,0 +1,95 @@
+#!/usr/bin/perl
+#
+# layers-check.pl
+#     The rules of docs/architecture.md that a program can check: includes go
+#     down, the pure layers know nothing of the server, and errors have a code. To be run in the top directory.
+use strict;
+use warnings;
+
+# From the bottom up; a file directly in src is above all of them.
+my @layers = ('wire', 'machine', 'shared', 'log', 'process', 'sql');
+my %rank = map { $layers[$_] => $_ } 0 .. $#layers;
+my %pure = map { $_ => 1 } 'wire', 'machine';
+my $bad = 0;
+
+sub complain
+{
+	print "@_\n";
+	$bad = 1;
+	return;
+}
+
+sub slurp
+{
+	my ($path) = @_;
+
+	local $/ = undef;
+	open my $file, '<', $path or die "$path: $!\n";
+	return <$file>;
+}
+
+sub check_includes
+{
+	my ($path, $layer, $text) = @_;
+
+	while ($text =~ /^#\s*include\s+(["<])([^">]+)[">]/mg)
+	{
+		my ($quote, $name) = ($1, $2);
+		my ($below) = $name =~ m{^(\w+)/};
+
+		if ($quote eq '"' && $name =~ m{/} && exists $rank{$below} && -e "src/$name")
+		{
+			complain("$path includes $name, which is above it")
+			  if defined $layer && $rank{$below} > $rank{$layer};
+		}
+		elsif (defined $layer && $pure{$layer})
+		{
+			# the C library and msgpack-c
+			complain("$path includes $name, which is not of a pure layer")
+			  unless $quote eq '<' && $name =~ m{^(std\w+|string|inttypes|limits|msgpack|msgpack/\w+)\.h$};
+		}
+	}
+	return;
+}
+
+# Words that only the server's headers define, outside comments and strings.
+sub check_purity
+{
+	my ($path, $text) = @_;
+
+	$text =~ s{/\*.*?\*/}{}gs;
+	$text =~ s{"(\\.|[^"\\])*"}{""}g;
+	while ($text =~ /\b(palloc\w*|pfree|repalloc|elog|ereport|Assert|Datum|bytea|MemoryContext\w*|CHECK_FOR_INTERRUPTS|PG_\w+|pg_\w+)\b/g)
+	{
+		complain("$path uses $1, which is the server's");
+	}
+	return;
+}
+
+sub check_errcodes
+{
+	my ($path, $text) = @_;
+
+	$text =~ s{/\*.*?\*/}{}gs;
+	while ($text =~ /\bereport\s*(\((?:[^()"]|"(?:\\.|[^"\\])*"|(?1))*\))/g)
+	{
+		my $call = $1;
+		my ($message) = $call =~ /"([^"]*)"/;
+
+		complain("$path: an error without errcode: $message")
+		  if $call =~ /^\((ERROR|FATAL|PANIC)\b/ && $call !~ /\berrcode\w*\s*\(/;
+	}
+	return;
+}
+
+for my $path (sort glob 'src/*.[ch] src/*/*.[ch]')
+{
+	my ($layer) = $path =~ m{^src/(\w+)/};
+	my $text = slurp($path);
+
+	complain("$path: docs/architecture.md knows no layer $layer") if defined $layer && !exists $rank{$layer};
+	check_includes($path, $layer, $text);
+	if (defined $layer && $pure{$layer}) { check_purity($path, $text) }
+	else { check_errcodes($path, $text) }
+}
+exit $bad;
