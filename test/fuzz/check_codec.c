@@ -138,6 +138,10 @@ codec_check(const uint8_t *data, size_t len)
 		decoder = new_decoder(16, ROOM_VSHARDS);
 
 	wrong = consistent(copy, len, &accepted);
+	if (wire_vshard(copy, len) != model_vshard(copy, len))
+		wrong = "another vshard";
+	if (wire_utf8_valid(copy, len) != model_is_utf8(copy, len))
+		wrong = "UTF-8 to one, and not to the other";
 	if (wrong == NULL)
 	{
 		model_read(&model, copy, len, MODEL_STRICT);

@@ -259,8 +259,8 @@ is_str(const msgpack_object *o, const char *text)
 }
 
 /* Valid if every character, written anew, has the bytes it had. */
-static bool
-is_utf8(const uint8_t *s, size_t len)
+bool
+model_is_utf8(const uint8_t *s, size_t len)
 {
 	size_t		i = 0;
 
@@ -289,8 +289,8 @@ is_utf8(const uint8_t *s, size_t len)
 	return true;
 }
 
-static uint32_t
-vshard_of(const uint8_t *name, size_t len)
+uint32_t
+model_vshard(const uint8_t *name, size_t len)
 {
 	uint32_t	h = 0;
 
@@ -486,11 +486,12 @@ read_key_set(Reader *r, const msgpack_object *o, bool *vshards)
 		name = &payload.ptr[0];
 		step(r, name);
 		if (name->type != MSGPACK_OBJECT_STR ||
-			!is_utf8((const uint8_t *) name->via.str.ptr, name->via.str.size))
+			!model_is_utf8((const uint8_t *) name->via.str.ptr,
+						   name->via.str.size))
 			return false;
 		if (vshards != NULL)
-			vshards[vshard_of((const uint8_t *) name->via.str.ptr,
-							  name->via.str.size)] = true;
+			vshards[model_vshard((const uint8_t *) name->via.str.ptr,
+								 name->via.str.size)] = true;
 		if (name->via.str.size > 0 &&
 			memchr(name->via.str.ptr, 0, name->via.str.size) != NULL)
 			r->model->has_nul = true;

@@ -68,6 +68,9 @@ typedef struct Model
 	const char *broken;
 } Model;
 
+extern bool model_is_utf8(const uint8_t *s, size_t len);
+extern uint32_t model_vshard(const uint8_t *name, size_t len);
+
 /* To be freed in any case. */
 extern void model_read(Model *model, const uint8_t *data, size_t len,
 					   ModelMode mode);

@@ -67,7 +67,8 @@ static bool
 proper_error(const WireError *error, size_t len)
 {
 	return error->status != WIRE_OK && error->offset <= len &&
-		error->field != NULL && error->expected != NULL;
+		error->field != NULL && error->expected != NULL &&
+		strcmp(wire_status_name(error->status), "unknown") != 0;
 }
 
 static bool
