@@ -103,12 +103,17 @@ find_clang() {
 
 clang_make() { as_user env -C "$work/clang" make -s "PG_CONFIG=$pg_config" with_llvm=no "$@"; }
 
-# Every header alone, and all sources by the other compiler: both as the build
-# does, with warnings as errors.
+# Includes go down; every header alone, and all sources by the other compiler:
+# both as the build does, with warnings as errors.
 suite_compile() {
 	local good=0 bad=0 clang
-	heading "compile: headers alone"
-	if guarded pgxs_make -s "CC=${CC:-gcc}" COPT=-Werror headerscheck; then good=1; else bad=1; fi
+	heading "compile: layers, and headers alone"
+	if in_tree perl scripts/layers-check.pl; then good=1; else bad=1; fi
+	if guarded pgxs_make -s "CC=${CC:-gcc}" COPT=-Werror headerscheck; then
+		good=$((good + 1))
+	else
+		bad=$((bad + 1))
+	fi
 	if clang=$(find_clang); then
 		heading "compile: $(compiler_version "$clang")"
 		# In a tree of its own: VPATH would find the objects there are.

@@ -196,6 +196,7 @@ begin(Relation *rel)
 	{
 		AbortCurrentTransaction();
 		retire();
+		pg_unreachable();
 	}
 	PushActiveSnapshot(GetTransactionSnapshot());
 	return table;

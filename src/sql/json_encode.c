@@ -84,8 +84,9 @@ append_quoted(StringInfo out, const char *string, int len, int most)
 	escape_json(out, pnstrdup(string, pg_mbcliplen(string, len, most)));
 }
 
+/* As deep as the schema. */
 static void
-append_path(StringInfo out, const JsonNode *node)
+append_path(StringInfo out, const JsonNode *node) /* NOLINT(misc-no-recursion) */
 {
 	if (node->parent == NULL)
 	{

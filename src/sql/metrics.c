@@ -34,8 +34,8 @@ seq_metrics_info(PG_FUNCTION_ARGS)
 	TupleDesc	desc;
 	Datum		values[METRICS_COLUMNS];
 	bool		nulls[METRICS_COLUMNS] = {false};
-	const uint64 *now = (const uint64 *) &state.counters;
-	const uint64 *then = (const uint64 *) &baseline.counters;
+	const uint64 *now;
+	const uint64 *then;
 
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "seq_metrics_info must return a row");
@@ -45,6 +45,8 @@ seq_metrics_info(PG_FUNCTION_ARGS)
 	baseline = slot->baseline;
 	LWLockRelease(Calvin->lock);
 	database_read(slot, &state);
+	now = (const uint64 *) &state.counters;
+	then = (const uint64 *) &baseline.counters;
 
 	for (size_t i = 0; i < COUNTER_COLUMNS; i++)
 		values[i] = Int64GetDatum((int64) (now[i] - then[i]));

@@ -53,6 +53,8 @@ put_hex(WireBuffer *buffer, const char *hex)
 {
 	while (*hex != '\0' && *hex != '"')
 	{
+		int			high;
+		int			low;
 		uint8_t		byte;
 
 		if (*hex == ' ' || *hex == '|' || *hex == '\n')
@@ -60,7 +62,14 @@ put_hex(WireBuffer *buffer, const char *hex)
 			hex++;
 			continue;
 		}
-		byte = (uint8_t) (hex_digit(hex[0]) << 4 | hex_digit(hex[1]));
+		high = hex_digit(hex[0]);
+		low = high < 0 ? -1 : hex_digit(hex[1]);
+		if (low < 0)
+		{
+			fprintf(stderr, "no hex digits: %.20s\n", hex);
+			exit(2);
+		}
+		byte = (uint8_t) (high << 4 | low);
 		wire_put_raw(buffer, &byte, 1);
 		hex += 2;
 	}

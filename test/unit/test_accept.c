@@ -38,7 +38,7 @@ check_line(WireDecoder *decoder, const char *line)
 	WireBuffer	canonical;
 	WireBuffer	canonical2;
 	WireEntry	canonical_entry;
-	WireError	canonical_error;
+	WireError	canonical_error = {0};
 	bool		sane;
 	const char *group = json_value(line, "group") + 1;
 	const char *name = json_value(line, "case") + 1;

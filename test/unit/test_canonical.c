@@ -423,11 +423,11 @@ test_memory(void)
 		WireBuffer	out;
 		WireEntry	entry;
 		WireError	error;
-		bool		done;
+		bool		canonicalised;
 
 		wire_buffer_init(&out, metered_realloc, &meter);
-		done = wire_canonicalise(rich.data, rich.len, &out, &entry, &error);
-		if (!done)
+		canonicalised = wire_canonicalise(rich.data, rich.len, &out, &entry, &error);
+		if (!canonicalised)
 		{
 			failures++;
 			good &= error.status == WIRE_NO_MEMORY && out.len == 0 &&
@@ -438,7 +438,7 @@ test_memory(void)
 		good &= meter.blocks == (out.data != NULL ? 1 : 0);
 		wire_buffer_free(&out);
 		good &= meter.blocks == 0;
-		if (done)
+		if (canonicalised)
 			break;
 	}
 	ok(good && failures >= 4, "no memory at any of %d allocations", failures);
