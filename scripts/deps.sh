@@ -51,7 +51,6 @@ missing() {
 			have_coverage || echo llvm-cov
 			;;
 		lint)
-			have "${CLANG:-clang}" || echo clang
 			have clang-tidy || echo clang-tidy
 			have clang-format || echo clang-format
 			have cppcheck || echo cppcheck
