@@ -122,6 +122,8 @@ main() {
 		report+=("$(printf '%-8s %9d executions  %s' "$name" "$executions" "$verdict")")
 		echo "${report[-1]}"
 	done
+	# What fails would end these runs too.
+	[ "$bad" -eq 0 ] || return 0
 	coverage
 	[ -z "${SAVE_CORPUS:-}" ] || save_corpus
 }
