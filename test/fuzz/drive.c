@@ -88,7 +88,8 @@ changed_input(const Input *inputs, int count, uint8_t *data, uint64_t *seed,
 	const Input *input = &inputs[(next_random(seed) >> 20) % (uint64_t) count];
 	size_t		len = input->len < MOST_BYTES ? input->len : MOST_BYTES;
 
-	memcpy(data, input->data, len);
+	if (input->data != NULL)
+		memcpy(data, input->data, len);
 	for (int n = (int) (next_random(seed) >> 62) + 1; n > 0; n--)
 	{
 		size_t		changed = 0;

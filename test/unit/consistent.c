@@ -78,7 +78,7 @@ same_error(const WireError *a, const WireError *b)
 		a->field == b->field && a->expected == b->expected;
 }
 
-static bool
+bool
 same_entry(const WireEntry *a, const WireEntry *b)
 {
 	return a->kind == b->kind && a->epoch == b->epoch &&

@@ -14,4 +14,7 @@
 extern const char *consistent(const uint8_t *data, size_t len,
 							  bool *accepted);
 
+/* Equal in everything but the length of the bytes they came from. */
+extern bool same_entry(const WireEntry *a, const WireEntry *b);
+
 #endif							/* CALVIN_TEST_CONSISTENT_H */

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "consistent.h"
 #include "support.h"
 #include "tap.h"
 #include "walk.h"
@@ -42,7 +43,8 @@ is_canonical(const WireBuffer *bytes)
 							 &error) &&
 		same_bytes(&again, bytes->data, bytes->len) &&
 		wire_decode(decoder, bytes->data, bytes->len) &&
-		memcmp(&entry, &decoder->entry, sizeof(entry)) == 0;
+		same_entry(&entry, &decoder->entry) &&
+		entry.length == decoder->entry.length;
 	while (good && wire_next_txn(decoder, &txn))
 		good = txn.canonical;
 	wire_buffer_free(&again);

@@ -81,7 +81,7 @@ test_corruption(void)
 	   refused_count);
 
 	good = true;
-	for (int round = 0; round < 60000; round++)
+	for (int round = 0; rich.len > 0 && round < 60000; round++)
 	{
 		WireBuffer	mutant;
 		int			changes = 1 + (int) (next_random(&seed) >> 62);
