@@ -508,7 +508,7 @@ test_staging(void)
 	uint64_t	seed = 4711;
 	WireBuffer	bytes;
 	uint8_t    *copy;
-	size_t		first_offset[TXNS];
+	size_t		first_offset[TXNS] = {0};
 
 	new_buffer(&bytes);
 	put_random_batch(&bytes, TXNS, &seed, wanted);

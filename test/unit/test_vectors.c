@@ -200,7 +200,7 @@ check_log(const char *log, uint64_t wanted_entries)
 		WireBuffer	entry = from_hex(json_value(entry_line, "hex") + 1);
 		uint8_t    *copy = exact_copy(entry.data, entry.len);
 		uint64_t	log_index = json_u64(entry_line, "log_index");
-		uint64_t	step[4];
+		uint64_t	step[4] = {0};
 		MachineCounters before = counters;
 		MachineInput input;
 		bool		decoded = wire_decode(decoder, copy, entry.len);
