@@ -16,9 +16,9 @@
  */
 #include "compat.h"
 
+#include "access/detoast.h"
 #include "access/htup_details.h"
 #include "access/xact.h"
-#include "access/detoast.h"
 #include "catalog/pg_extension.h"
 #include "catalog/pg_type_d.h"
 #include "commands/trigger.h"

@@ -149,7 +149,7 @@ cursors_move(int n, const NamedCursor *cursors, uint64 epoch)
 												sizeof(int64), FLOAT8PASSBYVAL,
 												TYPALIGN_DOUBLE));
 	values[2] = Int64GetDatum((int64) epoch);
-	self = log_become_owner(table, false);
+	self = log_become_side_owner(table, SIDE_CURSORS, false);
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
 	if (SPI_execute_with_args(psprintf(update, log_cursors_name(table)), 3,

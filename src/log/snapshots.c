@@ -313,8 +313,11 @@ snapshots_store(const LogTable *table, const MachineState *state, bool nowait)
 void
 snapshots_rebase(const LogTable *table, const MachineState *state)
 {
+	LogIdentity self = log_become_side_owner(table, SIDE_SNAPSHOTS, true);
+
 	PushActiveSnapshot(GetLatestSnapshot());
 	(void) prune(table, state->last_applied_index, 0);
 	insert_state(log_side_table(table, SIDE_SNAPSHOTS), state, true);
 	PopActiveSnapshot();
+	log_become_self(&self);
 }
