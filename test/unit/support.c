@@ -20,6 +20,14 @@ new_decoder(uint32_t txns_size, uint32_t vshards_size)
 	return decoder;
 }
 
+void
+free_decoder(WireDecoder *decoder)
+{
+	free(decoder->txns);
+	free(decoder->vshards);
+	free(decoder);
+}
+
 void *
 plain_realloc(void *context, void *pointer, size_t size)
 {

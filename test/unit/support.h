@@ -14,8 +14,9 @@
 #define ROOM_TXNS 4096
 #define ROOM_VSHARDS 65536
 
-/* A decoder of its own, with as much room as asked for; never freed. */
+/* A decoder of its own, with as much room as asked for. */
 extern WireDecoder *new_decoder(uint32_t txns_size, uint32_t vshards_size);
+extern void free_decoder(WireDecoder *decoder);
 
 /* realloc() as the buffer wants it. */
 extern void *plain_realloc(void *context, void *pointer, size_t size);

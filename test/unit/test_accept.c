@@ -101,5 +101,6 @@ main(void)
 	is_u64((unsigned long long) lines, 298, "all cases were there");
 	ok(pclose(file) == 0, "the vectors could be read");
 	free(line);
+	free_decoder(decoder);
 	return done();
 }

@@ -631,5 +631,6 @@ main(void)
 	test_large_set();
 	test_too_large();
 	test_others();
+	free_decoder(decoder);
 	return done();
 }

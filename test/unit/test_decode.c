@@ -155,6 +155,7 @@ test_examples(void)
 	   entry->position == 3 && entry->vshard_id == 1000 &&
 	   entry->length == 21 && !wire_next_txn(decoder, &txn),
 	   "CompletionAck(7, 3, 1000)");
+	wire_buffer_free(&bytes);
 
 	bytes = from_hex("92aa45706f6368426174636891930090ff");
 	ok(wire_decode(decoder, bytes.data, bytes.len) &&
@@ -162,6 +163,7 @@ test_examples(void)
 	   entry->epoch_system_ms == -1 && entry->txn_count == 0 &&
 	   entry->length == 17 && !wire_next_txn(decoder, &txn),
 	   "an empty batch");
+	wire_buffer_free(&bytes);
 
 	bytes = from_hex("92aa45706f636842617463689193019194010095909292a8446f"
 					 "63756d656e7492a161910192a8446f63756d656e7492a1629102"
@@ -180,6 +182,7 @@ test_examples(void)
 	ok(!wire_next_txn(decoder, &txn), "is the only one");
 	wire_rewind(decoder);
 	ok(wire_next_txn(decoder, &txn) && txn.position == 0, "and comes again");
+	wire_buffer_free(&bytes);
 
 	bytes = from_hex(rich_entry);
 	ok(wire_decode(decoder, bytes.data, bytes.len) && entry->epoch == 300 &&
@@ -191,6 +194,8 @@ test_examples(void)
 	   wire_next_txn(decoder, &txn) && txn.canonical && txn.position == 1 &&
 	   txn.vshard_count == 0 && txn.plans.len == 0 &&
 	   !wire_next_txn(decoder, &txn), "an entry with everything");
+	wire_buffer_free(&bytes);
+	free_decoder(decoder);
 }
 
 /* A batch of epoch 5 around one TxClass. */
@@ -244,6 +249,7 @@ test_canonical_flag(void)
 					"uint64 tenant 2^32 - 1");
 	check_canonical(d, "95 90 90 c400 cf0000000100000000 c0", true,
 					"uint64 tenant 2^32");
+	free_decoder(d);
 }
 
 /* Sets that are, and are not, strictly ascending. */
@@ -321,6 +327,7 @@ test_order_flag(void)
 	check_canonical(decoder, "95 90 90 c400 00 91 de0001 05 90", false,
 					"map16");
 	check_canonical(decoder, "95 90 90 c400 00 91 80", true, "empty map");
+	free_decoder(decoder);
 }
 
 static void
@@ -401,6 +408,8 @@ test_errors(void)
 				 wire_status_name(decoder->error.status),
 				 decoder->error.offset, decoder->error.field,
 				 decoder->error.expected, prefix.len);
+		wire_buffer_free(&bytes);
+		wire_buffer_free(&prefix);
 	}
 
 	/* The largest values that are taken. */
@@ -415,7 +424,9 @@ test_errors(void)
 		   wire_next_txn(decoder, &txn) && txn.tenant_id == WIRE_MAX_TENANT &&
 		   txn.vshard_count == 1 && txn.vshards[0] == 1023,
 		   "the largest epoch, tenant and vshard are accepted");
+		wire_buffer_free(&bytes);
 	}
+	free_decoder(decoder);
 }
 
 /* A random batch; participants of its transactions as a naive set says. */
@@ -546,6 +557,7 @@ test_staging(void)
 		ok(good && decoder->staged <= rooms[r][0],
 		   "room for %u transactions and %u vshards: the same transactions",
 		   rooms[r][0], rooms[r][1]);
+		free_decoder(decoder);
 	}
 	free(copy);
 	wire_buffer_free(&bytes);
@@ -573,6 +585,9 @@ test_reuse(void)
 		txn.position == 0 && wire_next_txn(decoder, &txn) &&
 		txn.position == 1 && !wire_next_txn(decoder, &txn);
 	ok(good, "a decoder is used again, after an error too");
+	wire_buffer_free(&rich);
+	wire_buffer_free(&ack);
+	free_decoder(decoder);
 }
 
 int

@@ -516,5 +516,6 @@ main(void)
 	test_msgpack_c("accept.jsonl");
 	test_msgpack_c("basic.jsonl");
 	test_msgpack_c("rough.jsonl");
+	free_decoder(decoder);
 	return done();
 }

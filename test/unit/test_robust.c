@@ -253,6 +253,8 @@ test_size_limit(void)
 	if (big == NULL)
 	{
 		ok(true, "entries at the limit # SKIP no memory");
+		wire_buffer_free(&ack);
+		wire_buffer_free(&batch);
 		return;
 	}
 	memcpy(big, ack.data, ack.len);
@@ -276,6 +278,8 @@ test_size_limit(void)
 	   decoder->error.status == WIRE_TRUNCATED &&
 	   decoder->error.offset == WIRE_MAX_ENTRY - 1, "but for its last byte");
 	free(big);
+	wire_buffer_free(&ack);
+	wire_buffer_free(&batch);
 }
 
 int
@@ -287,5 +291,6 @@ main(void)
 	test_lies();
 	test_nesting();
 	test_size_limit();
+	free_decoder(decoder);
 	return done();
 }

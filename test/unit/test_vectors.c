@@ -265,6 +265,7 @@ check_log(const char *log, uint64_t wanted_entries)
 	pclose(traces);
 	free(entry_line);
 	free(decode_line);
+	free_decoder(decoder);
 }
 
 /* Whole file in memory, zero-terminated. */
