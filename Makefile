@@ -6,6 +6,8 @@
 #   make test               install what is needed, build, run every test
 #   make fuzz SECONDS=60    the fuzzers of the codec and the state machine
 #   make lint               what compilers do not complain about
+#   make sanitize           the tests under sanitizers and valgrind
+#   make test-versions      the tests on PostgreSQL 15 to 18, in throw-away trees
 #   make demo               a narrated tour on a throw-away server
 #
 # A warning is an error in `make test`; elsewhere `make COPT=-Werror` says so.
@@ -114,15 +116,12 @@ clean:
 
 endif
 
-.PHONY: test fuzz lint demo
-test:
-	@bash '$(subst ','\'',$(top))/scripts/test.sh'
+# Commands of our own: the head of scripts/NAME.sh says what they take.
+scripts = test test-versions sanitize lint demo
+.PHONY: fuzz $(scripts)
+$(scripts):
+	@bash '$(subst ','\'',$(top))/scripts/$@.sh'
 
+# SECONDS is a variable of bash's own.
 fuzz:
 	@FUZZ_SECONDS='$(or $(SECONDS),60)' bash '$(subst ','\'',$(top))/scripts/fuzz.sh'
-
-lint:
-	@bash '$(subst ','\'',$(top))/scripts/lint.sh'
-
-demo:
-	@bash '$(subst ','\'',$(top))/scripts/demo.sh'
