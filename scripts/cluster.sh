@@ -25,14 +25,14 @@ cluster_configure() {
 
 cluster_start() {
 	local dir=$work/$1
-	as_user env -C "$dir" "$bin/pg_ctl" -D "$dir/data" -l "$dir/log" -w -t 60 -s \
+	as_user env -C "$dir" "$bin/pg_ctl" -D "$dir/data" -l "$dir/log" -w -t "${PGCTLTIMEOUT:-60}" -s \
 		-o "-k '$dir' -c listen_addresses=''" start </dev/null >/dev/null ||
 		{ tail -n 50 "$dir/log" >&2; die "the server did not start"; }
 }
 
 # cluster_stop NAME [fast|immediate]
 cluster_stop() {
-	as_user "$bin/pg_ctl" -D "$work/$1/data" -m "${2:-fast}" -w -t 60 -s stop
+	as_user "$bin/pg_ctl" -D "$work/$1/data" -m "${2:-fast}" -w -t "${PGCTLTIMEOUT:-60}" -s stop
 }
 
 # cluster_standby NAME PRIMARY: a streaming standby, not yet started.
@@ -44,7 +44,7 @@ cluster_standby() {
 }
 
 cluster_promote() {
-	as_user "$bin/pg_ctl" -D "$work/$1/data" -w -t 60 -s promote
+	as_user "$bin/pg_ctl" -D "$work/$1/data" -w -t "${PGCTLTIMEOUT:-60}" -s promote
 }
 
 # cluster_use NAME: where the clients that follow connect to.
