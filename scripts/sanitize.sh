@@ -107,9 +107,10 @@ build_server() {
 	local source=$1 prefix=$2 cflags=$3 ldflags=$4 build=$2.build
 	rm -rf "$build" "$prefix"
 	mkdir -p "$build"
-	# The programs that the build runs leak, as short-lived ones may.
+	# The programs that the build runs leak, as short-lived ones may. Below another
+	# make it would not make its headers first.
 	# shellcheck disable=SC2016
-	env -C "$build" ASAN_OPTIONS=detect_leaks=0 sh -c '
+	env -C "$build" -u MAKELEVEL -u MAKEFLAGS -u MFLAGS ASAN_OPTIONS=detect_leaks=0 sh -c '
 		"$@" --enable-cassert --enable-debug --enable-tap-tests \
 			--without-icu --without-readline --without-zlib &&
 		make -s -j "$(nproc)" && make -s install && make -s -C src/test/isolation install

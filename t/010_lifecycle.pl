@@ -372,7 +372,7 @@ is(appliers(), 'postgres', 'one applier is left');
 wait_applied($node, 'postgres');
 $s->quit;
 # The workers are nothing that a smart shutdown waits for.
-cmp_ok((elapsed { $node->stop('smart') }), '<', 5, 'smart shutdown');
+cmp_ok((elapsed { $node->stop('smart') }), '<', within(5), 'smart shutdown');
 
 nothing_crashed($node);
 done_testing();

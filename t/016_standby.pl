@@ -84,7 +84,7 @@ foreach my $epoch (10 .. 19)
 	$streams[0] .= $p->query("SELECT r FROM seq_receive(10, '10s') r");
 	$streams[1] .= $s->query("SELECT r FROM seq_receive(10, '10s') r");
 }
-cmp_ok($slowest, '<', 2, 'the standby follows within a bounded time');
+cmp_ok($slowest, '<', within(2), 'the standby follows within a bounded time');
 like($streams[0], qr/\($va,10,0,1010,.*\($va,19,1,1019,/s, 'the stream on the primary');
 is($streams[1], $streams[0], 'is that on the standby');
 is($s->query('SELECT vshard, name, sent, dropped, state FROM seq_subscriptions'), "$va|default|20|0|live",
@@ -113,7 +113,7 @@ is(sql($standby, 'postgres', "SELECT seq_decode(seq_encode('{\"CompletionAck\": 
 
 # Recovery is not held up by the applier or by consumers that wait in vain.
 sql($primary, 'postgres', 'VACUUM FULL pg_class; REINDEX TABLE seq_log; CREATE TABLE t (i int); DROP TABLE t');
-cmp_ok((elapsed { replayed() }), '<', 2, 'locks and vacuum are replayed at once');
+cmp_ok((elapsed { replayed() }), '<', within(2), 'locks and vacuum are replayed at once');
 append_batches($primary, 'postgres', 21, 21, [$txn], $p);
 is($s->query("SELECT epoch FROM seq_receive(10, '10s')"), 21, 'and the stream goes on');
 is(applier_pid($standby, 'postgres'), $pid, 'all with the same applier');
@@ -143,7 +143,7 @@ sub comes
 	my ($db, $desc) = @_;
 
 	append_batches($primary, $db, 0, 2, [$txn]);
-	cmp_ok((elapsed { wait_for_applier($standby, $db) }), '<', 10, "$desc: an applier within seconds");
+	cmp_ok((elapsed { wait_for_applier($standby, $db) }), '<', within(10), "$desc: an applier within seconds");
 	wait_for_epoch($standby, $db, 2);
 	is_in_step($db, $desc);
 	return;
@@ -156,7 +156,7 @@ sub goes
 
 	cmp_ok($gone, '>', 0, "$desc: there is one");
 	sql($primary, $on, $sql);
-	cmp_ok((elapsed { replayed() }), '<', 2, "$desc is replayed at once");
+	cmp_ok((elapsed { replayed() }), '<', within(2), "$desc is replayed at once");
 	ok( eval {
 			wait_until(sub { !process_alive($gone) && applier_pid($standby, $db) == 0 }, 'its end', 10);
 		},
@@ -184,7 +184,7 @@ $s = session($standby, 'other');
 $s->query("SELECT seq_subscribe('{$va}', lossless => false)");
 sql($primary, 'other', "BEGIN; DROP EXTENSION calvin_seq; CREATE EXTENSION calvin_seq; SELECT seq_append('\\x"
 	  . batch_hex(0, 9, $txn) . "'); COMMIT");
-cmp_ok((elapsed { replayed() }), '<', 2, 'DROP and CREATE EXTENSION in one transaction is replayed at once');
+cmp_ok((elapsed { replayed() }), '<', within(2), 'DROP and CREATE EXTENSION in one transaction is replayed at once');
 is_in_step('other', 'DROP and CREATE EXTENSION in one transaction');
 like($s->error('SELECT seq_receive(1)'), qr/^(55006|55000): .*subscription/,
 	'whose consumers on the standby are told');
@@ -193,7 +193,7 @@ $s->quit;
 # whole databases
 $pid = applier_pid($standby, 'fresh');
 sql($primary, 'postgres', "CREATE TABLESPACE ts LOCATION ''; ALTER DATABASE fresh SET TABLESPACE ts; ALTER DATABASE copy RENAME TO copied");
-cmp_ok((elapsed { replayed() }), '<', 2, 'SET TABLESPACE and RENAME are replayed at once');
+cmp_ok((elapsed { replayed() }), '<', within(2), 'SET TABLESPACE and RENAME are replayed at once');
 append_batches($primary, 'fresh', 3, 3, [$txn]);
 append_batches($primary, 'copied', 3, 3, [$txn]);
 wait_for_epoch($standby, $_, 3) foreach 'fresh', 'copied';
@@ -229,7 +229,7 @@ append_batches($standby, 'other', 1, 1, [$txn]);
 wait_for_epoch($standby, 'other', 1);
 is($s->query('SELECT sent, dropped FROM seq_subscriptions'), '4|0', 'nothing was dropped');
 sql($standby, 'postgres', 'CREATE DATABASE late');
-cmp_ok((elapsed { create_extension($standby, 'late') }), '<', 5, 'new databases get their applier');
+cmp_ok((elapsed { create_extension($standby, 'late') }), '<', within(5), 'new databases get their applier');
 $s->quit;
 
 # What it wrote as a primary is the same when it is read from the start.

@@ -92,7 +92,7 @@ $last = append(5);
 wait_for_epoch($node, 'postgres', $last);
 $pid = worker('applier');
 sql($node, 'postgres', "SELECT pg_terminate_backend($pid, 5000)");
-cmp_ok((elapsed { wait_for_successor('applier', $pid) }), '<', 5,
+cmp_ok((elapsed { wait_for_successor('applier', $pid) }), '<', within(5),
 	'a terminated applier is back within seconds');
 push @received, receive_until($s, $last);
 is(join(',', @received), join(',', $before .. $last),
@@ -120,7 +120,7 @@ foreach my $round (1 .. 2)
 	is("@received[-3 .. -1]", join(' ', $last - 2 .. $last),
 		"round $round: the session goes on receiving");
 }
-cmp_ok($worst, '<', 5, 'each time the applier is back within seconds');
+cmp_ok($worst, '<', within(5), 'each time the applier is back within seconds');
 my %times;
 $times{$_}++ foreach @received;
 is(scalar(grep { $_ > 1 } values %times), 0, 'nothing comes twice');
@@ -276,7 +276,7 @@ my $seconds = elapsed
 	is($other->query('SELECT lag FROM seq_state'), 50, 'the state can be read');
 	$other->quit;
 };
-cmp_ok($seconds, '<', 2, 'a stopped applier holds nobody up');
+cmp_ok($seconds, '<', within(2), 'a stopped applier holds nobody up');
 kill 'CONT', $pid;
 is(scalar(receive_until($s, $last)), 50, 'and catches up when it runs again');
 is(worker('applier'), $pid, 'in the same process');

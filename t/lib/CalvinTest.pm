@@ -22,7 +22,7 @@ our @EXPORT = qw(
   session sql sql_error
   wait_until wait_for_sql wait_for_epoch wait_for_applier wait_applied
   wait_for_log_line log_offset log_since log_has_no nothing_crashed
-  applier_pid process_alive elapsed
+  applier_pid process_alive elapsed within
   state state_of digest
   break_log mend_log
 );
@@ -483,6 +483,16 @@ sub elapsed(&)
 
 	$sub->();
 	return time() - $start;
+}
+
+# The bound in seconds of something that is not held up.  Whoever grants the
+# whole test more time than usual, since his machine or his tools are slow,
+# grants this more in proportion.
+sub within
+{
+	my ($seconds) = @_;
+
+	return $timeout > 180 ? $seconds * $timeout / 180 : $seconds;
 }
 
 # seq_state as a hash.
