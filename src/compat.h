@@ -87,6 +87,13 @@
 	ExecInitRangeTable((estate), list_make1(rte))
 #endif
 
+/* Settings, with values, that keep further timeouts from a worker. */
+#if PG_VERSION_NUM >= 170000
+#define COMPAT_MORE_TIMEOUTS {"transaction_timeout", "0"},
+#else
+#define COMPAT_MORE_TIMEOUTS
+#endif
+
 /* The wait events of an extension have names of their own since 17. */
 #if PG_VERSION_NUM >= 170000
 #include "utils/wait_event.h"

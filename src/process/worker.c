@@ -31,9 +31,7 @@ worker_settle(const char *name)
 		{"lock_timeout", "0"},
 		{"statement_timeout", "0"},
 		{"idle_in_transaction_session_timeout", "0"},
-#if PG_VERSION_NUM >= 170000
-		{"transaction_timeout", "0"},
-#endif
+		COMPAT_MORE_TIMEOUTS
 		{"default_transaction_isolation", "read committed"},
 		{"default_transaction_deferrable", "off"},
 	};
