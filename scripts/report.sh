@@ -60,6 +60,7 @@ stop_child() {
 	kill -TERM -- "-$child" 2>/dev/null || true
 	{ sleep 20; kill -KILL -- "-$child"; } 2>/dev/null &
 	killer=$!
+	disown "$killer"
 	wait "$child" 2>/dev/null || true
 	kill -KILL -- "-$child" "-$killer" 2>/dev/null || true
 	child=
