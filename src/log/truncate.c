@@ -10,8 +10,8 @@
  */
 #include "compat.h"
 
-#include "access/tableam.h"
 #include "access/table.h"
+#include "access/tableam.h"
 #include "access/xlog.h"
 #include "executor/tuptable.h"
 #include "log/batches.h"

@@ -31,9 +31,9 @@ worker_settle(const char *name)
 		{"lock_timeout", "0"},
 		{"statement_timeout", "0"},
 		{"idle_in_transaction_session_timeout", "0"},
-		COMPAT_MORE_TIMEOUTS
 		{"default_transaction_isolation", "read committed"},
 		{"default_transaction_deferrable", "off"},
+		COMPAT_MORE_TIMEOUTS
 	};
 
 	for (size_t i = 0; i < lengthof(settings); i++)
