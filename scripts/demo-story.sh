@@ -41,6 +41,7 @@ story() {
 	tell_replay
 	tell_full_queue
 	tell_restart
+	tell_truncation
 }
 
 tell_original() {
@@ -192,4 +193,19 @@ tell_restart() {
        epochs_skipped_gap, epochs_skipped_stale, entries_applied, entries_noop,
        entries_undecodable, completion_acks FROM seq_metrics" \
 		"88|0|0|0|0|122|1|0|33"
+}
+
+tell_truncation() {
+	local before
+	before=$(psql_value "SELECT last_applied_epoch, last_applied_index, digest FROM seq_state")
+	say "The log need not grow for ever. What is in front of epoch 80 goes, unless somebody still needs it; the state that it led to stays as the base that the log begins with."
+	psql_run "SELECT seq_truncate(80) AS entries_removed"
+	claim "The log begins with epoch 80 now." \
+		"SELECT min(epoch) AS first_epoch, (SELECT last_applied_epoch FROM seq_snapshots WHERE base) AS base_epoch
+FROM seq_log WHERE kind = 'epoch_batch'" "80|79"
+	say "After another restart, without what was removed:"
+	restart_server fast
+	wait_until_applied
+	claim "It stands where it stood, again." \
+		"SELECT last_applied_epoch, last_applied_index, digest FROM seq_state" "$before"
 }
