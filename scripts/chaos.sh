@@ -1,0 +1,106 @@
+#!/bin/bash
+#
+# chaos.sh
+#     Faults against a model: `make chaos` and `make chaos-plants`.
+#
+#   SEED=n ROUNDS=n    which choices, and how many faults
+#   TXNS=n             transactions appended in a round, on the average
+#   FAULTS="a,b"       these kinds only
+#   PLANT=name         with the bug of test/chaos/plants/name.patch: must fail
+#   KEEP=1             keep the work directory when something failed
+#   NO_DEPS=1          install no packages
+#
+# chaos.sh --plants runs every plant, and succeeds if each is caught.
+
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
+# shellcheck source=scripts/lib.sh
+. "$here/lib.sh"
+
+plants=$top/test/chaos/plants
+status=1
+
+finish() {
+	trap - EXIT
+	trap '' HUP INT TERM
+	if [ "$status" -ne 0 ] && [ -n "${KEEP:-}" ]; then keep_work=1; fi
+	cleanup || true
+	exit "$status"
+}
+
+# A line "NAME: value" at the head of a plant.
+plant_says() { sed -n "s/^$2: //p;/^---/q" "$plants/$1.patch"; }
+
+apply_plant() {
+	[ -f "$plants/$1.patch" ] || die "no such plant: $1"
+	in_tree patch -p1 -s -N --dry-run -i "$plants_copy/$1.patch" >/dev/null || die "plant $1 does not apply any more"
+	in_tree patch -p1 -s -N -i "$plants_copy/$1.patch"
+}
+
+run_suite() {
+	as_user mkdir "$work/nodes"
+	logged "$work/chaos.log" as_user env -C "$work/nodes" perl "$work/tree/test/chaos/chaos.pl" \
+		"--dir=$work/nodes" "--bin=$bin" ${SEED:+"--seed=$SEED"} ${ROUNDS:+"--rounds=$ROUNDS"} \
+		${TXNS:+"--txns=$TXNS"} ${FAULTS:+"--only=$FAULTS"}
+}
+
+# With a planted bug it is the right invariant that must break.
+caught() {
+	local broken expected
+	broken=$(sed -n 's/^not ok [0-9]* - //p' "$work/chaos.log")
+	expected=$(plant_says "$PLANT" Breaks)
+	if [[ "|$expected|" == *"|$broken|"* ]] && [ -n "$broken" ]; then
+		note "plant $PLANT: caught, by \"$broken\""
+		return 0
+	fi
+	note "plant $PLANT: NOT caught; expected \"$expected\", broken is \"$broken\""
+	return 1
+}
+
+main() {
+	trap finish EXIT
+	trap 'exit 129' HUP
+	trap 'exit 130' INT
+	trap 'exit 143' TERM
+	[ -n "${NO_DEPS:-}" ] || bash "$here/deps.sh"
+	find_server
+	make_work
+	copy_sources
+	plants_copy=$work/tree/test/chaos/plants
+	if [ -n "${PLANT:-}" ]; then
+		apply_plant "$PLANT"
+		FAULTS=${FAULTS:-$(plant_says "$PLANT" Faults)}
+		SEED=${SEED:-$(plant_says "$PLANT" Seed)}
+		ROUNDS=${ROUNDS:-$(plant_says "$PLANT" Rounds)}
+	fi
+	guarded pgxs_make -s -j "$jobs" "CC=${CC:-gcc}" COPT=-Werror all || die "the build failed"
+	make_private_server
+	status=0
+	run_suite || status=$?
+	if [ -n "${PLANT:-}" ] && [ -n "${EXPECT_FAILURE:-}" ]; then
+		status=1
+		if caught; then status=0; fi
+	fi
+}
+
+# Each in a process of its own, with its own work directory.
+all_plants() {
+	local file name bad=0 results=()
+	[ -n "${NO_DEPS:-}" ] || bash "$here/deps.sh"
+	for file in "$plants"/*.patch; do
+		name=$(basename "$file" .patch)
+		heading "plant $name"
+		if PLANT=$name EXPECT_FAILURE=1 NO_DEPS=1 bash "$here/chaos.sh"; then
+			results+=("caught      $name")
+		else
+			results+=("NOT caught  $name")
+			bad=$((bad + 1))
+		fi
+	done
+	heading "plants, after $(elapsed)"
+	printf '%s\n' "${results[@]}"
+	[ "$bad" -eq 0 ]
+}
+
+if [ "${1:-}" = --plants ]; then all_plants; else main; fi

@@ -1,0 +1,233 @@
+# Appenders: batches through seq_append, in and out of transactions, and what a
+# raw INSERT can put into the log.
+package Chaos::Appender;
+
+use strict;
+use warnings;
+
+use parent -norequire, 'Chaos::Actor';
+
+use Chaos::Actor;
+use Chaos::Entry qw(@vshards random_batch noop_entry ack_entry corrupt_entry);
+
+# lost the race for the epoch, or the log_index; a lock; a deadlock; a serialisation
+# failure; not a primary any more
+sub may_fail
+{
+	my ($self, $state) = @_;
+
+	return $state =~ /^(?:55000|22023|55P03|40P01|40001|25006|22012|25P02)$/;
+}
+
+sub hex_of { my ($entry) = @_; return "'\\x" . unpack('H*', $entry->{bytes}) . "'"; }
+
+sub next_plan
+{
+	my ($self) = @_;
+
+	return if $self->{cluster}{budget} <= 0;
+	$self->{in_flight} = [];
+	push @{ $self->{plan} },
+	  [
+		'SELECT coalesce(seq_current_committed_epoch(), -1) + 1',
+		sub { my ($result) = @_; $self->plan_appends($result->{rows}[0][0]) unless $result->{error}; }
+	  ];
+	return;
+}
+
+sub plan_appends
+{
+	my ($self, $epoch) = @_;
+	my $rng = $self->{rng};
+
+	return $self->{odd} ? $self->plan_odd($epoch) : $rng->chance(0.7) ? $self->plan_single($epoch) : $self->plan_transaction($epoch);
+}
+
+sub batch
+{
+	my ($self, $epoch) = @_;
+	my $rng = $self->{rng};
+	my $most = $self->{cluster}{batch};
+	my $count = 1 + $rng->below($rng->chance(0.15) ? 10 : $most);
+	my $large = $rng->chance(0.06) ? 8000 + $rng->below(12000) : $rng->chance(0.01) ? 300_000 : 0;
+
+	return random_batch($rng, $epoch, $count, $large);
+}
+
+# A step that appends one entry by an expression that returns its log_index.
+sub append_step
+{
+	my ($self, $entry, $sql, $then) = @_;
+
+	return [
+		$sql,
+		sub {
+			my ($result) = @_;
+
+			if ($result->{error}) { $self->refuse; }
+			else
+			{
+				$entry->{said} = $result->{rows}[-1][0];
+				$then->($result) if $then;
+			}
+		}
+	];
+}
+
+# Announce to the model what is about to be sent.
+sub sending
+{
+	my ($self, @entries) = @_;
+
+	foreach my $entry (@entries)
+	{
+		$self->{cluster}{model}->sent($entry);
+		push @{ $self->{in_flight} }, $entry;
+	}
+	return;
+}
+
+sub refuse
+{
+	my ($self) = @_;
+
+	$_->{known} = 'refused' foreach @{ $self->{in_flight} };
+	$self->{in_flight} = [];
+	return;
+}
+
+# It is committed; and if the commit waited to its end, not to be lost.
+sub acknowledge
+{
+	my ($self, $result, $synchronous) = @_;
+	my $cluster = $self->{cluster};
+	my $safe = $synchronous && !@{ $result->{notices} };
+
+	foreach my $entry (@{ $self->{in_flight} })
+	{
+		$cluster->{model}->acknowledged($entry, $entry->{said}, $safe);
+		$cluster->{budget} -= @{ $entry->{txns} };
+		$cluster->{appended} += @{ $entry->{txns} };
+		$cluster->{ $safe ? 'acked_safe' : 'acked_unsafe' }++;
+	}
+	$self->{in_flight} = [];
+	return;
+}
+
+sub on_lost
+{
+	my ($self) = @_;
+
+	$_->{known} = 'unknown' foreach @{ $self->{in_flight} || [] };
+	$self->{in_flight} = [];
+	return;
+}
+
+sub on_error { my ($self) = @_; return $self->refuse; }
+
+sub plan_single
+{
+	my ($self, $epoch) = @_;
+	my $entry = $self->batch($epoch);
+
+	$self->sending($entry);
+	push @{ $self->{plan} },
+	  $self->append_step($entry, 'SELECT seq_append(' . hex_of($entry) . ')', sub { $self->acknowledge($_[0], 1) });
+	return;
+}
+
+# Several, with savepoints, asynchronous or not, committed or not.
+sub plan_transaction
+{
+	my ($self, $epoch) = @_;
+	my $rng = $self->{rng};
+	my $mode = $rng->any(qw(on on off local));
+	my @steps = (['BEGIN' . ($rng->chance(0.2) ? ' ISOLATION LEVEL REPEATABLE READ' : '')]);
+	my $pause = $rng->chance(0.1) ? $rng->real(0.05) : 0;
+
+	push @steps, ["SET LOCAL synchronous_commit = $mode"] if $mode ne 'on';
+	foreach (1 .. 1 + $rng->below(3))
+	{
+		my $undone = $rng->chance(0.25);
+		my $entry = $self->batch($epoch);
+
+		push @steps, ['SAVEPOINT s'] if $undone;
+		$self->sending($entry);
+		push @steps, $self->append_step($entry, 'SELECT seq_append(' . hex_of($entry) . ')');
+		push @steps,
+		  [
+			'ROLLBACK TO s',
+			sub {
+				return if $_[0]{error};
+				$entry->{known} = 'refused';
+				@{ $self->{in_flight} } = grep { $_ != $entry } @{ $self->{in_flight} };
+			}
+		  ] if $undone;
+		$epoch++ unless $undone;
+	}
+	push @steps, $pause if $pause;
+	if ($rng->chance(0.85))
+	{
+		push @steps, [ 'COMMIT', sub { my ($result) = @_; $result->{error} ? $self->refuse : $self->acknowledge($result, $mode eq 'on') } ];
+	}
+	else { push @steps, [ 'ROLLBACK', sub { $self->refuse } ]; }
+	push @{ $self->{plan} }, @steps;
+	return;
+}
+
+# What seq_append would not let in, and what it would not let in here.
+sub plan_odd
+{
+	my ($self, $epoch) = @_;
+	my $rng = $self->{rng};
+	my $kind = $rng->any(qw(noop noop ack ack corrupt corrupt stale gap gap forced many many refused explicit));
+	my @entries;
+	my $sql;
+
+	if ($kind eq 'noop') { @entries = (noop_entry()); $sql = q{SELECT seq_append('')}; }
+	elsif ($kind eq 'ack')
+	{
+		my ($of, $position, $vshard) = ($rng->below($epoch + 2), $rng->below(20), $rng->any(@vshards));
+
+		@entries = (ack_entry($of, $position, $vshard));
+		$sql = "SELECT seq_ack($of, $position, $vshard)";
+	}
+	elsif ($kind eq 'forced')
+	{
+		@entries = ($self->batch($epoch + 1 + $rng->below(3)));
+		$sql = 'SELECT seq_append(' . hex_of($entries[0]) . ', true)';
+	}
+	elsif ($kind eq 'refused')
+	{
+		@entries = (random_batch($rng, $rng->below($epoch + 1), 3));
+		$sql = 'SELECT seq_append(' . hex_of($entries[0]) . ')';
+	}
+	else
+	{
+		@entries =
+		    $kind eq 'corrupt' ? (corrupt_entry($rng, $epoch))
+		  : $kind eq 'stale' ? (random_batch($rng, $rng->below($epoch + 1), 1 + $rng->below(20)))
+		  : $kind eq 'gap' ? (random_batch($rng, $epoch + 1 + $rng->below(3), 1 + $rng->below(50)))
+		  : $kind eq 'explicit' ? (random_batch($rng, $epoch, 1 + $rng->below(50)))
+		  : (noop_entry(), random_batch($rng, $epoch, 10), corrupt_entry($rng, $epoch), random_batch($rng, $epoch + 1, 10),
+			random_batch($rng, $epoch, 10), ack_entry($epoch, 1, $rng->any(@vshards)), random_batch($rng, $epoch + 3, 10));
+		my $values = join ', ', map { $kind eq 'explicit' ? '((SELECT max(log_index) FROM seq_log) + ' . (1 + $rng->below(4)) . ', ' . hex_of($_) . '::bytea)' : '(' . hex_of($_) . ')' } @entries;
+		$sql = 'INSERT INTO seq_log (' . ($kind eq 'explicit' ? 'log_index, ' : '') . "entry) VALUES $values RETURNING log_index";
+	}
+	$self->sending(@entries);
+	push @{ $self->{plan} },
+	  [
+		$sql,
+		sub {
+			my ($result) = @_;
+
+			return $self->refuse if $result->{error};
+			$entries[$_]{said} = $result->{rows}[$_][0] foreach 0 .. $#entries;
+			$self->acknowledge($result, 1);
+		}
+	  ],
+	  $rng->real(0.06);
+	return;
+}
+
+1;

@@ -1,0 +1,359 @@
+# At rest: is everything as the model says?
+package Chaos::Checker;
+
+use strict;
+use warnings;
+
+use Chaos::Entry qw(@vshards);
+use Chaos::Loop qw(violation);
+use Exporter 'import';
+
+our @EXPORT_OK = qw(check_all check_whole_log check_leftovers %checked @invariants);
+
+# In the order in which they are reported.
+our @invariants = (
+	'recovers', 'log', 'acknowledged is not lost', 'durable before delivered', 'nothing twice', 'nothing missing', 'order',
+	'byte for byte', 'replay', 'digest', 'the state never goes back', 'counters', 'subscriptions', 'nothing held when idle',
+	'no unexpected error', 'nothing crashed', 'nothing left behind');
+our %checked = map { ($_ => 0) } qw(entries txns chunks effects rows replayed samples);
+
+sub check_all
+{
+	my ($cluster, $rng) = @_;
+
+	check_log($cluster);
+	check_delivered($cluster);
+	check_effects($cluster);
+	check_readers($cluster);
+	check_bare($cluster);
+	check_state($cluster);
+	check_counters($cluster, $_) foreach @{ $cluster->{nodes} };
+	check_replay($cluster, $rng);
+	check_idle($cluster, $_) foreach @{ $cluster->{nodes} };
+	check_crashes($cluster);
+	$cluster->{checked_epoch} = $cluster->{model}->last_epoch;
+	$cluster->{model}->forget_contents;
+	return;
+}
+
+sub check_log
+{
+	my ($cluster) = @_;
+	my $model = $cluster->{model};
+	my $before = $model->{txns};
+
+	foreach my $row ($cluster->rows($cluster->{primary},
+		"SELECT log_index, md5(entry), octet_length(entry), kind, epoch FROM seq_log WHERE log_index > $model->{last_index} ORDER BY 1"))
+	{
+		$model->append(@$row);
+		$checked{entries}++;
+	}
+	$model->check_acknowledged;
+	$checked{txns} += $model->{txns} - $before;
+	return;
+}
+
+# All that anybody has seen, also in transactions that were rolled back.
+sub check_delivered
+{
+	my ($cluster) = @_;
+
+	foreach my $chunk (@{ $cluster->{delivered} })
+	{
+		$cluster->{model}->check_chunk($chunk, $chunk->{who} =~ /bare/);
+		$checked{chunks}++;
+	}
+	$cluster->{delivered} = [];
+	return;
+}
+
+sub check_effects
+{
+	my ($cluster) = @_;
+	my $model = $cluster->{model};
+	my $at = $cluster->{worker_at};
+
+	foreach my $row ($cluster->rows($cluster->{primary}, 'SELECT vshard, keys, md5, pid, n FROM effects ORDER BY n'))
+	{
+		my ($vshard, $keys, $md5, $pid, $n) = @$row;
+
+		$at->{$vshard} = $model->check_next(
+			{ who => "the effect $n of the session with pid $pid", vshard => $vshard, keys => $keys, md5 => $md5 },
+			$at->{$vshard});
+		$checked{effects} += 1 + ($keys =~ tr/,//);
+	}
+	check_complete($model, 'the effects of the durable consumer', $at);
+	$cluster->rows($cluster->{primary}, 'TRUNCATE effects');
+	return;
+}
+
+sub check_complete
+{
+	my ($model, $who, $at) = @_;
+
+	foreach my $vshard (@vshards)
+	{
+		my $end = $model->end_of($vshard);
+		my $stream = $model->{streams}{$vshard};
+
+		violation('nothing missing', "$who, vshard $vshard: " . ($end - $at->{$vshard}) . ' transactions, from ('
+			  . ($stream->{keys}[ $at->{$vshard} - $stream->{offset} ] // '?') . ') on')
+		  if $at->{$vshard} != $end;
+	}
+	return;
+}
+
+sub check_readers
+{
+	my ($cluster) = @_;
+
+	foreach my $reader (@{ $cluster->{readers} })
+	{
+		foreach my $chunk (@{ $reader->{chunks} })
+		{
+			$reader->{at}{ $chunk->{vshard} } = $cluster->{model}->check_next($chunk, $reader->{at}{ $chunk->{vshard} });
+			$checked{rows} += 1 + ($chunk->{keys} =~ tr/,//);
+		}
+		$reader->{chunks} = [];
+		check_complete($cluster->{model}, $reader->{name}, $reader->{at});
+	}
+	return;
+}
+
+# The bare queue: ascending, and as many as the server says it sent.
+sub check_bare
+{
+	my ($cluster) = @_;
+	my $model = $cluster->{model};
+
+	foreach my $bare (@{ $cluster->{bare} })
+	{
+		my %last;
+
+		foreach my $chunk (@{ $bare->{chunks} })
+		{
+			my $vshard = $chunk->{vshard};
+			my $place = $model->check_chunk($chunk, 1);
+			my ($key) = $chunk->{keys} =~ /([^,]+)\z/;
+
+			violation('order', "$chunk->{who}, vshard $vshard: $chunk->{keys} came too late")
+			  if defined $last{$vshard} && $place <= $last{$vshard};
+			$last{$vshard} = $model->{streams}{$vshard}{place}{$key};
+		}
+		$bare->{chunks} = [];
+		next if $bare->{uncounted} || !$bare->pid;
+		foreach my $row ($cluster->rows($bare->{on}, "SELECT vshard, sent, dropped FROM seq_subscriptions WHERE pid = " . $bare->pid))
+		{
+			my ($vshard, $sent, $dropped) = @$row;
+
+			violation('subscriptions', "$bare->{name}, vshard $vshard: sent $sent, received " . ($bare->{received}{$vshard} || 0))
+			  if $sent != ($bare->{received}{$vshard} || 0);
+		}
+	}
+	return;
+}
+
+# Both servers have the model's state; and so had they whenever it was looked at.
+sub check_state
+{
+	my ($cluster) = @_;
+	my $model = $cluster->{model};
+
+	foreach my $server (@{ $cluster->{nodes} })
+	{
+		my ($row) = $cluster->rows($server,
+			'SELECT last_applied_epoch, last_applied_index, digest, role, log_end, seq_next_epoch(), seq_current_committed_epoch() FROM seq_state');
+		my $expected = join '|', $model->last_epoch, $model->{last_index}, $model->{at}{ $model->{last_index} }{digest},
+		  $server == $cluster->{primary} ? 'primary' : 'standby', $model->{last_index}, $model->last_epoch + 1, $model->last_epoch;
+		my $got = join '|', map { $_ // -1 } @$row;
+
+		violation('digest', "$server->{name}: state $got; the model's is $expected") if $got ne $expected;
+	}
+	foreach my $sample (@{ $cluster->{samples} })
+	{
+		my ($name, $epoch, $index, $digest) = @$sample;
+		my $at = $model->{at}{$index};
+
+		$checked{samples}++;
+		violation('digest', "$name was at log_index $index, epoch $epoch, digest $digest; the model's is "
+			  . ($at ? "epoch $at->{epoch}, $at->{digest}" : 'nothing'))
+		  if !$at || $at->{digest} ne $digest || ($at->{epoch} // -1) != $epoch;
+	}
+	$cluster->{samples} = [];
+	return;
+}
+
+my @counters = (
+	[ epochs_applied => 'applied' ], [ epochs_skipped_gap => 'gap' ], [ epochs_skipped_stale => 'stale' ],
+	[ entries_applied => 'entries' ], [ entries_noop => 'noop' ], [ entries_undecodable => 'undecodable' ],
+	[ completion_acks => 'acks' ], [ bytes_applied => 'bytes' ]);
+
+# What a server counted since the last time, if it has been up since.
+sub check_counters
+{
+	my ($cluster, $server) = @_;
+	my $model = $cluster->{model};
+	my ($metrics) = $cluster->rows($server,
+		'SELECT ' . join(', ', map { $_->[0] } @counters) . ', txns_fanned_out, txns_dropped_backpressure FROM seq_metrics');
+	my %subscriptions = map { ("$_->[0] $_->[1] $_->[2] $_->[3]" => $_) }
+	  $cluster->rows($server, 'SELECT vshard, name, pid, subscribed_at, sent, dropped, CASE WHEN lossless THEN lag ELSE 0 END FROM seq_subscriptions');
+	my $now = {
+		connection => $server->{ask}{connection},
+		metrics => $metrics,
+		model => { %{ $model->{machine} } },
+		subscriptions => \%subscriptions,
+		index => $model->{last_index},
+		applied => { map { ($_ => scalar @{ $model->{applied}{$_} }) } @vshards },
+	};
+	my $before = $server->{counted};
+
+	$server->{counted} = $now;
+	foreach my $s (values %subscriptions)
+	{
+		violation('subscriptions', "$server->{name}: $s->[1], vshard $s->[0] has a lag of $s->[6], and has received everything")
+		  if $s->[6] != 0 && $s->[1] ne 'd';
+	}
+	return if !$before || $before->{connection} != $now->{connection};
+	foreach my $i (0 .. $#counters)
+	{
+		my ($name, $of) = @{ $counters[$i] };
+		my $got = $metrics->[$i] - $before->{metrics}[$i];
+		my $expected = $now->{model}{$of} - $before->{model}{$of};
+
+		violation('counters', "$server->{name}: $name rose by $got, the model's by $expected") if $got != $expected;
+	}
+
+	my ($sent, $dropped, $known) = (0, 0, keys %subscriptions == keys %{ $before->{subscriptions} });
+
+	foreach my $key (sort keys %subscriptions)
+	{
+		my ($s, $b) = ($subscriptions{$key}, $before->{subscriptions}{$key});
+
+		if (!$b) { $known = 0; next; }
+		my $got = $s->[4] + $s->[5] - $b->[4] - $b->[5];
+		my $expected = $now->{applied}{ $s->[0] } - $before->{applied}{ $s->[0] };
+
+		violation('subscriptions', "$server->{name}: vshard $s->[0], name $s->[1]: sent and dropped rose by $got, for it were $expected")
+		  if $got != $expected;
+		$sent += $s->[4] - $b->[4];
+		$dropped += $s->[5] - $b->[5];
+	}
+	return unless $known && !$cluster->{had_takeovers};
+	my @rose = map { $metrics->[$_] - $before->{metrics}[$_] } scalar @counters, @counters + 1;
+
+	violation('counters', "$server->{name}: fanned out $rose[0], dropped $rose[1]; by its subscriptions $sent and $dropped")
+	  if $rose[0] != $sent || $rose[1] != $dropped;
+	return;
+}
+
+# seq_replay on either server is the stream as well.
+sub check_replay
+{
+	my ($cluster, $rng) = @_;
+	my $server = $rng->any(@{ $cluster->{nodes} });
+	my $to = $cluster->{model}->last_epoch;
+	my $from = ($cluster->{checked_epoch} // -1) + 1;
+
+	# now and then further back
+	$from = $rng->below($from + 1) if $rng->chance(0.1);
+	$from = $cluster->{truncated} if $from < ($cluster->{truncated} || 0);
+	return if $from > $to;
+	foreach my $vshard (@vshards)
+	{
+		my $epochs = $cluster->{model}{streams}{$vshard}{epochs};
+		my %got = map { ($_->[0] => "$_->[1] $_->[2]") } $cluster->rows($server, "SELECT * FROM digest_replay($vshard, $from, $to)");
+
+		foreach my $epoch ($from .. $to)
+		{
+			my ($is, $should) = ($got{$epoch} // 'nothing', $epochs->{$epoch} // 'nothing');
+
+			violation('replay', "on $server->{name}, vshard $vshard, epoch $epoch: $is; the model has $should") if $is ne $should;
+			$checked{replayed} += $1 if $is =~ /^(\d+) /;
+		}
+	}
+	return;
+}
+
+# An idle applier holds nothing.
+sub check_idle
+{
+	my ($cluster, $server) = @_;
+	my $got;
+
+	Chaos::Loop::run_until(
+		sub {
+			my ($row) = $cluster->rows($server, <<'EOS');
+SELECT count(*), count(backend_xmin), count(backend_xid), count(xact_start),
+		(SELECT count(*) FROM pg_locks l JOIN pg_stat_activity a USING (pid) WHERE a.backend_type LIKE 'calvin_seq%')
+	FROM pg_stat_activity WHERE backend_type = 'calvin_seq applier' AND datname = 'postgres'
+EOS
+			$got = join '|', @$row;
+			return $got eq '1|0|0|0|0';
+		},
+		sub { "the applier of $server->{name} to hold nothing (appliers, xmin, xid, transactions, locks): $got" },
+		10);
+	return;
+}
+
+sub check_crashes
+{
+	my ($cluster) = @_;
+
+	foreach my $server (@{ $cluster->{nodes} })
+	{
+		my @lines = $server->crashes;
+
+		violation('nothing crashed', "on $server->{name}:\n" . join '', @lines) if @lines;
+	}
+	return;
+}
+
+# Every row once more: what has been checked stays.
+sub check_whole_log
+{
+	my ($cluster) = @_;
+	my $model = $cluster->{model};
+
+	foreach my $server (@{ $cluster->{nodes} })
+	{
+		my %left = map { ($_ => 1) } grep { $_ > 0 && $_ > ($cluster->{truncated_index} || 0) } keys %{ $model->{at} };
+
+		foreach my $row ($cluster->rows($server, 'SELECT log_index, md5(entry) FROM seq_log ORDER BY 1'))
+		{
+			my ($index, $md5) = @$row;
+
+			violation('log', "on $server->{name}, log_index $index has changed")
+			  if !delete $left{$index} || $model->{at}{$index}{md5} ne $md5;
+		}
+		violation('log', "on $server->{name}: missing " . join(' ', sort { $a <=> $b } keys %left)) if %left;
+	}
+	return;
+}
+
+# After everybody has left: no subscription, segment, lock or snapshot.
+sub check_leftovers
+{
+	my ($cluster) = @_;
+
+	foreach my $server (@{ $cluster->{nodes} })
+	{
+		my $got = '';
+
+		Chaos::Loop::run_until(
+			sub {
+				my ($row) = $cluster->rows($server, <<'EOS');
+SELECT (SELECT count(*) FROM seq_subscriptions), (SELECT count(*) FROM pg_locks WHERE pid <> pg_backend_pid() AND locktype NOT IN ('virtualxid')),
+		(SELECT count(*) FROM pg_stat_activity WHERE backend_xmin IS NOT NULL AND pid <> pg_backend_pid() AND backend_type <> 'walsender'),
+		(SELECT count(*) FROM pg_replication_slots), (SELECT count(*) FROM pg_prepared_xacts)
+EOS
+				# one segment is the server's own, of all segments
+				$got = join '|', @$row, $server->segments;
+				return $got =~ /^0\|0\|0\|0\|0\|[01]$/;
+			},
+			sub { "$server->{name} to be clean (subscriptions, locks, xmins, slots, prepared, segments): $got" },
+			20);
+	}
+	return;
+}
+
+1;

@@ -1,0 +1,231 @@
+# The two servers, the workload on them, and getting all of it to rest.
+package Chaos::Cluster;
+
+use strict;
+use warnings;
+
+use Chaos::Actor;
+use Chaos::Appender;
+use Chaos::Consumer;
+use Chaos::Entry qw(@vshards noop_entry);
+use Chaos::Loop qw(run_until run_for violation);
+use Chaos::Model;
+use Chaos::Server;
+use Time::HiRes qw(time);
+
+# What makes every server quick to restart and to reconnect, and the suite sure
+# of what it looks at: DSM as files of the data directory.
+my %conf = (
+	shared_preload_libraries => 'calvin_seq',
+	fsync => 'off',
+	max_connections => 60,
+	max_worker_processes => 16,
+	max_wal_senders => 6,
+	wal_keep_size => '512MB',
+	max_wal_size => '1GB',
+	shared_buffers => '64MB',
+	hot_standby => 'on',
+	wal_log_hints => 'on',
+	wal_retrieve_retry_interval => '50ms',
+	wal_receiver_status_interval => '1s',
+	synchronous_standby_names => 'ANY 1 (n1, n2)',
+	restart_after_crash => 'on',
+	dynamic_shared_memory_type => 'mmap',
+	autovacuum => 'off',
+	max_standby_streaming_delay => '1s',
+	deadlock_timeout => '100ms',
+	log_line_prefix => '%m [%p] %b %q%a ',
+	log_min_messages => 'warning',
+	log_min_error_statement => 'panic',
+	log_checkpoints => 'off',
+	'calvin_seq.snapshot_interval' => 300,
+	'calvin_seq.apply_batch' => '64kB',
+);
+
+# new(seed, dir, bin, batch)
+sub new
+{
+	my ($class, %of) = @_;
+	my $self = bless {
+		%of,
+		model => Chaos::Model->new,
+		budget => 0,
+		appended => 0,
+		delivered => [],
+		deliveries => 0,
+		samples => [],
+		quiet => 1,
+		draining => 0,
+		takeovers => 0,
+		all_applied => 0,
+		count => { takeovers => 0 },
+	}, $class;
+
+	$self->{nodes} = [ map { Chaos::Server->new(name => $_, dir => "$of{dir}/$_", bin => $of{bin}) } qw(n1 n2) ];
+	my ($n1, $n2) = @{ $self->{nodes} };
+
+	$self->{primary} = $n1;
+	$n1->init(\%conf);
+	$self->add_watchers($_) foreach $n1, $n2;
+	$n1->start;
+	$n1->{ask}->ask("SET synchronous_commit = local; CREATE EXTENSION calvin_seq")->{error} and die 'CREATE EXTENSION failed';
+	foreach my $sql ($Chaos::Consumer::SCHEMA,
+		"SELECT seq_subscribe('{" . join(',', @vshards) . "}', 'd', from_epoch => 0); SELECT seq_commit('d'); SELECT seq_unsubscribe(name => 'd')")
+	{
+		my $result = $n1->{ask}->ask($sql);
+		die "$result->{error}{message}\n" if $result->{error};
+	}
+	$n1->{ask}->vanish;
+	$n2->copy_from($n1);
+	$n2->start;
+	$self->{standby} = $n2;
+	$self->add_workload;
+	return $self;
+}
+
+sub add_watchers
+{
+	my ($self, $node) = @_;
+
+	$node->{control} = Chaos::Monitor->new(name => "monitor-$node->{name}", cluster => $self, node => $node);
+	$node->{ask} = Chaos::Monitor::Quiet->new(name => "ask-$node->{name}", cluster => $self, node => $node);
+	return;
+}
+
+sub add_workload
+{
+	my ($self) = @_;
+
+	$self->{appenders} = [
+		(map { Chaos::Appender->new(name => "appender$_", cluster => $self) } 1, 2),
+		Chaos::Appender->new(name => 'raw', cluster => $self, odd => 1) ];
+	$self->{workers} =
+	  [ map { Chaos::Worker->new(name => "worker$_", cluster => $self, consumer => 'd', leader => $_ == 1) } 1 .. 3 ];
+	$self->{readers} = [
+		Chaos::Reader->new(name => 'reader', cluster => $self, consumer => 'm'),
+		Chaos::Reader->new(name => 'standby reader', cluster => $self, consumer => 's', role => 'standby', queue_size => 32768) ];
+	$self->{bare} = [
+		Chaos::Bare->new(name => 'bare', cluster => $self, consumer => 'b'),
+		Chaos::Bare->new(name => 'standby bare', cluster => $self, consumer => 'sb', role => 'standby') ];
+	$self->{probe} = Chaos::Appender->new(name => 'probe', cluster => $self);
+	foreach my $reader (@{ $self->{readers} })
+	{
+		$reader->{at} = { map { ($_ => 0) } @vshards };
+		$reader->{next} = {};
+		$reader->{chunks} = [];
+	}
+	$self->{consumers} = [ @{ $self->{workers} }, @{ $self->{readers} }, @{ $self->{bare} } ];
+	$self->{worker_at} = { map { ($_ => 0) } @vshards };
+	return;
+}
+
+# Let the workload run: so many transactions may be appended.
+sub begin_work
+{
+	my ($self, $budget, $takeovers) = @_;
+
+	$self->{takeovers} = $takeovers;
+	$self->{budget} = $budget;
+	$self->{quiet} = $self->{draining} = $self->{all_applied} = 0;
+	$_->{current} = 0 foreach @{ $self->{consumers} };
+	return;
+}
+
+# One statement on a server, at rest: it must not fail.
+sub rows
+{
+	my ($self, $server, $sql) = @_;
+	my $result = $server->{ask}->ask($sql);
+
+	violation('no unexpected error', "on $server->{name}: " . ($result->{error} ? "$result->{error}{state}: $result->{error}{message}" : 'connection lost') . "\nstatement: $sql")
+	  if !$result || $result->{lost} || $result->{error};
+	return @{ $result->{rows} };
+}
+
+# Stop the workload and wait until all of it is applied, on both servers, and
+# received by everybody.
+sub settle
+{
+	my ($self) = @_;
+	my $index = -1;
+
+	$self->{budget} = 0;
+	$self->{quiet} = 1;
+	run_until(sub { !grep { !$_->is_idle } @{ $self->{appenders} }, $self->{probe} }, 'the appenders to end');
+	$self->probe;
+	run_until(sub { !grep { !$_->is_idle } @{ $self->{consumers} } }, 'the consumers to end');
+	foreach my $server (@{$self}{qw(primary standby)})
+	{
+		run_until(
+			sub {
+				my $result = $server->{ask}->ask('SELECT last_applied_index, log_end, applier_state FROM seq_state');
+
+				return 0 if !$result || $result->{error} || $result->{lost};
+				my ($applied, $end, $state) = @{ $result->{rows}[0] };
+				$self->{last_seen} = "$server->{name}: applied " . ($applied // 'null') . " of $end, $state";
+				return 0 if $applied < $end || $server == $self->{standby} && $end < $index || $state ne 'idle';
+				$index = $end;
+				return 1;
+			},
+			sub { "$server->{name} to apply: " . ($self->{last_seen} || '') });
+	}
+	$self->{all_applied} = $self->{draining} = 1;
+	run_until(
+		sub { !grep { !$_->is_idle || !$_->{current} && (!$_->isa('Chaos::Worker') || $_->{leader}) } @{ $self->{consumers} } },
+		'the consumers to be current');
+	return;
+}
+
+# An append that must get through, since everything is up.
+sub probe
+{
+	my ($self) = @_;
+	my $probe = $self->{probe};
+
+	run_until(
+		sub {
+			my $entry = noop_entry();
+			$probe->{in_flight} = [];
+			$probe->sending($entry);
+			my $result = $probe->ask(q{SELECT seq_append('')});
+			return 0 if !$result || $result->{lost};
+			return $probe->refuse && 0 if $result->{error};
+			$entry->{said} = $result->{rows}[0][0];
+			$probe->acknowledge($result, 1);
+			return 1;
+		},
+		'an append to succeed');
+	return;
+}
+
+# Sessions go where they belong, after roles have changed; not always at once.
+sub move_sessions
+{
+	my ($self, $rng) = @_;
+
+	foreach my $actor (@{ $self->{consumers} }, @{ $self->{appenders} })
+	{
+		$actor->vanish if $actor->{on} && $actor->server != $actor->{on} && $rng->chance(0.6);
+	}
+	return;
+}
+
+# Everybody leaves.
+sub disperse
+{
+	my ($self) = @_;
+
+	$_->leave foreach @{ $self->{consumers} }, @{ $self->{appenders} }, $self->{probe};
+	return;
+}
+
+package Chaos::Monitor::Quiet;
+
+use strict;
+use warnings;
+
+our @ISA = ('Chaos::Actor');
+
+sub may_fail { return 1; }
+
+1;

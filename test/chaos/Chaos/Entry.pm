@@ -1,0 +1,105 @@
+# Entries as the workload appends them: random content, canonical bytes, and
+# beside them what the model has to know, so that nothing need be decoded.
+package Chaos::Entry;
+
+use strict;
+use warnings;
+
+use CalvinVectors;
+use Digest::MD5 qw(md5_hex);
+use Exporter 'import';
+
+our @EXPORT_OK = qw(@vshards random_batch noop_entry ack_entry corrupt_entry);
+
+my @names = ('a' .. 'h');
+our @vshards = map { CalvinVectors::vshard_of($_) } @names;
+my %participants;
+my $uid = 0;
+
+# The sets of one combination of collections: encoded, and its vshards.
+my @combinations = map {
+	my $bits = $_;
+	my @in = grep { $bits & (1 << $_) } 0 .. $#names;
+
+	@in > 3 ? () : {
+		sets => mp_array() . mp_array(map { document($names[$_], 1) } @in),
+		vshards => [ map { $vshards[$_] } @in ],
+	};
+} 0 .. 255;
+
+# Dependent reads of one vshard, beside what is written.
+my %dependent = map {
+	($vshards[$_] => mp_array(mp_map(mp_uint($vshards[$_]), mp_array(mp_array(document($names[$_], 9))))))
+} 0 .. $#names;
+
+# A batch of an epoch with so many transactions; large => bytes makes one of
+# its transactions that large.
+#
+# Its transactions are [vshards, content], content being what a consumer must
+# see of it, as the SQL of the workload writes it.
+sub random_batch
+{
+	my ($rng, $epoch, $count, $large) = @_;
+	my $id = ++$uid;
+	my $ms = 1_700_000_000_000 + $rng->below(1_000_000_000) * ($rng->chance(0.1) ? -2 : 1);
+	my $encoded_epoch = mp_uint($epoch);
+	my $large_one = $large ? $rng->below($count) : -1;
+	my @txns;
+	my $body = '';
+
+	foreach my $position (0 .. $count - 1)
+	{
+		my $word = $rng->word;
+		my $combination = $combinations[ $word % @combinations ];
+		my $vshards = $combination->{vshards};
+		my $plans = pack 'NnN', $id, $position & 0xffff, $word;
+		my $dependent = "\xc0";
+		my $tenant = $word & 0x7ff;
+
+		$plans .= 'x' x $large if $position == $large_one;
+		if (($word >> 16) % 32 == 0)
+		{
+			my $reads = $vshards[ $word % @vshards ];
+			my %all = map { ($_ => 1) } @$vshards, $reads;
+
+			$dependent = $dependent{$reads};
+			$vshards = [ sort { $a <=> $b } keys %all ];
+		}
+		my $class = "\x95" . $combination->{sets} . mp_bin($plans) . mp_uint($tenant) . $dependent;
+		my $list = join ',', @$vshards;
+
+		$body .= "\x94" . $encoded_epoch . mp_uint($position) . $class . "\x00";
+		push @txns, [ $participants{$list} ||= $vshards,
+			"$epoch.$position/$ms/$tenant/{$list}/\\x" . unpack('H*', $plans) . '/\\x' . unpack('H*', $class) ];
+	}
+	return entry('batch', "\x92" . mp_str('EpochBatch') . "\x91\x93" . $encoded_epoch . CalvinVectors::array_header($count) . $body . mp_int($ms),
+		epoch => $epoch, txns => \@txns, id => $id);
+}
+
+sub noop_entry { return entry('noop', ''); }
+
+sub ack_entry
+{
+	my ($epoch, $position, $vshard) = @_;
+
+	return entry('ack', ack($epoch, $position, $vshard), epoch => $epoch);
+}
+
+# Cut off, so that it cannot be anything.
+sub corrupt_entry
+{
+	my ($rng, $epoch) = @_;
+	my $entry = random_batch($rng, $epoch, 1 + $rng->below(3));
+
+	return entry('undecodable', substr($entry->{bytes}, 0, length($entry->{bytes}) - 1 - $rng->below(10)));
+}
+
+# known: sent, acked, refused, unknown
+sub entry
+{
+	my ($kind, $bytes, %more) = @_;
+
+	return { kind => $kind, bytes => $bytes, md5 => md5_hex($bytes), known => 'sent', txns => [], %more };
+}
+
+1;
