@@ -103,6 +103,7 @@ sub report
 	  foreach sort keys %count;
 	printf "# %d faults, %d promotions (%d by pg_rewind), %d subscriptions of the durable consumer; %d s\n", $faults,
 	  $cluster->{count}{promotions} || 0, $cluster->{count}{rewound} || 0, $cluster->{count}{takeovers} || 0, time() - $begin;
+	printf "# truncated: %d entries, refused %d times; readers that jumped over that: %d\n", map { $cluster->{count}{$_} || 0 } 'truncated', 'truncation refused', 'jumps';
 	printf "# appended: %d transactions; commits acknowledged %d, not to be relied on %d\n",
 	  @{$cluster}{qw(appended acked_safe acked_unsafe)};
 	printf "# checked: %s\n", join ', ', map { "$checked{$_} $_" } sort keys %checked;

@@ -13,7 +13,7 @@ our @EXPORT_OK = qw(check_all check_whole_log check_leftovers %checked @invarian
 # In the order in which they are reported.
 our @invariants = (
 	'recovers', 'log', 'acknowledged is not lost', 'durable before delivered', 'nothing twice', 'nothing missing', 'order',
-	'byte for byte', 'replay', 'digest', 'the state never goes back', 'counters', 'subscriptions', 'nothing held when idle',
+	'byte for byte', 'replay', 'digest', 'truncation', 'restore', 'the state never goes back', 'counters', 'subscriptions', 'nothing held when idle',
 	'no unexpected error', 'nothing crashed', 'nothing left behind');
 our %checked = map { ($_ => 0) } qw(entries txns chunks effects rows replayed samples);
 
@@ -25,6 +25,7 @@ sub check_all
 	check_delivered($cluster);
 	check_effects($cluster);
 	check_readers($cluster);
+	check_restored($cluster);
 	check_bare($cluster);
 	check_state($cluster);
 	check_counters($cluster, $_) foreach @{ $cluster->{nodes} };
@@ -42,14 +43,49 @@ sub check_log
 	my $model = $cluster->{model};
 	my $before = $model->{txns};
 
-	foreach my $row ($cluster->rows($cluster->{primary},
-		"SELECT log_index, md5(entry), octet_length(entry), kind, epoch FROM seq_log WHERE log_index > $model->{last_index} ORDER BY 1"))
+	my @rows = $cluster->rows($cluster->{primary}, "SELECT $cluster->{log_columns} FROM seq_log WHERE log_index > $model->{last_index} ORDER BY 1");
+	my ($first) = map { @$_ } $cluster->rows($cluster->{primary}, 'SELECT min(log_index) FROM seq_log');
+
+	# what was truncated since was read before that
+	unshift @rows, map { $cluster->{stash}{$_} }
+	  sort { $a <=> $b } grep { $_ > $model->{last_index} && $_ < $first } keys %{ $cluster->{stash} };
+	$cluster->{stash} = {};
+	foreach my $row (@rows)
 	{
 		$model->append(@$row);
 		$checked{entries}++;
 	}
 	$model->check_acknowledged;
 	$checked{txns} += $model->{txns} - $before;
+	check_base($cluster, $first);
+	return;
+}
+
+# What a truncated log begins with.
+sub check_base
+{
+	my ($cluster, $first) = @_;
+	my $model = $cluster->{model};
+	my ($base) = $cluster->rows($cluster->{primary}, 'SELECT log_index, last_applied_epoch, digest FROM seq_snapshots WHERE base');
+
+	if ($first > $cluster->{first_index})
+	{
+		violation('truncation', "the log begins at $first, and nobody has truncated it") if !$cluster->{truncations};
+		violation('truncation', "the log begins at $first, and there is no base snapshot") if !$base;
+		$cluster->{first_index} = $first;
+	}
+	return if !$base;
+	my $at = $model->{at}{ $base->[0] };
+	my $got = "log_index $base->[0], epoch " . ($base->[1] // -1) . ", digest $base->[2]";
+
+	violation('truncation', "the log begins at $first, its base is $got; the model's at that place: "
+		  . ($at ? 'epoch ' . ($at->{epoch} // -1) . ", digest $at->{digest}" : 'nothing'))
+	  if $base->[0] >= $first || !$at || $at->{digest} ne $base->[2] || ($at->{epoch} // -1) != ($base->[1] // -1);
+	$cluster->{truncated} = ($base->[1] // -1) + 1;
+	my $result = $cluster->{primary}{ask}->ask("SELECT * FROM seq_replay($vshards[0], $cluster->{truncated} - 1, 1000000000)");
+
+	violation('truncation', "seq_replay from below epoch $cluster->{truncated}, where the log begins, raised no error")
+	  if $cluster->{truncated} > 0 && (!$result->{error} || $result->{error}{state} ne '55000');
 	return;
 }
 
@@ -73,6 +109,7 @@ sub check_effects
 	my $model = $cluster->{model};
 	my $at = $cluster->{worker_at};
 
+	$cluster->{worker_was_at} = {%$at};
 	foreach my $row ($cluster->rows($cluster->{primary}, 'SELECT vshard, keys, md5, pid, n FROM effects ORDER BY n'))
 	{
 		my ($vshard, $keys, $md5, $pid, $n) = @$row;
@@ -111,11 +148,34 @@ sub check_readers
 	{
 		foreach my $chunk (@{ $reader->{chunks} })
 		{
+			if (defined $chunk->{jump})
+			{
+				jump($cluster, $reader, $chunk->{jump});
+				next;
+			}
 			$reader->{at}{ $chunk->{vshard} } = $cluster->{model}->check_next($chunk, $reader->{at}{ $chunk->{vshard} });
 			$checked{rows} += 1 + ($chunk->{keys} =~ tr/,//);
 		}
 		$reader->{chunks} = [];
 		check_complete($cluster->{model}, $reader->{name}, $reader->{at});
+	}
+	return;
+}
+
+# It was told that the log has been truncated, and went on where that begins.
+sub jump
+{
+	my ($cluster, $reader, $epoch) = @_;
+
+	violation('truncation', "$reader->{name} was told of a truncation up to epoch $epoch, which there was not (the log begins with $cluster->{truncated})")
+	  if $epoch > $cluster->{truncated};
+	foreach my $vshard (@vshards)
+	{
+		my $stream = $cluster->{model}{streams}{$vshard};
+		my $place = $stream->{offset};
+
+		$place++ while $place < $cluster->{model}->end_of($vshard) && $stream->{keys}[ $place - $stream->{offset} ] =~ /^(\d+)/ && $1 < $epoch;
+		$reader->{at}{$vshard} = $place if $reader->{at}{$vshard} < $place;
 	}
 	return;
 }
@@ -149,6 +209,36 @@ sub check_bare
 			violation('subscriptions', "$bare->{name}, vshard $vshard: sent $sent, received " . ($bare->{received}{$vshard} || 0))
 			  if $sent != ($bare->{received}{$vshard} || 0);
 		}
+	}
+	return;
+}
+
+# What was dumped, restored, and received there by the durable consumer.
+sub check_restored
+{
+	my ($cluster) = @_;
+	my $restored = delete $cluster->{restored} or return;
+	my $model = $cluster->{model};
+	my $at = $model->{at}{ $restored->{index} };
+	my $got = 'epoch ' . ($restored->{epoch} // -1) . ", digest $restored->{digest}";
+	my %at = %{ $cluster->{worker_was_at} };
+
+	violation('restore', "at log_index $restored->{index}: $got; the model's is " . ($at ? 'epoch ' . ($at->{epoch} // -1) . ", digest $at->{digest}" : 'nothing'))
+	  if !$at || $at->{digest} ne $restored->{digest} || ($at->{epoch} // -1) != ($restored->{epoch} // -1);
+	foreach my $row (@{ $restored->{effects} })
+	{
+		my ($vshard, $keys, $md5, $pid, $n) = @$row;
+
+		$at{$vshard} = $model->check_next({ who => "the effect $n after the restore", vshard => $vshard, keys => $keys, md5 => $md5 }, $at{$vshard});
+		$checked{effects} += 1 + ($keys =~ tr/,//);
+	}
+	foreach my $vshard (@vshards)
+	{
+		my $stream = $model->{streams}{$vshard};
+		my $next = $stream->{keys}[ $at{$vshard} - $stream->{offset} ] // next;
+
+		violation('nothing missing', "after the restore, vshard $vshard: ($next) is not among the effects, the log ending with epoch $restored->{epoch}")
+		  if $next =~ /^(\d+)/ && $1 <= $restored->{epoch};
 	}
 	return;
 }
@@ -256,7 +346,7 @@ sub check_replay
 
 	# now and then further back
 	$from = $rng->below($from + 1) if $rng->chance(0.1);
-	$from = $cluster->{truncated} if $from < ($cluster->{truncated} || 0);
+	$from = $cluster->{truncated} if $from < $cluster->{truncated};
 	return if $from > $to;
 	foreach my $vshard (@vshards)
 	{
@@ -291,7 +381,7 @@ EOS
 			return $got eq '1|0|0|0|0';
 		},
 		sub { "the applier of $server->{name} to hold nothing (appliers, xmin, xid, transactions, locks): $got" },
-		10);
+		10, 'nothing held when idle');
 	return;
 }
 
@@ -316,7 +406,7 @@ sub check_whole_log
 
 	foreach my $server (@{ $cluster->{nodes} })
 	{
-		my %left = map { ($_ => 1) } grep { $_ > 0 && $_ > ($cluster->{truncated_index} || 0) } keys %{ $model->{at} };
+		my %left = map { ($_ => 1) } grep { $_ > 0 && $_ >= $cluster->{first_index} } keys %{ $model->{at} };
 
 		foreach my $row ($cluster->rows($server, 'SELECT log_index, md5(entry) FROM seq_log ORDER BY 1'))
 		{
@@ -346,12 +436,12 @@ SELECT (SELECT count(*) FROM seq_subscriptions), (SELECT count(*) FROM pg_locks 
 		(SELECT count(*) FROM pg_stat_activity WHERE backend_xmin IS NOT NULL AND pid <> pg_backend_pid() AND backend_type <> 'walsender'),
 		(SELECT count(*) FROM pg_replication_slots), (SELECT count(*) FROM pg_prepared_xacts)
 EOS
-				# one segment is the server's own, of all segments
+				# one segment is the server's own, about all others
 				$got = join '|', @$row, $server->segments;
 				return $got =~ /^0\|0\|0\|0\|0\|[01]$/;
 			},
 			sub { "$server->{name} to be clean (subscriptions, locks, xmins, slots, prepared, segments): $got" },
-			20);
+			20, 'nothing left behind');
 	}
 	return;
 }

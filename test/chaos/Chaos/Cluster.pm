@@ -58,6 +58,12 @@ sub new
 		draining => 0,
 		takeovers => 0,
 		all_applied => 0,
+		log_columns => 'log_index, md5(entry), octet_length(entry), kind, epoch',
+		stash => {},		# rows of the log that may be truncated before they are checked
+		truncations => 0,
+		truncated => 0,		# the epoch that the log begins with
+		first_index => 1,
+		checked_epoch => -1,
 		count => { takeovers => 0 },
 	}, $class;
 

@@ -141,6 +141,9 @@ sub plan_transaction
 		return [ "SELECT * FROM take('$name', $max, '5 ms')", sub { $self->seen($_[0]) } ];
 	};
 
+	# what is taken back so must not have had effects
+	push @steps, [ "SELECT * FROM digest_rows('$name', 50, '0')", sub { $self->seen($_[0]) } ], ["SELECT seq_rewind('$name')"]
+	  if $rng->chance(0.05);
 	foreach (1 .. 1 + $rng->below(3))
 	{
 		my $undone = $rng->chance(0.15);
@@ -152,7 +155,6 @@ sub plan_transaction
 		push @steps, [ $undone ? 'ROLLBACK TO s' : 'RELEASE s' ] if $undone || $kept;
 		push @steps, $rng->real(0.02) if $rng->chance(0.15);
 	}
-	push @steps, ["SELECT seq_rewind('$name')"], $take->() if $rng->chance(0.03);
 	push @steps, ["SELECT seq_commit('$name')"];
 	# somebody may take over between the two
 	push @steps, $rng->real(0.05) if $rng->chance(0.25);
@@ -205,6 +207,33 @@ sub subscribe
 			"SELECT seq_subscribe('{$_}', '$self->{consumer}', $epoch, $position, queue_size => $size)"
 		} @vshards),
 		sub { $self->{subscribed} = 1 unless $_[0]{error} }
+	  ];
+	return;
+}
+
+# Nobody waits for one who is not there, or on a standby: the log may have been
+# truncated.  It goes on where that begins, and says so.
+sub skip_truncated
+{
+	my ($self) = @_;
+
+	$self->{subscribed} = 0;
+	push @{ $self->{plan} },
+	  [
+		q{SELECT coalesce((SELECT last_applied_epoch + 1 FROM seq_snapshots WHERE base), 0)},
+		sub {
+			my ($result) = @_;
+			my $epoch = $result->{error} ? return : $result->{rows}[0][0];
+
+			push @{ $self->{chunks} }, { jump => $epoch };
+			$self->{cluster}{count}{jumps}++;
+			foreach my $vshard (@vshards)
+			{
+				my ($next) = split /\./, $self->{next}{$vshard} || '0.0';
+
+				$self->{next}{$vshard} = "$epoch.0" if $next < $epoch;
+			}
+		}
 	  ];
 	return;
 }
@@ -280,6 +309,7 @@ sub on_error
 	my ($self, $result) = @_;
 
 	$self->{subscribed} = 0 if $result->{error}{state} =~ /^(?:55006|55000)$/;
+	$self->skip_truncated if $result->{error}{message} =~ /truncated/;
 	return;
 }
 

@@ -60,10 +60,10 @@ sub run_for
 	return;
 }
 
-# Until sub returns true; its value.  What takes too long is a violation.
+# Until sub returns true; its value.  What takes too long breaks an invariant.
 sub run_until
 {
-	my ($sub, $what, $seconds) = @_;
+	my ($sub, $what, $seconds, $invariant) = @_;
 	my $until = time() + ($seconds || 90);
 
 	for (;;)
@@ -71,7 +71,7 @@ sub run_until
 		my $result = $sub->();
 
 		return $result if $result;
-		violation('recovers', 'timed out waiting for ' . (ref $what ? $what->() : $what)
+		violation($invariant || 'recovers', 'timed out waiting for ' . (ref $what ? $what->() : $what)
 			  . "\n" . join("\n", map { '  ' . $_->describe } map { $actors{$_} } sort keys %actors))
 		  if time() > $until;
 		serve(0.005);

@@ -266,12 +266,13 @@ sub crashes
 	return @lines;
 }
 
-# Segments of dynamic shared memory (it is set to be files).
+# Segments of dynamic shared memory (it is set to be files), but for those that
+# the statistics of the server itself grow by.
 sub segments
 {
 	my ($self) = @_;
 
-	return scalar grep { -f } glob "$self->{data}/pg_dynshmem/mmap.*";
+	return scalar grep { -f && -s _ < 1024 * 1024 } glob "$self->{data}/pg_dynshmem/mmap.*";
 }
 
 1;
