@@ -70,9 +70,21 @@ sub run_round
 	return;
 }
 
+# Something to start from: a round in which nothing goes wrong.
+sub warm_up
+{
+	$kind = 'none';
+	$cluster->begin_work(1e9, 0.05);
+	run_until(sub { $cluster->{appended} >= $option{txns} / 2 }, 'the workload');
+	$cluster->settle;
+	check_all($cluster, Chaos::Rng->new($option{seed}, 'warm up'));
+	return;
+}
+
 sub run_all
 {
 	$cluster = Chaos::Cluster->new(seed => $option{seed}, dir => $option{dir}, bin => $option{bin}, batch => $option{batch});
+	warm_up();
 	foreach my $next (schedule())
 	{
 		$round++;

@@ -97,7 +97,7 @@ sub done
 	{
 		my ($state, $message) = @{ $result->{error} }{qw(state message)};
 
-		$self->{last_error} = "$state: $message";
+		$self->{last_error} = "$state: $message" . ($result->{error}{detail} ? " ($result->{error}{detail})" : '');
 		$self->{errors}{$state}++;
 		violation('no unexpected error', "$self->{name} on " . ($self->{on}{name}) . ": $state: $message\nstatement: "
 			  . substr($step ? $step->[0] : 'connecting', 0, 300))

@@ -132,7 +132,7 @@ sub begin_work
 
 	$self->{takeovers} = $takeovers;
 	$self->{budget} = $budget;
-	$self->{quiet} = $self->{draining} = $self->{all_applied} = 0;
+	$self->{quiet} = $self->{workers_quiet} = $self->{draining} = $self->{all_applied} = 0;
 	$_->{current} = 0 foreach @{ $self->{consumers} };
 	return;
 }

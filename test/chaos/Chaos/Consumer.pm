@@ -100,7 +100,7 @@ sub next_plan
 		return;
 	}
 	$self->{leads} = 0;
-	return if $cluster->{quiet};
+	return if $cluster->{quiet} || $cluster->{workers_quiet};
 
 	# now and then it takes all, or some, from whoever has them
 	if (!$self->{subscribed} || $rng->chance($cluster->{takeovers}))
@@ -167,8 +167,12 @@ sub on_error
 {
 	my ($self, $result) = @_;
 
-	# nothing is left to it: ask for some
-	$self->{subscribed} = 0 if $result->{error}{state} =~ /^(?:55006|55000)$/;
+	# nothing is left to it: ask for some, but let the other one get somewhere
+	if ($result->{error}{state} =~ /^(?:55006|55000)$/)
+	{
+		$self->{subscribed} = 0;
+		push @{ $self->{plan} }, $self->{rng}->real(0.15) unless $self->{cluster}{draining};
+	}
 	$self->{leads} = 0 if $result->{error}{state} =~ /^(?:55006|55000|40001)$/;
 	return;
 }

@@ -156,6 +156,9 @@ fault 'taken over before COMMIT', 4, sub {
 	my $subscribe = "SELECT seq_subscribe('{$all}', 'd', queue_size => 8192)";
 	my $take = sub { my ($who) = @_; my $result = $who->ask("SELECT * FROM take('d', 500, '20 ms')"); $who->seen($result) if $result; };
 
+	# three are too many: the others wait
+	$cluster->{workers_quiet} = 1;
+	run_until(sub { !grep { !$_->is_idle } @{ $cluster->{workers} } }, 'the workers to end');
 	foreach (1 .. 2 + $rng->below(3))
 	{
 		$one->ask($subscribe);
@@ -171,6 +174,7 @@ fault 'taken over before COMMIT', 4, sub {
 		$one->ask($rng->chance(0.8) ? 'COMMIT' : 'ROLLBACK');
 		run_until(sub { $two->is_idle || !$two->is_connected }, 'the second one to end');
 	}
+	$cluster->{workers_quiet} = 0;
 	foreach ($one, $two)
 	{
 		$_->leave;
@@ -360,22 +364,22 @@ fault 'switchover', 2, sub {
 # The log's beginning
 #
 
-# Truncate up to an epoch, which somebody may well need.  What goes is read
-# before: log_index is commit order, so nothing in front of a batch seen comes
-# later.
+# Truncate up to an epoch, which somebody may well need, or surely not; true if
+# that was done.  What goes is read before: log_index is commit order, so
+# nothing in front of a batch seen comes later.
 sub truncate_log
 {
-	my ($cluster, $rng) = @_;
+	my ($cluster, $rng, $modest) = @_;
 	my $ask = $cluster->{primary}{ask};
 	my $result = $ask->ask("SELECT $cluster->{log_columns} FROM seq_log WHERE log_index > $cluster->{model}{last_index} ORDER BY 1");
 
-	return if !$result || $result->{error} || $result->{lost};
+	return 0 if !$result || $result->{error} || $result->{lost};
 	my @epochs = ((map { $_->[4] } grep { $_->[3] eq 'epoch_batch' } @{ $result->{rows} }), $cluster->{checked_epoch});
-	my $epoch = $rng->chance(0.5) ? $rng->any(@epochs) : $cluster->{truncated} + $rng->below($cluster->{checked_epoch} + 2 - $cluster->{truncated});
+	my $epoch = !$modest && $rng->chance(0.5) ? $rng->any(@epochs) : $cluster->{truncated} + $rng->below($cluster->{checked_epoch} + 2 - $cluster->{truncated});
 
 	$epoch = 0 if $epoch < 0;
 	$cluster->{stash}{ $_->[0] } = $_ foreach @{ $result->{rows} };
-	$result = $ask->ask("SELECT seq_truncate($epoch)") or return;
+	$result = $ask->ask("SELECT seq_truncate($epoch)") or return 0;
 	if ($result->{error})
 	{
 		my ($state, $message) = @{ $result->{error} }{qw(state message)};
@@ -384,11 +388,12 @@ sub truncate_log
 		Chaos::Loop::violation('no unexpected error', "seq_truncate($epoch): $state: $message")
 		  unless $state =~ /^(?:55006|57|40P01|55P03)/;
 		$cluster->{count}{"truncation refused"}++;
-		return;
+		return 0;
 	}
 	$cluster->{truncations}++;
-	$cluster->{count}{truncated} += $result->{rows}[0][0] unless $result->{lost};
-	return;
+	return 0 if $result->{lost};
+	$cluster->{count}{truncated} += $result->{rows}[0][0];
+	return $result->{rows}[0][0] > 0;
 }
 
 fault 'log truncated', 4, sub {
@@ -421,7 +426,8 @@ fault 'dumped and restored', 2, sub {
 	my $dump = "$cluster->{dir}/dump";
 	my @to = ('-h', $primary->{dir}, '-p', 5432, '-U', 'postgres', '-d', 'restored');
 
-	truncate_log($cluster, $rng);
+	# of what all have received, something goes
+	run_until(sub { truncate_log($cluster, $rng, 1) }, 'a truncation') if $cluster->{first_index} == 1 || $rng->chance(0.5);
 	run_until(
 		sub {
 			unlink $dump;

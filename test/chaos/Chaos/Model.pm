@@ -30,6 +30,7 @@ sub new
 		streams => { map { ($_ => { offset => 0, keys => [], contents => [], place => {}, epochs => {} }) } @vshards },
 		applied => { map { ($_ => []) } @vshards },	# log_index, of each transaction fanned out
 		txns => 0,
+		checked_epoch => -1,	# up to here all consumers have been checked
 	}, $class;
 }
 
@@ -163,7 +164,7 @@ sub check_chunk
 		next if defined $places[$i];
 		my ($epoch) = split /\./, $keys[$i];
 		violation('nothing twice', "$chunk->{who} received ($keys[$i]) of vshard $vshard long after it had been processed")
-		  if $stream->{epochs}{$epoch};
+		  if $epoch <= $self->{checked_epoch};
 		violation('durable before delivered',
 			"$chunk->{who} received ($keys[$i]) of vshard $vshard, which the surviving log does not have (its last epoch is "
 			  . $self->last_epoch . ')');
@@ -171,14 +172,33 @@ sub check_chunk
 	foreach my $i (1 .. $#keys)
 	{
 		next if $places[$i] == $places[ $i - 1 ] + 1 || $holes && $places[$i] > $places[ $i - 1 ];
-		violation($places[$i] > $places[ $i - 1 ] ? 'nothing missing' : 'order',
+		$self->blame(\@keys, $places[$i] > $places[ $i - 1 ] ? 'nothing missing' : 'order',
 			"$chunk->{who}, vshard $vshard: ($keys[$i]) came after ($keys[$i - 1])");
 	}
 	my @contents = @{ $stream->{contents} }[ map { $_ - $stream->{offset} } @places ];
 
-	violation('byte for byte', "$chunk->{who}, vshard $vshard, ($keys[0]) to ($keys[-1]): the rows differ from what was appended")
-	  if md5_hex(join '|', @contents) ne $md5;
-	return $places[0];
+	return $places[0] if md5_hex(join '|', @contents) eq $md5;
+	$self->blame(\@keys, 'byte for byte', "$chunk->{who}, vshard $vshard, ($keys[0]) to ($keys[-1]): the rows differ from what was appended");
+}
+
+# If a batch of one of these epochs was lost, and another one has its epoch now,
+# then that is what was received.
+sub blame
+{
+	my ($self, $keys, $invariant, $details) = @_;
+
+	violation($invariant, $details) unless $self->was_lost(map { /^(\d+)/ } @$keys);
+	violation('durable before delivered', "$details\na batch of one of these epochs is not in the surviving log; another one has its place");
+}
+
+# Was a batch of one of these epochs sent, and is not in the log, though not
+# for having been refused?
+sub was_lost
+{
+	my ($self, @epochs) = @_;
+	my %wanted = map { ($_ => 1) } @epochs;
+
+	return grep { $_->{kind} eq 'batch' && $_->{known} ne 'refused' && $wanted{ $_->{epoch} } } map { @$_ } values %{ $self->{entries} };
 }
 
 # A consumer that stands at $at goes on with this chunk; where it stands then.
@@ -206,6 +226,15 @@ sub forget_contents
 	{
 		$stream->{offset} += @{ $stream->{keys} };
 		@{$stream}{qw(keys contents place)} = ([], [], {});
+	}
+	$self->{checked_epoch} = $self->last_epoch;
+
+	# what was refused can only be told apart by its absence: that is checked
+	# as long as it is kept, which need not be for ever
+	foreach my $md5 (grep { length } keys %{ $self->{entries} })
+	{
+		@{ $self->{entries}{$md5} } = grep { $_->{known} ne 'refused' || !$_->{old}++ } @{ $self->{entries}{$md5} };
+		delete $self->{entries}{$md5} unless @{ $self->{entries}{$md5} };
 	}
 	return;
 }
