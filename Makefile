@@ -9,6 +9,8 @@
 #   make sanitize           the tests under sanitizers and valgrind
 #   make test-versions      the tests on PostgreSQL 15 to 18, in throw-away trees
 #   make demo               a narrated tour on a throw-away server
+#   make chaos              faults against a model: SEED=n ROUNDS=n PLANT=name
+#   make chaos-plants       and whether planted bugs are caught
 #
 # A warning is an error in `make test`; elsewhere `make COPT=-Werror` says so.
 
@@ -117,11 +119,14 @@ clean:
 endif
 
 # Commands of our own: the head of scripts/NAME.sh says what they take.
-scripts = test test-versions sanitize lint demo
-.PHONY: fuzz $(scripts)
+scripts = test test-versions sanitize lint demo chaos
+.PHONY: fuzz chaos-plants $(scripts)
 $(scripts):
 	@bash '$(subst ','\'',$(top))/scripts/$@.sh'
 
 # SECONDS is a variable of bash's own.
 fuzz:
 	@FUZZ_SECONDS='$(or $(SECONDS),60)' bash '$(subst ','\'',$(top))/scripts/fuzz.sh'
+
+chaos-plants:
+	@bash '$(subst ','\'',$(top))/scripts/chaos.sh' --plants

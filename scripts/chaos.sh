@@ -63,7 +63,7 @@ main() {
 	trap 'exit 129' HUP
 	trap 'exit 130' INT
 	trap 'exit 143' TERM
-	[ -n "${NO_DEPS:-}" ] || bash "$here/deps.sh"
+	[ -n "${NO_DEPS:-}" ] || DEPS=${PLANT:+plants} bash "$here/deps.sh"
 	find_server
 	make_work
 	copy_sources
@@ -87,7 +87,7 @@ main() {
 # Each in a process of its own, with its own work directory.
 all_plants() {
 	local file name bad=0 results=()
-	[ -n "${NO_DEPS:-}" ] || bash "$here/deps.sh"
+	[ -n "${NO_DEPS:-}" ] || DEPS=plants bash "$here/deps.sh"
 	for file in "$plants"/*.patch; do
 		name=$(basename "$file" .patch)
 		heading "plant $name"

@@ -4,8 +4,8 @@
 #     Installs what building and testing need, by apt-get and only what is
 #     missing. Nothing is started: the packages' own cluster is not created.
 #
-# DEPS=build leaves out what only the tests need, DEPS=fuzz and DEPS=lint add
-# what `make fuzz` and `make lint` need.
+# DEPS=build leaves out what only the tests need; DEPS=fuzz, DEPS=lint and
+# DEPS=plants add what `make fuzz`, `make lint` and `make chaos-plants` need.
 
 set -euo pipefail
 
@@ -55,6 +55,9 @@ missing() {
 			have clang-format || echo clang-format
 			have cppcheck || echo cppcheck
 			have shellcheck || echo shellcheck
+			;;
+		plants)
+			have patch || echo patch
 			;;
 	esac
 	have xz || ! compgen -G "$top/test/vectors/*.xz" >/dev/null || echo xz

@@ -5,8 +5,9 @@
 #
 # The last line is "N passed, M failed"; the status is not zero unless M is.
 #
-#   SUITES="compile unit fuzz regress isolation tap"    which suites to run
+#   SUITES="compile unit fuzz regress isolation tap chaos"    which suites to run
 #   REGRESS="a b"  ISOLATION="c"  PROVE_TESTS="t/d.pl"    which of their tests
+#   SEED=n               of the second run of chaos
 #   SUITE_TIMEOUT=900    seconds that one suite may take
 #   KEEP=1               keep the work directory when something failed
 #   NO_DEPS=1            install no packages
@@ -21,7 +22,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
 # shellcheck source=scripts/fuzzing.sh
 . "$here/fuzzing.sh"
 
-SUITES=${SUITES:-compile unit fuzz regress isolation tap}
+SUITES=${SUITES:-compile unit fuzz regress isolation tap chaos}
 SUITE_TIMEOUT=${SUITE_TIMEOUT:-900}
 passed=0
 failed=0
@@ -232,6 +233,26 @@ suite_tap() {
 	record_checked tap "$status" "$good" "$bad"
 }
 
+# Faults against a model, twice: a fixed selection, and one by chance, whose
+# seed is printed. `make chaos` is the longer one.
+suite_chaos() {
+	local status=0 good bad
+	local faults="applier killed,applier terminated,consumer stopped,dumped and restored"
+	faults+=",failover with confirmations held,log truncated,power lost,taken over before COMMIT"
+	heading chaos
+	as_user mkdir "$work/chaos" "$work/chaos/fixed" "$work/chaos/random"
+	run_chaos fixed --seed=1 --rounds=8 "--only=$faults" || status=$?
+	run_chaos random --rounds=8 ${SEED:+"--seed=$SEED"} || status=$?
+	read -r good bad < <(tap_points "$work/chaos" '*.tap')
+	record_checked chaos "$status" "$good" "$bad"
+}
+run_chaos() {
+	local name=$1
+	shift
+	logged "$work/chaos/$name.tap" as_user env -C "$work/chaos" timeout -k 30 "$SUITE_TIMEOUT" \
+		perl "$work/tree/test/chaos/chaos.pl" "--dir=$work/chaos/$name" "--bin=$bin" --txns=2000 "$@"
+}
+
 # The points in the files of DIRECTORY that fit PATTERN. A file at a time, since
 # each has its own plan.
 tap_points() {
@@ -268,7 +289,7 @@ main() {
 	build
 	for suite in $SUITES; do
 		case $suite in
-			compile | unit | fuzz | regress | isolation | tap) "suite_$suite" ;;
+			compile | unit | fuzz | regress | isolation | tap | chaos) "suite_$suite" ;;
 			*) die "no such suite: $suite" ;;
 		esac
 	done
