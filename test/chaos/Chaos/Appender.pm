@@ -105,7 +105,7 @@ sub acknowledge
 
 	foreach my $entry (@{ $self->{in_flight} })
 	{
-		$cluster->{model}->acknowledged($entry, $entry->{said}, $safe);
+		$cluster->{model}->acknowledged($entry, $entry->{said}, $safe, $self->{on}{ask}{connection});
 		$cluster->{budget} -= @{ $entry->{txns} };
 		$cluster->{appended} += @{ $entry->{txns} };
 		$cluster->{ $safe ? 'acked_safe' : 'acked_unsafe' }++;

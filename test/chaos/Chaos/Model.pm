@@ -43,13 +43,16 @@ sub sent
 	return $entry;
 }
 
-# acknowledged($entry, $log_index, $safe): safe, if nothing may lose it.
+# acknowledged($entry, $log_index, $safe, $witness)
+#
+# Safe: nothing may lose it.  Else it stays for as long as the server does, of
+# which a session is the witness.
 sub acknowledged
 {
-	my ($self, $entry, $log_index, $safe) = @_;
+	my ($self, $entry, $log_index, $safe, $witness) = @_;
 
 	$entry->{known} = $safe ? 'acked' : 'unknown';
-	push @{ $self->{acked} }, [ $entry, $log_index ] if $safe;
+	push @{ $self->{acked} }, [ $entry, $log_index, $safe ? undef : $witness ];
 	return;
 }
 
@@ -129,11 +132,13 @@ sub stream_out
 # was said to be.
 sub check_acknowledged
 {
-	my ($self) = @_;
+	my ($self, $witness) = @_;
 
 	foreach (@{ $self->{acked} })
 	{
-		my ($entry, $log_index) = @$_;
+		my ($entry, $log_index, $wanted) = @$_;
+
+		next if $wanted && $wanted != $witness;
 		my $what = "$entry->{kind}" . (defined $entry->{epoch} ? " of epoch $entry->{epoch}" : '') . ", md5 $entry->{md5}";
 
 		violation('acknowledged is not lost', "$what was acknowledged as log_index $log_index; there is "
