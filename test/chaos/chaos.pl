@@ -128,6 +128,19 @@ sub report
 	return;
 }
 
+# The end of a server's log, without what the workload's sessions were told.
+sub show_log
+{
+	my ($server) = @_;
+
+	open my $fh, '<', $server->{log} or return;
+	my @lines = grep { !/ client backend \S+( \S+)? (?:ERROR|DETAIL|HINT|CONTEXT|WARNING):|^\t/ } <$fh>;
+	splice @lines, 0, -12 if @lines > 12;
+	print "# the end of $server->{name}'s log:\n";
+	print "#   $_" foreach @lines;
+	return;
+}
+
 my $ok = eval { run_all(); 1 };
 my $error = $@;
 my $violation = $Chaos::Loop::first_violation;
@@ -151,6 +164,7 @@ foreach my $invariant (@invariants, $violation && !$wanted{ $violation->{invaria
 		print "not ok $number - $invariant\n";
 		print "# seed $option{seed}, round $round ($kind), after " . int(time() - $begin) . " s\n";
 		print "#   $_\n" foreach split /\n/, $violation->{details};
+		show_log($_) foreach @{ $cluster ? $cluster->{nodes} : [] };
 	}
 	else { print "ok $number # SKIP another one was broken before\n"; }
 }
