@@ -66,7 +66,7 @@ sub run_round
 	push @{ $times{$kind} }, $seconds;
 	$count{$kind}++;
 	check_all($cluster, $rng);
-	printf "# %3d. %-34s %6.2f s; %d transactions\n", $round, $kind, $seconds, $cluster->{appended} - $before;
+	printf "# %3d. %-43s %6.2f s; %d transactions\n", $round, $kind, $seconds, $cluster->{appended} - $before;
 	return;
 }
 
@@ -111,7 +111,7 @@ sub report
 
 	$faults += $_ foreach values %count;
 	print "#\n# faults by kind, and seconds until all was applied and received again (median, max)\n";
-	printf "#   %-34s %4d  %6.2f  %6.2f\n", $_, $count{$_}, median(@{ $times{$_} }), (sort { $b <=> $a } @{ $times{$_} })[0]
+	printf "#   %-43s %4d  %6.2f  %6.2f\n", $_, $count{$_}, median(@{ $times{$_} }), (sort { $b <=> $a } @{ $times{$_} })[0]
 	  foreach sort keys %count;
 	printf "# %d faults, %d promotions (%d by pg_rewind), %d subscriptions of the durable consumer; %d s\n", $faults,
 	  $cluster->{count}{promotions} || 0, $cluster->{count}{rewound} || 0, $cluster->{count}{takeovers} || 0, time() - $begin;
@@ -128,13 +128,13 @@ sub report
 	return;
 }
 
-# The end of a server's log, without what the workload's sessions were told.
+# The end of a server's log, without what the workload brings about.
 sub show_log
 {
 	my ($server) = @_;
 
 	open my $fh, '<', $server->{log} or return;
-	my @lines = grep { !/ client backend \S+( \S+)? (?:ERROR|DETAIL|HINT|CONTEXT|WARNING):|^\t/ } <$fh>;
+	my @lines = grep { !/ client backend \S+( \S+)? (?:ERROR|DETAIL|HINT|CONTEXT|WARNING):| calvin_seq applier (?:LOG|WARNING|DETAIL):|^\t/ } <$fh>;
 	splice @lines, 0, -12 if @lines > 12;
 	print "# the end of $server->{name}'s log:\n";
 	print "#   $_" foreach @lines;

@@ -353,6 +353,13 @@ fault 'failover with confirmations held', 4, sub {
 	$cluster->{primary}->lose_power;
 	change_roles($cluster, $rng);
 };
+fault 'postmaster killed with confirmations held', 2, sub {
+	my ($cluster, $rng) = @_;
+
+	hold_standby($cluster, $rng);
+	$cluster->{primary}->lose_postmaster;
+	change_roles($cluster, $rng);
+};
 fault 'switchover', 2, sub {
 	my ($cluster, $rng) = @_;
 

@@ -243,6 +243,9 @@ sub lose_postmaster
 	my @children = keys %{ { $self->children } };
 
 	kill 'KILL', $self->{postmaster};
+	# those that are stopped cannot notice
+	Chaos::Loop::run_for(0.3) if %{ $self->{stopped} };
+	kill 'KILL', keys %{ $self->{stopped} };
 	$self->wait_until_gone(@children);
 	$self->{stopped} = {};
 	return;
