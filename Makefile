@@ -11,6 +11,7 @@
 #   make demo               a narrated tour on a throw-away server
 #   make chaos              faults against a model: SEED=n ROUNDS=n PLANT=name
 #   make chaos-plants       and whether planted bugs are caught
+#   make bench              measure it beside what else PostgreSQL offers
 #
 # A warning is an error in `make test`; elsewhere `make COPT=-Werror` says so.
 
@@ -120,7 +121,7 @@ endif
 
 # Commands of our own: the head of scripts/NAME.sh says what they take.
 scripts = test test-versions sanitize lint demo chaos
-.PHONY: fuzz chaos-plants $(scripts)
+.PHONY: fuzz chaos-plants bench $(scripts)
 $(scripts):
 	@bash '$(subst ','\'',$(top))/scripts/$@.sh'
 
@@ -130,3 +131,6 @@ fuzz:
 
 chaos-plants:
 	@bash '$(subst ','\'',$(top))/scripts/chaos.sh' --plants
+
+bench:
+	@bash '$(subst ','\'',$(top))/bench/run.sh'

@@ -4,8 +4,9 @@
 #     Installs what building and testing need, by apt-get and only what is
 #     missing. Nothing is started: the packages' own cluster is not created.
 #
-# DEPS=build leaves out what only the tests need; DEPS=fuzz, DEPS=lint and
-# DEPS=plants add what `make fuzz`, `make lint` and `make chaos-plants` need.
+# DEPS=build leaves out what only the tests and the benchmark need, DEPS=bench
+# what only the tests need; DEPS=fuzz, DEPS=lint and DEPS=plants add what
+# `make fuzz`, `make lint` and `make chaos-plants` need.
 
 set -euo pipefail
 
@@ -27,6 +28,7 @@ have_server() {
 have_msgpack() {
 	have pkg-config && { pkg-config --exists msgpack-c || pkg-config --exists msgpack; } 2>/dev/null
 }
+have_libpq() { have "$PG_CONFIG" && [ -f "$("$PG_CONFIG" --includedir)/libpq-fe.h" ]; }
 have_perl_tests() { have prove && perl -MIPC::Run -MTest::More -e 1 2>/dev/null; }
 have_fuzzer() {
 	have "${CLANG:-clang}" && echo 'int LLVMFuzzerTestOneInput(const char *d, long n) { return d && n ? 0 : 0; }' |
@@ -43,7 +45,9 @@ missing() {
 	have_build_files || echo server-headers
 	have_server || echo server
 	have_msgpack || echo msgpack-c
-	[ "${DEPS:-}" = build ] || have_perl_tests || echo perl-tests
+	case ${DEPS:-} in build | bench) ;; *) have_perl_tests || echo perl-tests ;; esac
+	[ "${DEPS:-}" = build ] || have_libpq || echo libpq
+	[ "${DEPS:-}" = build ] || have perl || echo perl
 	have gzip || echo gzip
 	case ${DEPS:-} in
 		fuzz)
@@ -96,6 +100,7 @@ packages_for() {
 			server) echo "postgresql-$(server_major)" ;;
 			server-headers) echo "postgresql-server-dev-$(server_major)" ;;
 			msgpack-c) if has_package libmsgpack-c-dev; then echo libmsgpack-c-dev; else echo libmsgpack-dev; fi ;;
+			libpq) echo libpq-dev ;;
 			perl-tests) echo perl libipc-run-perl ;;
 			xz) echo xz-utils ;;
 			# clang only recommends what -fsanitize= links.

@@ -1,0 +1,399 @@
+#!/usr/bin/perl
+#
+# report.pl [--partial] DIRECTORY
+#	  Makes results.md, results.json and results.svg of the figures.tsv in it, and
+#	  prints the first.  Fails if a figure is missing, unless --partial says
+#	  that not all were asked for.
+
+use strict;
+use warnings;
+
+my $partial = @ARGV && $ARGV[0] eq '--partial' ? shift : undef;
+my $directory = shift or die "usage: report.pl [--partial] DIRECTORY\n";
+
+# name => text, and name => [figures, ascending]
+my (%machine, @machine, %figures);
+
+my @workloads = map { { key => $_, title => $_ } } qw(A B C D);
+my @once = ({ key => '', title => '' });
+
+# The %s in a name is the column's key.
+my @tables = (
+	{
+		title => 'Delivery of about 100,000 transactions committed at once',
+		section => 'delivery', unit => 'thousand fan-outs/s', scale => 1000, columns => \@workloads,
+		rows => [
+			[ 'SQL rows, all columns', 'delivery.%s.rows' ],
+			[ 'SQL rows, four columns', 'delivery.%s.rows4' ],
+			[ 'framed batches', 'delivery.%s.framed' ],
+			[ 'C consumer in the server', 'delivery.%s.inside' ],
+			[ 'C consumer, rings that hold all', 'delivery.%s.held' ],
+			[ 'C consumer, past overflow of 8 kB rings', 'delivery.%s.overflow' ],
+			[ 'bare shm_mq, one queue', 'delivery.%s.bare' ],
+			[ 'bare shm_mq, 64 queues', 'delivery.%s.bare_many' ],
+			[ 'bare shm_mq, 64 queues of 8 kB, waiting for room', 'delivery.%s.waiting' ],
+		]
+	},
+	{
+		title => 'Of these, read from the log since the ring was full',
+		section => 'delivery', unit => '%', scale => 1, columns => \@workloads,
+		rows => [ [ 'C consumer in the server', 'delivery.%s.inside_healed' ] ]
+	},
+	{
+		title => 'Peers, with the messages of workload A',
+		section => 'peers', unit => 'thousand messages/s', scale => 1000, columns => \@once,
+		rows => [
+			[ 'NOTIFY, 2048 a commit, 8 listeners', 'peers.notify_2048' ],
+			[ 'NOTIFY, one commit, 8 listeners', 'peers.notify_at_once' ],
+			(
+				map {
+					my ($consumers, $batch) = @$_;
+					[ "SKIP LOCKED, batches of $batch, consumers: $consumers", "peers.skip_locked_${consumers}x$batch" ]
+				} [ 1, 100 ], [ 1, 1000 ], [ 1, 10000 ], [ 2, 1000 ], [ 2, 10000 ]),
+			[ 'logical decoding, pgoutput, binary', 'peers.pgoutput' ],
+		]
+	},
+	{
+		title => 'End to end: appending',
+		section => 'end_to_end', unit => 'epochs/s', scale => 1, columns => [ @workloads[ 0, 2 ] ],
+		rows => [
+			[ 'INSERT of the same bytes into a plain table', 'end_to_end.%s.plain' ],
+			[ 'seq_append, no consumer', 'end_to_end.%s.append' ],
+			[ 'INSERT INTO seq_log, no consumer', 'end_to_end.%s.insert' ],
+			[ 'seq_append, C consumer beside', 'end_to_end.%s.inside.append' ],
+			[ 'seq_append, framed batches beside', 'end_to_end.%s.framed.append' ],
+			[ 'seq_append, SQL rows beside', 'end_to_end.%s.rows.append' ],
+		]
+	},
+	{
+		title => 'End to end: from the first append to the last fan-out received',
+		section => 'end_to_end', unit => 'thousand fan-outs/s', scale => 1000, columns => [ @workloads[ 0, 2 ] ],
+		rows => [
+			[ 'C consumer', 'end_to_end.%s.inside.fanouts' ],
+			[ 'framed batches', 'end_to_end.%s.framed.fanouts' ],
+			[ 'SQL rows', 'end_to_end.%s.rows.fanouts' ],
+		]
+	},
+	{
+		title => 'End to end: the consumer\'s delay after the last commit',
+		section => 'end_to_end', unit => 'ms', scale => 1, columns => [ @workloads[ 0, 2 ] ],
+		rows => [
+			[ 'C consumer', 'end_to_end.%s.inside.delay_ms' ],
+			[ 'framed batches', 'end_to_end.%s.framed.delay_ms' ],
+			[ 'SQL rows', 'end_to_end.%s.rows.delay_ms' ],
+		]
+	},
+	{
+		title => 'Latency, one transaction a commit',
+		section => 'latency', unit => 'µs', scale => 1,
+		columns => [ map { { key => $_, title => $_ } } qw(p50 p99 max) ],
+		rows => [
+			[ 'commit to SQL row', 'latency.alone.%s' ],
+			[ 'INSERT + NOTIFY', 'latency.alone_notify.%s' ],
+			[ 'commit to SQL row, beside 64 idle subscriptions', 'latency.idle.%s' ],
+			[ 'INSERT + NOTIFY, beside the same', 'latency.idle_notify.%s' ],
+			[ 'commit to SQL row, beside 100 epochs of A/s', 'latency.load.%s' ],
+			[ 'INSERT + NOTIFY, beside the same', 'latency.load_notify.%s' ],
+		]
+	},
+	{
+		title => 'Appending small entries, by entries a commit',
+		section => 'append', unit => 'entries/s', scale => 1,
+		columns => [ map { { key => $_, title => $_ } } 1, 10, 100, 1000 ],
+		rows => [ [ 'seq_append', 'append.commit_of.%s' ], [ 'INSERT into a plain table', 'append.commit_of_plain.%s' ] ]
+	},
+	{
+		title => 'Appending small entries, one a commit, by appenders',
+		section => 'append', unit => 'entries/s', scale => 1,
+		columns => [ map { { key => $_, title => $_ } } 1, 2, 4 ],
+		rows => [ [ 'seq_append', 'append.appenders.%s' ], [ 'INSERT into a plain table', 'append.appenders_plain.%s' ] ]
+	},
+	{
+		title => 'Reading the log',
+		section => 'replay', unit => 'thousand transactions of the log/s', scale => 1000, columns => \@once,
+		rows => [
+			[ 'replay of a vshard of 367', 'replay.sparse' ],
+			[ 'replay of a vshard that every transaction takes part in', 'replay.dense' ],
+		]
+	},
+	{
+		title => 'Catching up after a restart, without a snapshot',
+		section => 'catchup', unit => 'thousand transactions/s', scale => 1000, columns => \@once,
+		rows => [ [ 'no subscriptions', 'catchup.txns' ] ]
+	},
+	{
+		title => 'Growth: a log ten times as long',
+		section => 'catchup', unit => 'see row', scale => 1,
+		columns => [ { key => 'short', title => '1 x' }, { key => 'long', title => '10 x' } ],
+		rows => [
+			[ 'restart from a snapshot, ms', 'growth.restart_ms.%s' ],
+			[ 'replay of ten epochs, µs', 'growth.narrow_us.%s' ],
+		]
+	},
+	{
+		title => 'Growth: subscribed vshards, C consumer, workload A',
+		section => 'growth', unit => 'thousand fan-outs/s', scale => 1000,
+		columns => [ map { { key => $_, title => $_ } } 1, 8, 64, 512 ],
+		rows => [ [ 'delivery', 'growth.vshards.%s' ] ]
+	},
+	{
+		title => 'Growth: the size of an entry, end to end to a C consumer',
+		section => 'growth', unit => 'MB/s', scale => 1,
+		columns => [ map { { key => $_, title => $_ } } qw(100B 1kB 10kB 100kB 1MB 16MB) ],
+		rows => [ [ 'one commit an entry', 'growth.entries.%s' ] ]
+	},
+	{
+		title => 'Private memory over a million transactions',
+		section => 'memory', unit => 'kB', scale => 1,
+		columns => [ { key => 'early', title => 'after a tenth' }, { key => 'end', title => 'at the end' } ],
+		rows => [ [ 'applier', 'memory.applier.%s' ], [ 'C consumer', 'memory.consumer.%s' ] ]
+	});
+
+sub median
+{
+	my $values = $figures{ $_[0] } or return undef;
+	my $n = @$values;
+	return $n % 2 ? $values->[ ($n - 1) / 2 ] : ($values->[ $n / 2 - 1 ] + $values->[ $n / 2 ]) / 2;
+}
+
+sub largest
+{
+	my @medians = sort { $a <=> $b } grep { defined } map { median($_) } @_;
+	return $medians[-1];
+}
+
+sub ratio { return defined $_[0] && defined $_[1] ? $_[0] / $_[1] : undef }
+
+sub ratio_of { return ratio(median($_[0]), median($_[1])) }
+
+# What is wanted: text, value, "at least" or "at most", the bound, the unit.
+sub targets
+{
+	my $notify = largest('peers.notify_2048', 'peers.notify_at_once');
+	my $pgoutput = median('peers.pgoutput');
+	my $queue = largest(grep { /^peers\.skip_locked/ } keys %figures);
+	my @targets;
+
+	push @targets,
+	  [ 'C consumer that keeps up, A: of the bare one-way shm_mq', ratio_of('delivery.A.inside', 'delivery.A.bare'), '>=', 0.40, 'x' ],
+	  [ 'past overflow, A: of a sender that waits for the same rings', ratio_of('delivery.A.overflow', 'delivery.A.waiting'), '>=', 2, 'x' ];
+	foreach my $kind ([ 'framed', 'framed batches', 5 ], [ 'rows4', 'rows with four columns', 3 ], [ 'rows', 'rows with all columns', 1.7 ])
+	{
+		my ($name, $title, $factor) = @$kind;
+		my $rate = median("delivery.A.$name");
+		push @targets,
+		  [ "$title: of NOTIFY", ratio($rate, $notify), '>=', $factor, 'x' ],
+		  [ "$title: of pgoutput", ratio($rate, $pgoutput), '>=', $factor, 'x' ];
+	}
+	push @targets,
+	  [ 'rows with all columns: of SKIP LOCKED at its best', ratio(median('delivery.A.rows'), $queue), '>=', 4, 'x' ],
+	  [ 'appending end to end, A: of a plain INSERT', ratio_of('end_to_end.A.inside.append', 'end_to_end.A.plain'), '>=', 0.85, 'x' ];
+	push @targets, [ "delay after the last commit, A: $_->[1]", median("end_to_end.A.$_->[0].delay_ms"), '<=', 50, 'ms' ]
+	  foreach [ 'inside', 'C consumer' ], [ 'framed', 'framed batches' ], [ 'rows', 'SQL rows' ];
+	push @targets,
+	  [ 'latency alone, p50: of INSERT + NOTIFY', ratio_of('latency.alone.p50', 'latency.alone_notify.p50'), '<=', 1.1, 'x' ],
+	  [ 'latency alone, p99: of INSERT + NOTIFY', ratio_of('latency.alone.p99', 'latency.alone_notify.p99'), '<=', 1.5, 'x' ],
+	  [ 'latency beside 64 idle subscriptions, p50: of alone', ratio_of('latency.idle.p50', 'latency.alone.p50'), '<=', 1.1, 'x' ],
+	  [ 'catch-up', ratio(median('catchup.txns'), 1e6), '>=', 6, 'M/s' ],
+	  [ 'replay, sparse', ratio(median('replay.sparse'), 1e6), '>=', 5, 'M/s' ],
+	  [ 'replay, dense', ratio(median('replay.dense'), 1e6), '>=', 3, 'M/s' ],
+	  [ 'delivery to 512 vshards: of 64', ratio_of('growth.vshards.512', 'growth.vshards.64'), '>=', 0.7, 'x' ],
+	  [ 'narrow replay in a log ten times as long', ratio_of('growth.narrow_us.long', 'growth.narrow_us.short'), '<=', 1.5, 'x' ],
+	  [ 'restart from a snapshot, of a log ten times as long', ratio_of('growth.restart_ms.long', 'growth.restart_ms.short'), '<=', 1.5, 'x' ];
+	push @targets, [ "private memory after a million transactions: $_", ratio_of("memory.$_.end", "memory.$_.early"), '<=', 1.1, 'x' ]
+	  foreach qw(applier consumer);
+	return grep { defined $_->[1] } @targets;
+}
+
+sub number
+{
+	my ($value) = @_;
+	my $digits = $value >= 100 ? 0 : $value >= 10 ? 1 : $value >= 1 ? 2 : 3;
+	my $text = sprintf("%.${digits}f", $value);
+	1 while $text =~ s/^(\d+)(\d{3})/$1,$2/;
+	return $text;
+}
+
+sub cell
+{
+	my ($name, $scale) = @_;
+	my $values = $figures{$name} or return '';
+	my $text = number(median($name) / $scale);
+	return $text if @$values == 1;
+	return sprintf('%s (%s–%s)', $text, number($values->[0] / $scale), number($values->[-1] / $scale));
+}
+
+sub read_figures
+{
+	open(my $in, '<', "$directory/figures.tsv") or die "$directory/figures.tsv: $!\n";
+	while (my $line = <$in>)
+	{
+		chomp $line;
+		my ($name, $value) = split /\t/, $line, 2;
+		die "line $. of the figures is not understood: $line\n" unless defined $value;
+		if ($name =~ /\./ && $name !~ /^setting / && $value =~ /^[0-9.e+-]+$/)
+		{
+			die "$name is $value\n" unless $value > 0;
+			push @{ $figures{$name} }, $value;
+		}
+		else
+		{
+			push @machine, $name;
+			$machine{$name} = $value;
+		}
+	}
+	close $in;
+	$figures{$_} = [ sort { $a <=> $b } @{ $figures{$_} } ] foreach keys %figures;
+}
+
+# Names of what the tables want and the figures lack.
+sub missing
+{
+	my @missing;
+	foreach my $table (@tables)
+	{
+		foreach my $row (@{ $table->{rows} })
+		{
+			foreach my $column (@{ $table->{columns} })
+			{
+				my $name = name_of($row, $column);
+				push @missing, $name unless $figures{$name};
+			}
+		}
+	}
+	return @missing;
+}
+
+sub name_of
+{
+	my ($row, $column) = @_;
+	return $row->[1] =~ /%s/ ? sprintf($row->[1], $column->{key}) : $row->[1];
+}
+
+sub markdown
+{
+	my $text = "# Benchmark\n\n| | |\n|---|---|\n";
+	$text .= join('', map { "| $_ | $machine{$_} |\n" } @machine);
+	$text .= "\nMedians of $machine{repetitions}, with the least and the largest. Ratios are those of the medians.\n";
+	$text .= "\nWorkloads: transactions an epoch, vshards each, bytes of the plan: A 1024, 2, 64; B 1024, 2, 1024; C 64, 2, 64; D 1024, 8, 64.\n";
+
+	my @targets = targets();
+	$text .= "\n## Targets\n\n| | measured | wanted | |\n|---|---|---|---|\n" if @targets;
+	foreach my $target (@targets)
+	{
+		my ($title, $value, $operator, $bound, $unit) = @$target;
+		my $space = $unit eq 'x' ? ' ' : ' ';
+		$text .= sprintf("| %s | %s%s%s | %s %s | %s |\n", $title, number($value), $space, $unit,
+			$operator eq '>=' ? 'at least' : 'at most', $bound, is_met($target) ? 'met' : '**not met**');
+	}
+	foreach my $table (@tables)
+	{
+		my @rows = grep { my $row = $_; grep { $figures{ name_of($row, $_) } } @{ $table->{columns} } } @{ $table->{rows} };
+		next unless @rows;
+		$text .= "\n## $table->{title}\n\n";
+		$text .= '| ' . join(' | ', $table->{unit}, map { $_->{title} } @{ $table->{columns} }) . " |\n";
+		$text .= '|---' . ('|---:' x @{ $table->{columns} }) . "|\n";
+		foreach my $row (@rows)
+		{
+			$text .= '| ' . join(' | ', $row->[0], map { cell(name_of($row, $_), $table->{scale}) } @{ $table->{columns} }) . " |\n";
+		}
+	}
+	return $text;
+}
+
+sub is_met
+{
+	my ($target) = @_;
+	return $target->[2] eq '>=' ? $target->[1] >= $target->[3] : $target->[1] <= $target->[3];
+}
+
+sub quoted
+{
+	my ($text) = @_;
+	$text =~ s/(["\\])/\\$1/g;
+	$text =~ s/([\x00-\x1f])/sprintf('\\u%04x', ord $1)/ge;
+	return qq("$text");
+}
+
+sub json
+{
+	my @figures = map {
+		my $values = $figures{$_};
+		sprintf('    %s: {"median": %.6g, "min": %.6g, "max": %.6g, "n": %d}',
+			quoted($_), median($_), $values->[0], $values->[-1], scalar @$values)
+	} sort keys %figures;
+	my @targets = map {
+		sprintf('    {"target": %s, "measured": %.4g, "unit": %s, "bound": %s, "wanted": %s, "met": %s}',
+			quoted($_->[0]), $_->[1], quoted($_->[4]), quoted($_->[2] eq '>=' ? 'at least' : 'at most'),
+			$_->[3], is_met($_) ? 'true' : 'false')
+	} targets();
+	return "{\n  \"machine\": {\n"
+	  . join(",\n", map { '    ' . quoted($_) . ': ' . quoted($machine{$_}) } @machine)
+	  . "\n  },\n  \"figures\": {\n" . join(",\n", @figures)
+	  . "\n  },\n  \"targets\": [\n" . join(",\n", @targets) . "\n  ]\n}\n";
+}
+
+sub escaped
+{
+	my ($text) = @_;
+	$text =~ s/&/&amp;/g;
+	$text =~ s/</&lt;/g;
+	return $text;
+}
+
+# Delivery beside the peers, as bars.
+sub svg
+{
+	my $queue = (sort { median($b) <=> median($a) } grep { /^peers\.skip_locked/ } keys %figures)[0];
+	my $notify = (sort { median($b) <=> median($a) } grep { /^peers\.notify/ } keys %figures)[0];
+	my @bars = grep { defined $_->[1] && $figures{ $_->[1] } } (
+		[ 'queue table, SKIP LOCKED', $queue, '#b8b8b8' ],
+		[ 'logical decoding, pgoutput', 'peers.pgoutput', '#b8b8b8' ],
+		[ 'LISTEN/NOTIFY', $notify, '#b8b8b8' ],
+		[ 'calvin_seq, SQL rows', 'delivery.A.rows', '#336791' ],
+		[ 'calvin_seq, four columns', 'delivery.A.rows4', '#336791' ],
+		[ 'calvin_seq, framed batches', 'delivery.A.framed', '#336791' ],
+		[ 'calvin_seq, C consumer', 'delivery.A.inside', '#336791' ]);
+	return undef unless @bars;
+	my $top = largest(map { $_->[1] } @bars);
+	my ($left, $width, $step) = (220, 420, 30);
+	my $height = 70 + $step * @bars;
+	my $total = $left + $width + 150;
+	my $y = 48;
+	my $text = qq(<svg xmlns="http://www.w3.org/2000/svg" width="$total" height="$height" viewBox="0 0 $total $height" font-family="sans-serif" font-size="13">\n)
+	  . qq(<rect width="$total" height="$height" fill="#ffffff"/>\n)
+	  . qq(<text x="12" y="24" font-size="15" font-weight="bold" fill="#222222">Messages delivered a second, 140 bytes each</text>\n);
+	foreach my $bar (@bars)
+	{
+		my ($title, $name, $colour) = @$bar;
+		my $values = $figures{$name};
+		my $long = $width * median($name) / $top;
+		my @ends = map { $left + $width * $_ / $top } $values->[0], $values->[-1];
+		$ends[1] = $total if $ends[1] > $total;
+		$text .= sprintf(qq(<text x="%d" y="%d" text-anchor="end" fill="#222222">%s</text>\n), $left - 10, $y + 15, escaped($title));
+		$text .= sprintf(qq(<rect x="%d" y="%d" width="%.1f" height="20" fill="%s"/>\n), $left, $y, $long, $colour);
+		$text .= sprintf(qq(<line x1="%.1f" y1="%d" x2="%.1f" y2="%d" stroke="#222222"/>\n), $ends[0], $y + 10, $ends[1], $y + 10) if @$values > 1;
+		$text .= sprintf(qq(<text x="%.1f" y="%d" fill="#222222">%s k/s</text>\n), ($ends[1] > $left + $long ? $ends[1] : $left + $long) + 8, $y + 15, number(median($name) / 1000));
+		$y += $step;
+	}
+	$text .= sprintf(qq(<text x="12" y="%d" font-size="11" fill="#666666">%s, %s cores, %s; medians of %s, lines from the least to the largest</text>\n),
+		$height - 8, escaped($machine{cpu}), $machine{cores}, escaped($machine{server}), $machine{repetitions});
+	return "$text</svg>\n";
+}
+
+sub write_file
+{
+	my ($name, $text) = @_;
+	open(my $out, '>', "$directory/$name") or die "$directory/$name: $!\n";
+	print $out $text;
+	close $out or die "$directory/$name: $!\n";
+}
+
+read_figures();
+write_file('results.md', markdown());
+write_file('results.json', json());
+my $plot = svg();
+write_file('results.svg', $plot) if defined $plot;
+print markdown();
+my @missing = $partial ? () : missing();
+die "figures are missing: @missing\n" if @missing;

@@ -1,0 +1,76 @@
+#!/bin/bash
+#
+# run.sh
+#     Builds the extension, measures it beside what else PostgreSQL offers, on
+#     one throw-away server, and leaves nothing behind but its results:
+#     `make bench`.
+#
+#   BENCH_SIZE=quick     tiny (does it run?), quick (under ten minutes), full
+#   BENCH_ONLY="..."     sections: delivery peers end_to_end latency append
+#                        replay catchup growth memory
+#   BENCH_REPEAT=3       repetitions: medians and their spread are shown
+#   BENCH_OUT=bench-results   where results.md, .json and .svg go
+#   NO_DEPS=1            install no packages
+
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
+# shellcheck source=scripts/lib.sh
+. "$here/../scripts/lib.sh"
+# shellcheck source=scripts/cluster.sh
+. "$here/../scripts/cluster.sh"
+# shellcheck source=bench/lib.sh
+. "$here/lib.sh"
+
+BENCH_SIZE=${BENCH_SIZE:-quick}
+BENCH_REPEAT=${BENCH_REPEAT:-3}
+out=$(realpath -m "${BENCH_OUT:-$top/bench-results}")
+
+finish() {
+	local status=$?
+	trap - EXIT
+	trap '' HUP INT TERM
+	if [ "$status" -ne 0 ] && [ -n "$work" ] && [ -s "$work/bench/log" ]; then
+		note "the end of the server's log:"
+		tail -n 30 "$work/bench/log" >&2
+	fi
+	cleanup || true
+	exit "$status"
+}
+
+main() {
+	local section
+	trap finish EXIT
+	trap 'exit 129' HUP
+	trap 'exit 130' INT
+	trap 'exit 143' TERM
+	case $BENCH_SIZE in tiny | quick | full) ;; *) die "BENCH_SIZE is tiny, quick or full" ;; esac
+	[[ $BENCH_REPEAT =~ ^[1-9][0-9]*$ ]] || die "BENCH_REPEAT is a number above 0"
+	for section in ${BENCH_ONLY:-}; do
+		case " $bench_sections " in *" $section "*) ;; *) die "no such section: $section" ;; esac
+	done
+	[ -n "${NO_DEPS:-}" ] || DEPS=bench bash "$top/scripts/deps.sh"
+	mkdir -p "$out"
+	find_server
+	make_work
+	heading "building for $server_version"
+	copy_sources
+	guarded pgxs_make -s -j "$jobs" all || die "the build failed"
+	make_private_server
+	bench_build || die "the benchmark's build failed"
+	cluster_init bench < <(bench_settings "$BENCH_SIZE")
+	cluster_start bench
+	cluster_use bench
+	bench_machine >"$work/figures"
+	for section in ${BENCH_ONLY:-$bench_sections}; do
+		heading "$section, after $(elapsed)"
+		guarded bench_section bench "$section" >>"$work/figures" || die "$section failed"
+	done
+	cluster_stop bench
+	heading "results"
+	cp "$work/figures" "$out/figures.tsv"
+	perl "$here/report.pl" ${BENCH_ONLY:+--partial} "$out"
+	heading "done in $(elapsed): $out"
+}
+
+main
