@@ -40,7 +40,7 @@ bench_section() {
 }
 
 bench_client() {
-	as_user env "BENCH_SIZE=$BENCH_SIZE" "BENCH_REPEAT=$BENCH_REPEAT" \
+	as_user env "PGOPTIONS=-c client_min_messages=warning" "BENCH_SIZE=$BENCH_SIZE" "BENCH_REPEAT=$BENCH_REPEAT" \
 		"$work/tree/bench/calvin_bench" "$@"
 }
 

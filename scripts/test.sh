@@ -5,7 +5,7 @@
 #
 # The last line is "N passed, M failed"; the status is not zero unless M is.
 #
-#   SUITES="compile unit fuzz regress isolation tap chaos"    which suites to run
+#   SUITES="compile unit fuzz regress isolation tap chaos bench"    which to run
 #   REGRESS="a b"  ISOLATION="c"  PROVE_TESTS="t/d.pl"    which of their tests
 #   SEED=n               of the second run of chaos
 #   SUITE_TIMEOUT=900    seconds that one suite may take
@@ -21,8 +21,10 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
 . "$here/cluster.sh"
 # shellcheck source=scripts/fuzzing.sh
 . "$here/fuzzing.sh"
+# shellcheck source=bench/lib.sh
+. "$here/../bench/lib.sh"
 
-SUITES=${SUITES:-compile unit fuzz regress isolation tap chaos}
+SUITES=${SUITES:-compile unit fuzz regress isolation tap chaos bench}
 SUITE_TIMEOUT=${SUITE_TIMEOUT:-900}
 passed=0
 failed=0
@@ -276,6 +278,42 @@ show_tap_logs() {
 		done
 }
 
+# The benchmark in its smallest size: its clients check every key they get, and
+# the report that every figure is there. How large they are is no matter here.
+suite_bench() {
+	local section good=0 bad=0
+	heading bench
+	BENCH_SIZE=tiny
+	BENCH_REPEAT=1
+	if ! bench_build; then
+		record bench 0 1
+		return
+	fi
+	cluster_init bench < <(bench_settings tiny)
+	cluster_start bench
+	cluster_use bench
+	as_user mkdir "$work/bench-results"
+	bench_machine | as_user tee "$work/bench-results/figures.tsv" >/dev/null
+	for section in $bench_sections; do
+		if guarded bench_section bench "$section" >>"$work/bench-results/figures.tsv"; then
+			good=$((good + 1))
+		else
+			echo "not ok: $section"
+			bad=$((bad + 1))
+		fi
+	done
+	unset PGHOST PGPORT PGUSER
+	cluster_stop bench || bad=$((bad + 1))
+	if as_user perl "$work/tree/bench/report.pl" "$work/bench-results" >/dev/null; then
+		good=$((good + 1))
+	else
+		bad=$((bad + 1))
+	fi
+	if crashes_in "$work/bench/log"; then bad=$((bad + 1)); fi
+	if [ "$bad" -gt 0 ]; then show_tail "$work/bench/log"; fi
+	record bench "$good" "$bad"
+}
+
 main() {
 	local suite
 	trap finish EXIT
@@ -289,7 +327,7 @@ main() {
 	build
 	for suite in $SUITES; do
 		case $suite in
-			compile | unit | fuzz | regress | isolation | tap | chaos) "suite_$suite" ;;
+			compile | unit | fuzz | regress | isolation | tap | chaos | bench) "suite_$suite" ;;
 			*) die "no such suite: $suite" ;;
 		esac
 	done
