@@ -31,7 +31,7 @@ my @tables = (
 			[ 'C consumer, past overflow of 8 kB rings', 'delivery.%s.overflow' ],
 			[ 'bare shm_mq, one queue', 'delivery.%s.bare' ],
 			[ 'bare shm_mq, 64 queues', 'delivery.%s.bare_many' ],
-			[ 'bare shm_mq, 64 queues of 8 kB, waiting for room', 'delivery.%s.waiting' ],
+			[ 'an applier that waits for room in 8 kB rings', 'delivery.%s.waiting' ],
 		]
 	},
 	{
@@ -176,7 +176,7 @@ sub targets
 
 	push @targets,
 	  [ 'C consumer that keeps up, A: of the bare one-way shm_mq', ratio_of('delivery.A.inside', 'delivery.A.bare'), '>=', 0.40, 'x' ],
-	  [ 'past overflow, A: of a sender that waits for the same rings', ratio_of('delivery.A.overflow', 'delivery.A.waiting'), '>=', 2, 'x' ];
+	  [ 'past overflow, A: of an applier that waits for the same rings', ratio_of('delivery.A.overflow', 'delivery.A.waiting'), '>=', 2, 'x' ];
 	foreach my $kind ([ 'framed', 'framed batches', 5 ], [ 'rows4', 'rows with four columns', 3 ], [ 'rows', 'rows with all columns', 1.7 ])
 	{
 		my ($name, $title, $factor) = @$kind;

@@ -51,6 +51,8 @@ db_fresh(void)
 		   "LANGUAGE C AS 'calvin_bench'");
 	db_run(conn, "CREATE FUNCTION bench_queue_send(bigint, int, bigint) "
 		   "RETURNS bigint LANGUAGE C AS 'calvin_bench'");
+	db_run(conn, "CREATE FUNCTION bench_queue_apply(bigint, int[], bigint, bigint) "
+		   "RETURNS bigint LANGUAGE C AS 'calvin_bench'");
 	/* what subscribes is to find the applier at work */
 	while (db_int(conn, "SELECT count(*) FROM seq_state WHERE applier_pid > 0") == 0)
 		sleep_us(10000);

@@ -55,30 +55,62 @@ deliver(PGconn *appender, PGconn *consumer, Batches *batches,
 	return received->end - start;
 }
 
-/* Messages through "count" bare queues: nanoseconds. */
+/* "count" bare queues, from which so many messages are received: the handle. */
 static int64_t
-bare_queues(PGconn *sender, PGconn *receiver, int ring, int count, int size,
-			int64_t messages)
+open_queues(PGconn *receiver, int ring, int count, int64_t messages)
 {
-	int64_t		handle;
-	int64_t		start;
-	int64_t		end;
-	PGresult   *result;
+	int64_t		handle = db_int(receiver, "SELECT bench_queue_create(%d, %d)",
+								ring, count);
 	char	   *sql;
 
-	handle = db_int(receiver, "SELECT bench_queue_create(%d, %d)", ring, count);
 	if (asprintf(&sql, "SELECT bench_queue_receive(%lld)",
 				 (long long) messages) < 0)
 		die("out of memory");
 	db_send(receiver, sql);
 	free(sql);
-	start = db_int(sender, "SELECT bench_queue_send(%lld, %d, %lld)",
-				   (long long) handle, size, (long long) messages);
-	result = db_answer(receiver);
-	end = strtoll(PQgetvalue(result, 0, 0), NULL, 10);
+	return handle;
+}
+
+/* When the last message was received. */
+static int64_t
+close_queues(PGconn *receiver)
+{
+	PGresult   *result = db_answer(receiver);
+	int64_t		end = strtoll(PQgetvalue(result, 0, 0), NULL, 10);
+
 	PQclear(result);
 	db_finish_command(receiver);
-	return end - start;
+	return end;
+}
+
+/* Nothing but messages through "count" queues: nanoseconds. */
+static int64_t
+bare_queues(PGconn *sender, PGconn *receiver, int ring, int count, int size,
+			int64_t messages)
+{
+	int64_t		handle = open_queues(receiver, ring, count, messages);
+	int64_t		start = db_int(sender, "SELECT bench_queue_send(%lld, %d, %lld)",
+							   (long long) handle, size, (long long) messages);
+
+	return close_queues(receiver) - start;
+}
+
+/* The last epochs of the log, by an applier that waits: nanoseconds. */
+static int64_t
+waiting_applier(PGconn *sender, PGconn *receiver, const Batches *batches,
+				int ring, int epochs, int64_t messages)
+{
+	int64_t		last = db_int(sender, "SELECT max(log_index) FROM seq_log");
+	int64_t		handle = open_queues(receiver, ring, batches->load.vshards,
+									 messages);
+	char	   *vshards = batches_vshards(batches);
+	int64_t		start = db_int(sender,
+							   "SELECT bench_queue_apply(%lld, %s, %lld, %lld)",
+							   (long long) handle, vshards,
+							   (long long) last - epochs + 1, (long long) last);
+
+	free(vshards);
+	return close_queues(receiver) - start;
 }
 
 static void
@@ -124,8 +156,8 @@ one_workload(const Workload *load)
 		ns = deliver(appender, consumer, batches, CONSUME_INSIDE, SMALL_RING,
 					 epochs, &received);
 		figure(rate(fanouts, ns), "delivery.%s.overflow", load->name);
-		ns = bare_queues(appender, consumer, SMALL_RING, load->vshards,
-						 batches_message_size(batches), (int64_t) fanouts);
+		ns = waiting_applier(appender, consumer, batches, SMALL_RING, epochs,
+							 (int64_t) fanouts);
 		figure(rate(fanouts, ns), "delivery.%s.waiting", load->name);
 	}
 	batches_free(batches);

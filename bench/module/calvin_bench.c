@@ -5,15 +5,15 @@
  */
 #include "postgres.h"
 
+#include <time.h>
+
+#include "bench_queues.h"
 #include "extension/calvin_seq/calvin_seq.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "pgstat.h"
-#include "portability/instr_time.h"
-#include "storage/dsm.h"
 #include "storage/latch.h"
 #include "storage/proc.h"
-#include "storage/shm_mq.h"
 #include "utils/builtins.h"
 #if PG_VERSION_NUM >= 170000
 #include "utils/wait_event.h"
@@ -35,7 +35,7 @@ typedef struct QueueHeader
 
 static dsm_segment *queues; /* made by this session */
 
-static int64
+int64
 monotonic_ns(void)
 {
 	struct timespec now;
@@ -201,6 +201,29 @@ bench_queue_receive(PG_FUNCTION_ARGS)
 	PG_RETURN_INT64(end);
 }
 
+dsm_segment *
+queues_attach_sender(int64 handle, shm_mq_handle ***handles, int *count)
+{
+	dsm_segment *segment = dsm_attach((dsm_handle) handle);
+
+	if (segment == NULL)
+		elog(ERROR, "there are no such queues");
+	*count = ((QueueHeader *) dsm_segment_address(segment))->count;
+	for (int i = 0; i < *count; i++)
+		shm_mq_set_sender(queue_at(segment, i), MyProc);
+	*handles = attach_all(segment);
+	return segment;
+}
+
+/* Once the receiver has all it leaves: that the rest fails is no matter. */
+void
+queues_finish(dsm_segment *segment, shm_mq_handle **handles, int count)
+{
+	for (int i = 0; i < count; i++)
+		(void) shm_mq_send(handles[i], 0, "", false, true);
+	dsm_detach(segment);
+}
+
 /*
  * (handle bigint, size int, messages bigint) -> nanoseconds when it began.
  * Waits for room, and flushes at the end only, as a burst of calvin_seq does.
@@ -208,31 +231,20 @@ bench_queue_receive(PG_FUNCTION_ARGS)
 Datum
 bench_queue_send(PG_FUNCTION_ARGS)
 {
-	dsm_segment *segment = dsm_attach((dsm_handle) PG_GETARG_INT64(0));
 	Size		size = PG_GETARG_INT32(1);
 	int64		messages = PG_GETARG_INT64(2);
 	char	   *message = palloc0(Max(size, sizeof(int64)));
 	shm_mq_handle **handles;
 	int			count;
-	int64		start;
+	dsm_segment *segment = queues_attach_sender(PG_GETARG_INT64(0), &handles, &count);
+	int64		start = monotonic_ns();
 
-	if (segment == NULL)
-		elog(ERROR, "there are no such queues");
-	count = ((QueueHeader *) dsm_segment_address(segment))->count;
-	for (int i = 0; i < count; i++)
-		shm_mq_set_sender(queue_at(segment, i), MyProc);
-	handles = attach_all(segment);
-
-	start = monotonic_ns();
 	for (int64 i = 0; i < messages; i++)
 	{
 		memcpy(message, &i, sizeof(i));
 		if (shm_mq_send(handles[i % count], size, message, false, false) != SHM_MQ_SUCCESS)
 			elog(ERROR, "the receiver has left");
 	}
-	/* the receiver may have all, and leave */
-	for (int i = 0; i < count; i++)
-		(void) shm_mq_send(handles[i], 0, "", false, true);
-	dsm_detach(segment);
+	queues_finish(segment, handles, count);
 	PG_RETURN_INT64(start);
 }
