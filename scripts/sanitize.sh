@@ -104,20 +104,32 @@ fetch_source() {
 
 # With only what the tests use: the grammar of ecpg alone would take a compiler
 # with sanitizers longer than all the rest.
+#
+# Debian's source has a fixed directory for libraries, that of the installed
+# server, unless the prefix has "postgres" in it. What is built must not get
+# there, so that is checked, and the user who installs could not write to it.
 build_server() {
 	local source=$1 prefix=$2 cflags=$3 ldflags=$4 build=$2.build
 	rm -rf "$build" "$prefix"
-	mkdir -p "$build"
+	mkdir -p "$build" "$prefix"
+	if [ ${#drop[@]} -gt 0 ]; then chown "$owner" "$build" "$prefix"; fi
 	# The programs that the build runs leak, as short-lived ones may. Below another
 	# make it would not make its headers first.
 	# shellcheck disable=SC2016
-	env -C "$build" -u MAKELEVEL -u MAKEFLAGS -u MFLAGS ASAN_OPTIONS=detect_leaks=0 sh -c '
-		"$@" --enable-cassert --enable-debug --enable-tap-tests \
+	"${drop[@]}" env -C "$build" -u MAKELEVEL -u MAKEFLAGS -u MFLAGS HOME="$build" ASAN_OPTIONS=detect_leaks=0 sh -c '
+		prefix=$1
+		shift
+		"$@" --prefix="$prefix" --enable-cassert --enable-debug --enable-tap-tests \
 			--without-icu --without-readline --without-zlib &&
 		sed -i "s/ ecpg\$//; /ecpg/d" src/interfaces/Makefile &&
-		make -s -j "$(nproc)" && make -s install && make -s -C src/test/isolation install
-		' sh "$source/configure" --prefix="$prefix" \
-		CC="${CC:-gcc}" CFLAGS="$cflags" LDFLAGS="$ldflags" || return 1
+		make -s -j "$(nproc)" || exit
+		libraries=$(printf "include src/Makefile.global\nshow:; @echo \$(pkglibdir)\n" | make -s -f - top_builddir=. show)
+		case $libraries in
+			"$prefix"/*) ;;
+			*) echo "it would be installed into $libraries"; exit 1 ;;
+		esac
+		make -s install && make -s -C src/test/isolation install
+		' sh "$prefix" "$source/configure" CC="${CC:-gcc}" CFLAGS="$cflags" LDFLAGS="$ldflags" || return 1
 	rm -rf "$build"
 }
 
@@ -241,6 +253,7 @@ main() {
 	trap 'exit 143' TERM
 	need_tools
 	find_server
+	choose_user
 	major=${server_version#PostgreSQL }
 	major=${major%%[!0-9]*}
 	make_cache
