@@ -38,7 +38,7 @@ peer_notify(int commits)
 {
 	PGconn	   *sender = db_connect();
 	PGconn	   *listeners[LISTENERS];
-	struct pollfd pollfds[LISTENERS];
+	struct pollfd pollfds[LISTENERS + 1];
 	static Checker checker;
 	int64_t		messages = message_count();
 	int64_t		a_commit = messages / commits;
@@ -54,6 +54,8 @@ peer_notify(int commits)
 		pollfds[i].fd = PQsocket(listeners[i]);
 		pollfds[i].events = POLLIN;
 	}
+	pollfds[LISTENERS].fd = PQsocket(sender);
+	pollfds[LISTENERS].events = POLLIN;
 	db_run(sender, "PREPARE send(bigint, bigint) AS "
 		   "SELECT count(pg_notify('bench_' || i % 8, rpad(i % 64 || ' ' || "
 		   "i / 2048 || ' ' || i % 2048 || ' ', 140, 'x'))) "
@@ -81,9 +83,9 @@ peer_notify(int commits)
 			free(sql);
 			sent++;
 		}
-		if (poll(pollfds, LISTENERS, sent < commits ? 1 : 60000) < 0)
-			die("poll failed");
-		if (!PQconsumeInput(sender))
+		if (poll(pollfds, LISTENERS + 1, 60000) <= 0)
+			die("no notification came");
+		if ((pollfds[LISTENERS].revents & POLLIN) && !PQconsumeInput(sender))
 			die("%s", PQerrorMessage(sender));
 		for (int i = 0; i < LISTENERS; i++)
 		{
