@@ -95,11 +95,16 @@ look_up_extension(LogTable *found)
 static void
 check_version(Oid extension, const char *version)
 {
+	static const char *const served[] = {
+		CppAsString2(CALVIN_SEQ_VERSION), CppAsString2(CALVIN_SEQ_SERVES_TOO)
+	};
+
 	if (version == NULL ||
-		strcmp(version, CppAsString2(CALVIN_SEQ_VERSION)) == 0 ||
-		strcmp(version, CppAsString2(CALVIN_SEQ_SERVES_TOO)) == 0 ||
 		(creating_extension && CurrentExtensionObject == extension))
 		return;
+	for (size_t i = 0; i < lengthof(served); i++)
+		if (strcmp(version, served[i]) == 0)
+			return;
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			 errmsg("the library of extension %s does not serve its version in this database",
