@@ -85,29 +85,6 @@ at_exit(int code, Datum arg)
 	consumers = NULL;
 }
 
-static Consumer *
-find_or_make(const char *name)
-{
-	Consumer   *consumer = find_any(name);
-
-	if (consumer != NULL)
-		return consumer;
-	if (consumer_context == NULL)
-	{
-		consumer_context = AllocSetContextCreate(TopMemoryContext,
-												 "calvin_seq consumers",
-												 ALLOCSET_DEFAULT_SIZES);
-		before_shmem_exit(at_exit, (Datum) 0);
-		positions_init();
-	}
-	consumer = MemoryContextAllocZero(consumer_context, sizeof(Consumer));
-	strlcpy(consumer->name, name, sizeof(consumer->name));
-	memset(consumer->by_vshard, -1, sizeof(consumer->by_vshard));
-	consumer->next = consumers;
-	consumers = consumer;
-	return consumer;
-}
-
 void
 consumer_free(Consumer *consumer)
 {
@@ -122,6 +99,47 @@ consumer_free(Consumer *consumer)
 	if (consumer->streams != NULL)
 		pfree(consumer->streams);
 	pfree(consumer);
+}
+
+/*
+ * Those whose first subscription failed are of no use: at most the last of
+ * them stays, however many names are tried.
+ */
+static void
+forget_failed(void)
+{
+	Consumer   *next;
+
+	for (Consumer *c = consumers; c != NULL; c = next)
+	{
+		next = c->next;
+		if (c->nstreams == 0 && c->saved == NULL)
+			consumer_free(c);
+	}
+}
+
+static Consumer *
+find_or_make(const char *name)
+{
+	Consumer   *consumer = find_any(name);
+
+	if (consumer != NULL)
+		return consumer;
+	forget_failed();
+	if (consumer_context == NULL)
+	{
+		consumer_context = AllocSetContextCreate(TopMemoryContext,
+												 "calvin_seq consumers",
+												 ALLOCSET_DEFAULT_SIZES);
+		before_shmem_exit(at_exit, (Datum) 0);
+		positions_init();
+	}
+	consumer = MemoryContextAllocZero(consumer_context, sizeof(Consumer));
+	strlcpy(consumer->name, name, sizeof(consumer->name));
+	memset(consumer->by_vshard, -1, sizeof(consumer->by_vshard));
+	consumer->next = consumers;
+	consumers = consumer;
+	return consumer;
 }
 
 static void
