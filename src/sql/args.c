@@ -92,17 +92,17 @@ arg_consumer(text *name)
 int64
 arg_deadline(Interval *timeout)
 {
-	double		msecs;
+	double		usecs;
 
 	/* in floating point: an infinite or absurd interval must not overflow */
-	msecs = ceil((double) timeout->time / 1000.0) +
+	usecs = (double) timeout->time +
 		(timeout->day + (double) timeout->month * DAYS_PER_MONTH) *
-		(USECS_PER_DAY / 1000);
-	if (msecs < 0)
+		(double) USECS_PER_DAY;
+	if (usecs < 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("timeout must not be negative")));
-	return clock_ms() + (int64) Min(msecs, MAX_TIMEOUT_MSECS);
+	return clock_ms() + (int64) Min(ceil(usecs / 1000), MAX_TIMEOUT_MSECS);
 }
 
 long
