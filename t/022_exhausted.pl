@@ -332,4 +332,61 @@ foreach my $encoding (qw(LATIN1 SQL_ASCII LATIN9 EUC_JP))
 $watch->quit;
 $node->stop;
 nothing_crashed($node);
+
+#
+# Full file systems: a server that sees its own /dev/shm, and a tablespace of
+# 20 MB, in a mount namespace that needs no privilege where users may have one
+#
+SKIP:
+{
+	my @private = ('unshare', '--map-current-user', '--keep-caps', '--mount');
+	my ($out, $err) = ('', '');
+
+	skip 'no unshare', 13 if system('command -v unshare >/dev/null 2>&1') != 0;
+	IPC::Run::run([ @private, 'sh', '-c', 'mount -t tmpfs -o size=1m tmpfs /dev/shm' ], '>', \$out, '2>', \$err);
+	skip 'no private mounts here: ' . ($out || $err), 13 if $? != 0;
+
+	my $small = new_node('small', dynamic_shared_memory_type => 'posix', -start => 0);
+	my $dir = $small->basedir . '/tablespace';
+
+	mkdir $dir;
+	command_ok(
+		[ @private, 'sh', '-c', 'mount -t tmpfs -o size=20m tmpfs /dev/shm && mount -t tmpfs -o size=20m tmpfs "$1" && exec pg_ctl -w -D "$2" -l "$3" start',
+			'sh', $dir, $small->data_dir, $small->logfile ],
+		'a server on small file systems');
+	$small->_update_pid(1);
+	$applier = create_extension($small, 'postgres');
+	$s = session($small, 'postgres');
+	like($s->error("SELECT seq_subscribe(array(SELECT generate_series(0, 1023)), queue_size => 65536)"),
+		qr/^53100: could not resize shared memory segment .*: No space left on device/, '/dev/shm is full');
+	is($s->query('SELECT count(*) FROM seq_subscriptions'), 0, 'no subscription is left');
+	$s->query("SELECT seq_subscribe(array(SELECT generate_series(0, 1023)), queue_size => 8192)");
+	append_batches($small, 'postgres', 0, 0, [$txn], $s);
+	is($s->query("SELECT epoch FROM seq_receive(10, '30s')"), 0, 'smaller queues fit');
+
+	$s->query("CREATE TABLESPACE small LOCATION '$dir'");
+	$s->query('ALTER TABLE seq_log SET TABLESPACE small');
+	$s->query('CREATE TEMP TABLE large AS SELECT decode(repeat(\'00\', 3000000), \'hex\') AS bytes');
+	my $appended = 1;
+	for ($error = ''; $error eq '' && $appended < 20;)
+	{
+		# an ack, and bytes that count for nothing
+		$error = $s->error("INSERT INTO seq_log (entry) SELECT '\\x" . ack_hex(0, 0, $va) . "'::bytea || bytes FROM large");
+		$appended++ if $error eq '';
+	}
+	cmp_ok($appended, '>', 3, 'a log that grows');
+	like($error, qr/^53100: could not (extend|write to) file .*: No space left on device/, 'until its file system is full');
+	is($s->query('SELECT count(*), max(log_index) FROM seq_log'), "$appended|$appended", 'the log is as it was');
+	my $two = session($small, 'postgres');
+	like($two->error("INSERT INTO seq_log (entry) SELECT decode(repeat('00', 3000000), 'hex')"), qr/^53100: /, 'others fare no better');
+	is($two->query("SELECT seq_append('')"), $appended + 1, 'what fits is appended, without a hole');
+	ok(wait_applied($small, 'postgres'), 'and applied');
+	is(applier_pid($small, 'postgres') . '|' . $two->query('SELECT last_error FROM seq_state'), "$applier|", 'by the same process, which has no error');
+	$s->query('ALTER TABLE seq_log SET TABLESPACE pg_default');
+	is($s->query("INSERT INTO seq_log (entry) SELECT bytes FROM large RETURNING log_index"), $appended + 2, 'with space again all is');
+	$_->quit foreach $s, $two;
+	$small->stop;
+	nothing_crashed($small);
+}
+
 done_testing();
