@@ -61,6 +61,7 @@ seq_progress_info(PG_FUNCTION_ARGS)
 	uint64		applied;
 	double		seconds;
 	double		rate;
+	double		usecs_left;
 	Interval	left = {0};
 	Datum		values[PROGRESS_COLUMNS];
 	bool		nulls[PROGRESS_COLUMNS] = {false};
@@ -76,9 +77,11 @@ seq_progress_info(PG_FUNCTION_ARGS)
 	values[0] = Int64GetDatum((int64) applied);
 	values[1] = Int64GetDatum((int64) total);
 	values[2] = Float8GetDatum(rate);
-	nulls[3] = rate <= 0;
-	if (rate > 0)
-		left.time = (TimeOffset) ((total - applied) / rate * USECS_PER_SEC);
+	/* with huge explicit log indexes it can be more than an interval holds */
+	usecs_left = rate > 0 ? (total - applied) / rate * USECS_PER_SEC : 0;
+	nulls[3] = rate <= 0 || usecs_left >= (double) PG_INT64_MAX;
+	if (!nulls[3])
+		left.time = (TimeOffset) usecs_left;
 	values[3] = IntervalPGetDatum(&left);
 	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 	return (Datum) 0;
