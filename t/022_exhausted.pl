@@ -7,6 +7,7 @@ use FindBin;
 use lib "$FindBin::RealBin/lib";
 
 use CalvinTest;
+use IPC::Run;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
@@ -69,7 +70,6 @@ like($error, qr/^53000: too many dynamic shared memory segments\nDETAIL: .*\nHIN
 is(subscriptions(), $count, 'what there is stays');
 my $last = append();
 is($s->query("SELECT DISTINCT epoch FROM seq_receive(1000, '10s')"), $last, 'and receives') if $va < $count;
-# who lacks one only because of its applier goes without its queue
 my $other = session($node, 'postgres');
 like($other->error("SELECT seq_subscribe('{$va}', 'other', queue_size => 8192)"), qr/^53000: /, 'another session gets none either');
 is($s->query('SELECT seq_unsubscribe(ARRAY[0])'), 1, 'one is given back');
@@ -97,12 +97,8 @@ $watch->query("SELECT pg_terminate_backend($applier, 10000)");
 $applier = wait_for_applier($node, 'postgres');
 my $first = append();
 $last = append();
-my @got;
-for (1 .. 2)
-{
-	$error = $s->error("INSERT INTO pg_temp.got SELECT epoch FROM seq_receive(10, '10s')") if $_ > 1;
-	$s->query('CREATE TEMP TABLE got (epoch bigint)') if $_ == 1;
-}
+$s->query('CREATE TEMP TABLE got (epoch bigint)');
+$error = $s->error("INSERT INTO pg_temp.got SELECT epoch FROM seq_receive(10, '10s')");
 like($error, qr/^(?:$|53000: )/, 'its queue cannot be replaced: an error or the log instead');
 $other->query("SELECT seq_unsubscribe(name => 'taker')");
 $last = append();
@@ -203,7 +199,6 @@ SKIP:
 #
 # Memory: what no value can hold
 #
-$s->query('SET statement_timeout = 0');
 my $mb = 1024 * 1024;
 $s->query("CREATE TEMP TABLE large AS SELECT seq_encode(jsonb_build_object('EpochBatch', jsonb_build_object('epoch', $epoch + i, 'epoch_system_ms', 0, 'txns',
 	jsonb_build_array(jsonb_build_object('tx_class', jsonb_build_object('plans', '\\x' || repeat('ab', 100 * $mb), 'tenant_id', 1, 'write_set',
