@@ -47,7 +47,8 @@ record_run() {
 # Shows the output only of what fails.
 quietly() {
 	local status=0
-	guarded "$@" >"$scratch/quiet.log" 2>&1 || status=$?
+	# Not around guarded: what a trap says in it is to be read.
+	guarded to_quiet_log "$@" || status=$?
 	[ "$status" -eq 0 ] || tail -n 60 "$scratch/quiet.log" >&2
 	return "$status"
 }
@@ -65,6 +66,8 @@ stop_child() {
 	kill -KILL -- "-$child" "-$killer" 2>/dev/null || true
 	child=
 }
+
+to_quiet_log() { "$@" >"$scratch/quiet.log" 2>&1; }
 
 # report_and_exit STATUS HEADER
 report_and_exit() {
