@@ -244,6 +244,23 @@ foreach my $options ([], ['--single-transaction'], ['-j2'])
 	is_restored('r3', "pg_restore @$options");
 }
 
+# into another server
+my $elsewhere = new_node('elsewhere');
+sql($elsewhere, 'postgres', 'CREATE DATABASE r3');
+$elsewhere->command_ok([ 'pg_restore', '--exit-on-error', '-d', 'r3', $custom ], 'pg_restore into another server');
+is(sql($elsewhere, 'r3', $rows), $sum, 'another server: the same rows');
+wait_for_sql($elsewhere, 'r3', 'SELECT applier_pid IS NOT NULL AND lag = 0 FROM seq_state');
+is(state($elsewhere, 'r3'), $state, 'another server: the same state');
+is(sql($elsewhere, 'r3', 'SELECT name, vshard, epoch, position FROM seq_cursors'), "kept|$va|32|1", 'another server: the cursors');
+$s = session($elsewhere, 'r3');
+$s->query("SELECT seq_subscribe('{$va}', 'kept')");
+append_batches($elsewhere, 'r3', 35, 35, [$txn]);
+wait_for_epoch($elsewhere, 'r3', 35);
+is($s->query("SELECT array_agg(epoch ORDER BY epoch) FROM seq_receive(name => 'kept')"), '{32,33,33,34,34,35}',
+	'another server: its consumer goes on at its cursor');
+$s->quit;
+$elsewhere->stop;
+
 # the log first: nothing is applied before its base is there
 foreach my $file ($log, $log_inserts)
 {
