@@ -235,7 +235,9 @@ growth_of_entries(void)
 		{
 			Batches    *trial = batches_create(&load);
 			uint64_t	bytes = batches->bytes;
+			uint64_t	sum = batches->sum;
 			ConsumerProcess process;
+			Prepared	prepared;
 			Received	received;
 			int			epochs;
 			int64_t		start;
@@ -244,15 +246,15 @@ growth_of_entries(void)
 			epochs = (int) (budget / (int64_t) trial->len);
 			epochs = epochs < 1 ? 1 : epochs > most ? most : epochs;
 			batches_free(trial);
+			prepared = batches_prepare(batches, epochs);
 			process = consumer_start(CONSUME_INSIDE, batches, 0,
 									 (uint64_t) epochs * (uint64_t) load.txns * 2, 0);
 			start = now_ns();
-			for (int k = 0; k < epochs; k++)
-			{
-				batches_next(batches);
-				db_put(appender, "append", batches->data, batches->len);
-			}
+			(void) prepared_put(appender, "append", &prepared);
 			received = consumer_wait(process);
+			prepared_free(&prepared);
+			if (received.sum != batches->sum - sum)
+				die("not received what was appended");
 			figure(rate((double) (batches->bytes - bytes), received.end - start) / 1e6,
 				   "growth.entries.%s", sizes[i].name);
 		}

@@ -17,50 +17,6 @@ make_plain(PGconn *conn)
 	db_prepare(conn, "plain", "INSERT INTO plain (entry) VALUES ($1)");
 }
 
-/* Epochs made before the clock starts. */
-typedef struct Prepared
-{
-	uint8_t   **data;
-	size_t	   *lengths;
-	int			count;
-} Prepared;
-
-static Prepared
-prepare(Batches *batches, int count)
-{
-	Prepared	prepared = {calloc((size_t) count, sizeof(uint8_t *)),
-		calloc((size_t) count, sizeof(size_t)), count};
-
-	for (int i = 0; i < count; i++)
-	{
-		batches_next(batches);
-		prepared.data[i] = batches->data;
-		prepared.lengths[i] = batches->len;
-		batches->data = NULL;
-		batches->size = 0;
-	}
-	return prepared;
-}
-
-static void
-release(Prepared *prepared)
-{
-	for (int i = 0; i < prepared->count; i++)
-		free(prepared->data[i]);
-	free(prepared->data);
-	free(prepared->lengths);
-}
-
-static int64_t
-put_all(PGconn *conn, const char *statement, const Prepared *prepared)
-{
-	int64_t		start = now_ns();
-
-	for (int i = 0; i < prepared->count; i++)
-		db_put(conn, statement, prepared->data[i], prepared->lengths[i]);
-	return now_ns() - start;
-}
-
 static void
 one_workload(const Workload *load)
 {
@@ -76,17 +32,17 @@ one_workload(const Workload *load)
 	db_prepare(conn, "insert", "INSERT INTO seq_log (entry) VALUES ($1)");
 	for (int i = 0; i < bench_repeat; i++)
 	{
-		Prepared	prepared = prepare(batches, epochs);
+		Prepared	prepared = batches_prepare(batches, epochs);
 
-		ns = put_all(conn, "plain", &prepared);
+		ns = prepared_put(conn, "plain", &prepared);
 		figure(rate(epochs, ns), "end_to_end.%s.plain", load->name);
-		ns = put_all(conn, "append", &prepared);
+		ns = prepared_put(conn, "append", &prepared);
 		figure(rate(epochs, ns), "end_to_end.%s.append", load->name);
-		release(&prepared);
-		prepared = prepare(batches, epochs);
-		ns = put_all(conn, "insert", &prepared);
+		prepared_free(&prepared);
+		prepared = batches_prepare(batches, epochs);
+		ns = prepared_put(conn, "insert", &prepared);
 		figure(rate(epochs, ns), "end_to_end.%s.insert", load->name);
-		release(&prepared);
+		prepared_free(&prepared);
 
 		for (int j = 0; j < lengthof(kinds); j++)
 		{
@@ -98,12 +54,12 @@ one_workload(const Workload *load)
 			int64_t		start;
 			int64_t		end;
 
-			prepared = prepare(batches, epochs);
+			prepared = batches_prepare(batches, epochs);
 			fanouts = batches->fanouts - fanouts;
 			sum = batches->sum - sum;
 			process = consumer_start(kinds[j], batches, 0, fanouts, 0);
 			start = now_ns();
-			ns = put_all(conn, "append", &prepared);
+			ns = prepared_put(conn, "append", &prepared);
 			end = start + ns;
 			received = consumer_wait(process);
 			if (received.count != fanouts || received.sum != sum)
@@ -113,7 +69,7 @@ one_workload(const Workload *load)
 				   "end_to_end.%s.%s.fanouts", load->name, kind);
 			figure(received.end > end ? (double) (received.end - end) / 1e6 : 0.001,
 				   "end_to_end.%s.%s.delay_ms", load->name, kind);
-			release(&prepared);
+			prepared_free(&prepared);
 		}
 	}
 	batches_free(batches);

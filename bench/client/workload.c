@@ -262,6 +262,44 @@ batches_next(Batches *batches)
 	batches->txns += (uint64_t) batches->load.txns;
 }
 
+Prepared
+batches_prepare(Batches *batches, int count)
+{
+	Prepared	prepared = {calloc((size_t) count, sizeof(uint8_t *)),
+		calloc((size_t) count, sizeof(size_t)), count};
+
+	if (prepared.data == NULL || prepared.lengths == NULL)
+		die("out of memory");
+	for (int i = 0; i < count; i++)
+	{
+		batches_next(batches);
+		prepared.data[i] = batches->data;
+		prepared.lengths[i] = batches->len;
+		batches->data = NULL;
+		batches->size = 0;
+	}
+	return prepared;
+}
+
+void
+prepared_free(Prepared *prepared)
+{
+	for (int i = 0; i < prepared->count; i++)
+		free(prepared->data[i]);
+	free(prepared->data);
+	free(prepared->lengths);
+}
+
+int64_t
+prepared_put(PGconn *conn, const char *statement, const Prepared *prepared)
+{
+	int64_t		start = now_ns();
+
+	for (int i = 0; i < prepared->count; i++)
+		db_put(conn, statement, prepared->data[i], prepared->lengths[i]);
+	return now_ns() - start;
+}
+
 void
 check_key(Checker *checker, uint32_t vshard, uint64_t epoch, uint32_t position)
 {

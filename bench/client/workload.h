@@ -59,6 +59,21 @@ extern void batches_free(Batches *batches);
 /* Makes the next batch: data and len. */
 extern void batches_next(Batches *batches);
 
+/* Batches made before the clock starts. */
+typedef struct Prepared
+{
+	uint8_t   **data;
+	size_t	   *lengths;
+	int			count;
+} Prepared;
+
+extern Prepared batches_prepare(Batches *batches, int count);
+extern void prepared_free(Prepared *prepared);
+
+/* Give each to a prepared statement: nanoseconds. */
+extern int64_t prepared_put(PGconn *conn, const char *statement,
+							const Prepared *prepared);
+
 /* The vshards as an array in SQL, to be freed. */
 extern char *batches_vshards(const Batches *batches);
 
