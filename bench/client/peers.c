@@ -264,6 +264,9 @@ peer_pgoutput(void)
 		die("other rows were replicated than were written");
 	db_finish_command(writer);
 	PQfinish(stream);
+	/* the slot is its sender's until that has noticed */
+	while (db_int(writer, "SELECT count(*) FROM pg_replication_slots") > 0)
+		sleep_us(1000);
 	PQfinish(writer);
 }
 
