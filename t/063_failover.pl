@@ -294,7 +294,15 @@ sub fail_over
 	%appended = %received = %committed = @unexpected = ();
 	my $sessions = load_sessions($old);
 	drive($sessions, time() + $seconds);
-	my $in_flight = grep { $_->running } values %$sessions;
+	# some may be between two statements
+	my $in_flight;
+	wait_until(
+		sub {
+			drive($sessions, time() + 0.01);
+			$in_flight = grep { $_->running } values %$sessions;
+			return $in_flight >= 4;
+		},
+		'sessions at work');
 	my $start = time();
 	my $gone = $kill{$kill}->($old);
 
