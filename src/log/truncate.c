@@ -190,12 +190,10 @@ truncate_survey_cursors(const Truncation *truncation, CursorSurvey *survey)
 	for (int i = 0; i < n; i++)
 	{
 		const NamedCursor *cursor = &cursors[i];
-		StreamKey	traffic = last[cursor->vshard];
 
 		/* one that an earlier truncation was forced past has lost something */
 		if (cursor->next.epoch >= begin &&
-			(traffic.epoch == MACHINE_NO_EPOCH ||
-			 key_before(traffic.epoch, traffic.position, cursor->next)))
+			traffic_before(last[cursor->vshard], cursor->next))
 			survey->quiet[survey->nquiet++] = *cursor;
 		else if (survey->nneedy++ == 0 ||
 				 cursor->next.epoch < survey->needy.next.epoch)

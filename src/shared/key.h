@@ -7,6 +7,8 @@
 
 #include "compat.h"
 
+#include "machine/machine.h"
+
 typedef struct StreamKey
 {
 	uint64		epoch;
@@ -18,6 +20,14 @@ key_before(uint64 epoch, uint32 position, StreamKey key)
 {
 	return epoch < key.epoch ||
 		(epoch == key.epoch && position < key.position);
+}
+
+/* Is all before a key whose last key is "last", with no epoch if there is none? */
+static inline bool
+traffic_before(StreamKey last, StreamKey key)
+{
+	return last.epoch == MACHINE_NO_EPOCH ||
+		key_before(last.epoch, last.position, key);
 }
 
 #endif							/* CALVIN_SHARED_KEY_H */

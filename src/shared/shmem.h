@@ -21,6 +21,7 @@
 #include "machine/machine.h"
 #include "port/atomics.h"
 #include "shared/histogram.h"
+#include "shared/key.h"
 #include "storage/condition_variable.h"
 #include "storage/dsm.h"
 #include "storage/lwlock.h"
@@ -160,8 +161,7 @@ typedef struct SubscriptionSlot
 	 * under the lock in exclusive mode, before the log may lose these epochs.
 	 */
 	bool		quiet;
-	uint64		quiet_epoch;
-	uint32		quiet_position;
+	StreamKey	quiet_from;
 	uint64		quiet_through;
 } SubscriptionSlot;
 

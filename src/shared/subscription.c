@@ -266,27 +266,24 @@ subscription_report_floors(int n, const ConsumerFloor *floors)
  * read from the log?
  */
 static bool
-needs_log(SubscriptionSlot *slot, uint64 floor_epoch, uint64 applied)
+needs_log(SubscriptionSlot *slot, StreamKey floor, uint64 applied)
 {
-	uint32		floor_position = pg_atomic_read_u32(&slot->floor_position);
 	uint64		routed_epoch = pg_atomic_read_u64(&slot->routed_epoch);
 	uint32		routed_position = pg_atomic_read_u32(&slot->routed_position);
 
 	if (routed_epoch != MACHINE_NO_EPOCH &&
-		(routed_epoch > floor_epoch ||
-		 (routed_epoch == floor_epoch && routed_position >= floor_position)))
+		!key_before(routed_epoch, routed_position, floor))
 		return true;
-	return floor_epoch < pg_atomic_read_u64(&slot->log_until_epoch) &&
-		floor_epoch <= applied;
+	return floor.epoch < pg_atomic_read_u64(&slot->log_until_epoch) &&
+		floor.epoch <= applied;
 }
 
 /* Nothing from its floor on, through an epoch, is for it. */
 static void
-note_quiet_locked(SubscriptionSlot *slot, uint64 floor_epoch, uint64 through)
+note_quiet_locked(SubscriptionSlot *slot, StreamKey floor, uint64 through)
 {
 	slot->quiet = true;
-	slot->quiet_epoch = floor_epoch;
-	slot->quiet_position = pg_atomic_read_u32(&slot->floor_position);
+	slot->quiet_from = floor;
 	slot->quiet_through = through;
 }
 
@@ -299,24 +296,10 @@ subscription_quiet(const SubscriptionRef *ref, uint64 epoch, uint32 position,
 
 	LWLockAcquire(Calvin->lock, LW_SHARED);
 	quiet = subscription_owned(ref) && slot->quiet &&
-		(epoch > slot->quiet_epoch ||
-		 (epoch == slot->quiet_epoch && position >= slot->quiet_position));
+		!key_before(epoch, position, slot->quiet_from);
 	*through = slot->quiet_through;
 	LWLockRelease(Calvin->lock);
 	return quiet;
-}
-
-/* Is all the traffic of its vshard before its floor? */
-static bool
-is_passed_by(SubscriptionSlot *slot, uint64 floor_epoch,
-			 const StreamKey *traffic)
-{
-	StreamKey	last = traffic[slot->vshard];
-	StreamKey	floor = {floor_epoch,
-						 pg_atomic_read_u32(&slot->floor_position)};
-
-	return last.epoch == MACHINE_NO_EPOCH ||
-		key_before(last.epoch, last.position, floor);
 }
 
 int
@@ -332,29 +315,30 @@ subscription_needs_log(Oid database, uint64 epoch, const PublishedState *state,
 	for (int s = 0; s < Calvin->max_subscriptions; s++)
 	{
 		SubscriptionSlot *slot = &Calvin->subscriptions[s];
-		uint64		floor_epoch = pg_atomic_read_u64(&slot->floor_epoch);
+		StreamKey	floor = {pg_atomic_read_u64(&slot->floor_epoch),
+							 pg_atomic_read_u32(&slot->floor_position)};
 
 		if (!slot->in_use || !slot->lossless || slot->database != database ||
-			floor_epoch > applied)
+			floor.epoch > applied)
 			continue;
-		if (!needs_log(slot, floor_epoch, applied))
+		if (!needs_log(slot, floor, applied))
 		{
-			note_quiet_locked(slot, floor_epoch, applied);
+			note_quiet_locked(slot, floor, applied);
 			continue;
 		}
-		if (floor_epoch > epoch)
+		if (floor.epoch > epoch)
 			continue;
-		if (traffic != NULL && is_passed_by(slot, floor_epoch, traffic))
+		if (traffic != NULL && traffic_before(traffic[slot->vshard], floor))
 		{
-			note_quiet_locked(slot, floor_epoch, epoch);
+			note_quiet_locked(slot, floor, epoch);
 			continue;
 		}
-		if (n++ == 0 || floor_epoch < furthest->epoch)
+		if (n++ == 0 || floor.epoch < furthest->epoch)
 		{
 			furthest->vshard = slot->vshard;
 			furthest->name = slot->name;
 			furthest->pid = slot->pid;
-			furthest->epoch = floor_epoch;
+			furthest->epoch = floor.epoch;
 		}
 	}
 	LWLockRelease(Calvin->lock);
