@@ -6,6 +6,7 @@
 #   make test               install what is needed, build, run every test
 #   make fuzz SECONDS=60    the fuzzers of the codec and the state machine
 #   make lint               what compilers do not complain about
+#   make sanitize           the tests under sanitizers and valgrind
 #   make test-versions      the tests on PostgreSQL 15 to 18, in throw-away trees
 #   make demo               a narrated tour on a throw-away server
 #   make chaos              faults against a model: SEED=n ROUNDS=n PLANT=name
@@ -119,7 +120,7 @@ clean:
 endif
 
 # Commands of our own: the head of scripts/NAME.sh says what they take.
-scripts = test test-versions lint demo chaos
+scripts = test test-versions sanitize lint demo chaos
 .PHONY: fuzz chaos-plants bench $(scripts)
 $(scripts):
 	@bash '$(subst ','\'',$(top))/scripts/$@.sh'

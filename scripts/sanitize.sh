@@ -1,0 +1,269 @@
+#!/bin/bash
+#
+# sanitize.sh
+#     Runs the tests where errors of memory and undefined behaviour show:
+#     `make sanitize`.
+#
+# The last line is "N passed, M failed"; the status is not zero unless M is.
+# Each report of a tool counts as a failure, whatever the tests say.
+#
+#   unit        the pure layers under the address, leak and undefined behaviour
+#               sanitizers
+#   address     the extension in a server built with assertions and the address
+#               and undefined behaviour sanitizers: all tests that need a server
+#   valgrind    the extension in a server with assertions that tells valgrind
+#               of its own allocator: a selection, since it is twenty times slower
+#
+# The servers are built outside the clone, from Debian's source of the
+# installed major version.
+#
+#   PARTS="unit address valgrind"    which of them
+#   CACHE=DIR          keep the servers there, for a quick next run; otherwise
+#                      they are temporary
+#   SOURCE=DIR         PostgreSQL's source, instead of Debian's
+#   VALGRIND_REGRESS=, VALGRIND_ISOLATION=, VALGRIND_TAP=    that selection
+#   SUITES=, REGRESS=, ISOLATION=, PROVE_TESTS=    of the part "address", as
+#                      test.sh has them
+#   NO_DEPS=1          install no packages
+
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
+# shellcheck source=scripts/lib.sh
+. "$here/lib.sh"
+# shellcheck source=scripts/mirror.sh
+. "$here/mirror.sh"
+# shellcheck source=scripts/report.sh
+. "$here/report.sh"
+
+PARTS=${PARTS:-unit address valgrind}
+VALGRIND_REGRESS=${VALGRIND_REGRESS-append codec cursors replay stream}
+VALGRIND_ISOLATION=${VALGRIND_ISOLATION-stream-takeover}
+VALGRIND_TAP=${VALGRIND_TAP-t/013_sessions.pl t/070_snapshots.pl}
+# Everything is slower here; these bound only what hangs.
+export PG_TEST_TIMEOUT_DEFAULT=${PG_TEST_TIMEOUT_DEFAULT:-900} PGCTLTIMEOUT=${PGCTLTIMEOUT:-600}
+export SUITE_TIMEOUT=${SUITE_TIMEOUT:-7200}
+
+finish() {
+	local status=$?
+	trap - EXIT
+	trap '' HUP INT TERM
+	stop_child
+	cleanup || true
+	if [ -n "$scratch" ]; then rm -rf "$scratch"; fi
+	report_and_exit "$status" part
+}
+
+wants() { [[ " $PARTS " == *" $1 "* ]]; }
+
+need_tools() {
+	local lacking=()
+	[ -n "${NO_DEPS:-}" ] || bash "$here/deps.sh"
+	if wants address || wants valgrind; then
+		[ -n "${SOURCE:-}" ] || command -v dpkg-source >/dev/null || lacking+=(dpkg-dev)
+	fi
+	if wants valgrind; then
+		# The server's source reads the header.
+		[ -e /usr/include/valgrind/memcheck.h ] && command -v valgrind >/dev/null || lacking+=(valgrind)
+	fi
+	[ ${#lacking[@]} -eq 0 ] || [ -n "${NO_DEPS:-}" ] || install_package "${lacking[@]}"
+}
+
+part_unit() {
+	local status=0 begun=$SECONDS log=$scratch/unit.log good
+	heading "unit: the pure layers under the address, leak and undefined behaviour sanitizers"
+	make_work
+	as_user mkdir "$work/tree" "$work/unit"
+	{ tar -C "$top" --exclude-vcs -cf - . || [ $? -eq 1 ]; } | as_user tar -C "$work/tree" -xf -
+	logged "$log" as_user make -s -C "$work/tree/test/unit" check SANITIZE=1 \
+		"BUILD=$work/unit" "CC=${CC:-gcc}" || status=$?
+	cleanup
+	# Of each program "NAME: ok, N tests", or the points that failed.
+	good=$(sed -n 's/^[a-z_]*: ok, \([0-9]*\) tests$/\1/p' "$log" | awk '{ n += $1 } END { print n + 0 }')
+	record unit gcc "$good" "$([ "$status" -eq 0 ] && [ "$good" -gt 0 ]; echo $?)" $((SECONDS - begun))
+}
+
+# The newest source that the mirror really has: of what a security update
+# replaced, it may have the lists alone.
+fetch_source() {
+	local dir=$1 version
+	find_mirror
+	private_apt "$scratch/apt" < <(source_lines)
+	private_apt_get "$scratch/apt" -q update || return 1
+	while read -r version; do
+		rm -rf "$dir"
+		mkdir -p "$dir"
+		if (cd "$dir" && private_apt_get "$scratch/apt" -q source "postgresql-$major=$version"); then
+			return 0
+		fi
+	done < <(private_apt_cache "$scratch/apt" showsrc --only-source "postgresql-$major" |
+		sed -n 's/^Version: //p' | sort -ruV)
+	echo "the mirror has no source of postgresql-$major"
+	return 1
+}
+
+# With only what the tests use: the grammar of ecpg alone would take a compiler
+# with sanitizers longer than all the rest.
+#
+# Debian's source has a fixed directory for libraries, that of the installed
+# server, unless the prefix has "postgres" in it. What is built must not get
+# there, so that is checked, and the user who installs could not write to it.
+build_server() {
+	local source=$1 prefix=$2 cflags=$3 ldflags=$4 build=$2.build
+	rm -rf "$build" "$prefix"
+	mkdir -p "$build" "$prefix"
+	if [ ${#drop[@]} -gt 0 ]; then chown "$owner" "$build" "$prefix"; fi
+	# The programs that the build runs leak, as short-lived ones may. Below another
+	# make it would not make its headers first.
+	# shellcheck disable=SC2016
+	"${drop[@]}" env -C "$build" -u MAKELEVEL -u MAKEFLAGS -u MFLAGS HOME="$build" ASAN_OPTIONS=detect_leaks=0 sh -c '
+		prefix=$1
+		shift
+		"$@" --prefix="$prefix" --enable-cassert --enable-debug --enable-tap-tests \
+			--without-icu --without-readline --without-zlib &&
+		sed -i "s/ ecpg\$//; /ecpg/d" src/interfaces/Makefile &&
+		make -s -j "$(nproc)" || exit
+		libraries=$(printf "include src/Makefile.global\nshow:; @echo \$(pkglibdir)\n" | make -s -f - top_builddir=. show)
+		case $libraries in
+			"$prefix"/*) ;;
+			*) echo "it would be installed into $libraries"; exit 1 ;;
+		esac
+		make -s install && make -s -C src/test/isolation install
+		' sh "$prefix" "$source/configure" CC="${CC:-gcc}" CFLAGS="$cflags" LDFLAGS="$ldflags" || return 1
+	rm -rf "$build"
+}
+
+# have_server KIND CFLAGS LDFLAGS: sets prefix to a server that was built so.
+have_server() {
+	local kind=$1 source
+	prefix=$cache/postgresql-$major-$kind
+	[ ! -e "$prefix/.ready" ] || return 0
+	source=${SOURCE:-}
+	if [ -z "$source" ]; then
+		if ! compgen -G "$scratch/source/*/configure" >/dev/null; then
+			heading "the source of PostgreSQL $major"
+			quietly fetch_source "$scratch/source" || return 1
+		fi
+		source=$(dirname "$(compgen -G "$scratch/source/*/configure" | head -n 1)")
+	fi
+	heading "a server for $kind"
+	quietly build_server "$source" "$prefix" "$2" "$3" || return 1
+	cp "$source/src/tools/valgrind.supp" "$prefix/"
+	touch "$prefix/.ready"
+}
+
+# A directory where each process of the servers may leave its report.
+make_reports() {
+	reports=$scratch/reports-$1
+	mkdir -m 1777 "$reports"
+}
+
+# run_tests PART SCRIPT SETTINGS...: the tests on $prefix. What the awk script
+# prints of the reports is shown; it begins each that counts by "REPORT".
+run_tests() {
+	local part=$1 script=$2 begun=$SECONDS status=0 log=$scratch/$1.log found
+	shift 2
+	heading "$part: the tests"
+	logged "$log" env PG_CONFIG="$prefix/bin/pg_config" NO_DEPS=1 "$@" bash "$here/test.sh" || status=$?
+	record_run "$part" "$major" "$status" "$log" "$begun"
+	find "$reports" -type f -size +0c -print0 | sort -z | xargs -0r awk "$script" >"$scratch/$part.found"
+	found=$(grep -c '^REPORT' "$scratch/$part.found" || true)
+	if [ "$found" -gt 0 ]; then
+		heading "$part: $found reports"
+		head -c 40000 "$scratch/$part.found"
+	fi
+	record "$part" reports 0 "$found" 0
+}
+
+part_address() {
+	local begun=$SECONDS flags='-fsanitize=address,undefined' common
+	# Frames must stay on the stack: the server measures its depth by them.
+	if ! have_server address "-O1 -g -fno-omit-frame-pointer $flags" "$flags"; then
+		record address build 0 1 $((SECONDS - begun))
+		return
+	fi
+	make_reports address
+	common=print_stacktrace=1:log_path=$reports/report
+	export ASAN_OPTIONS=detect_leaks=0:detect_stack_use_after_return=0:abort_on_error=1:$common
+	export UBSAN_OPTIONS=$common
+	run_tests address 'FNR == 1 { print "REPORT of " FILENAME } { print }' "SUITES=${SUITES:-regress isolation tap}"
+	unset ASAN_OPTIONS UBSAN_OPTIONS
+}
+
+# The server's program is replaced by a script that runs it under valgrind, but
+# where initdb and pg_ctl only ask it something.
+wrap_postgres() {
+	[ -e "$prefix/bin/postgres.real" ] || mv "$prefix/bin/postgres" "$prefix/bin/postgres.real"
+	cat >"$prefix/bin/postgres" <<-'END'
+		#!/bin/sh
+		real=$(dirname "$0")/postgres.real
+		case " $* " in
+			*" --boot "* | *" --single "* | *" --check "* | *" -V "* | *" -C "*) exec "$real" "$@" ;;
+		esac
+		[ -n "$VALGRIND_REPORTS" ] || exec "$real" "$@"
+		exec valgrind --quiet --trace-children=yes --track-origins=no \
+			--leak-check=full --show-leak-kinds=definite --errors-for-leak-kinds=none \
+			--fullpath-after= --num-callers=30 --suppressions="$VALGRIND_SUPPRESSIONS" \
+			--error-markers=VALGRINDERROR-BEGIN,VALGRINDERROR-END \
+			--log-file="$VALGRIND_REPORTS/%p" "$real" "$@"
+	END
+	chmod 755 "$prefix/bin/postgres"
+}
+
+# Every error counts, and of the leaks those that lead through our code: the
+# server forgets some memory at the end of its processes.
+# shellcheck disable=SC2016
+valgrind_reports='
+	function flush() {
+		if (record != "" && (error || record ~ /\/tree\/src\//))
+			print "REPORT of " FILENAME "\n" record
+		record = ""
+		error = 0
+	}
+	{ sub(/^==[0-9]+== ?/, "") }
+	FNR == 1 || /^$/ { if (!error) flush() }
+	/^VALGRINDERROR-BEGIN/ { flush(); error = 1 }
+	{ record = record $0 "\n" }
+	/^VALGRINDERROR-END/ { flush() }
+	END { flush() }'
+
+part_valgrind() {
+	local begun=$SECONDS suites=
+	# One server for both would be slower, and ASan and valgrind exclude each other.
+	if ! have_server valgrind "-O1 -g -fno-omit-frame-pointer -DUSE_VALGRIND" ""; then
+		record valgrind build 0 1 $((SECONDS - begun))
+		return
+	fi
+	wrap_postgres
+	make_reports valgrind
+	[ -z "$VALGRIND_REGRESS" ] || suites+=" regress"
+	[ -z "$VALGRIND_ISOLATION" ] || suites+=" isolation"
+	[ -z "$VALGRIND_TAP" ] || suites+=" tap"
+	export VALGRIND_REPORTS=$reports VALGRIND_SUPPRESSIONS=$prefix/valgrind.supp
+	run_tests valgrind "$valgrind_reports" "SUITES=$suites" "REGRESS=$VALGRIND_REGRESS" \
+		"ISOLATION=$VALGRIND_ISOLATION" "PROVE_TESTS=$VALGRIND_TAP"
+}
+
+main() {
+	local part
+	set -m
+	trap finish EXIT
+	trap 'exit 129' HUP
+	trap 'exit 130' INT
+	trap 'exit 143' TERM
+	need_tools
+	find_server
+	choose_user
+	major=${server_version#PostgreSQL }
+	major=${major%%[!0-9]*}
+	make_cache
+	for part in $PARTS; do
+		case $part in
+			unit | address | valgrind) "part_$part" ;;
+			*) die "no such part: $part" ;;
+		esac
+	done
+	finished=1
+}
+
+main
