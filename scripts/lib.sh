@@ -62,12 +62,13 @@ as_user() {
 }
 
 # Bash runs a trap only between commands: what takes long is waited for in
-# this way, so that a signal ends it at once.
+# this way, so that a signal ends it at once. That it is stopped for a while
+# is not its end (-f), which matters under set -m.
 guarded() {
 	"$@" </dev/null &
 	child=$!
 	local status=0
-	wait "$child" || status=$?
+	wait -f "$child" || status=$?
 	child=
 	return "$status"
 }
@@ -81,7 +82,7 @@ logged() {
 	child=$!
 	tail -n +1 -s 0.1 -f --pid="$child" "$log" 2>/dev/null &
 	local tail_pid=$!
-	wait "$child" || status=$?
+	wait -f "$child" || status=$?
 	child=
 	wait "$tail_pid" || true
 	return "$status"
