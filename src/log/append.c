@@ -436,7 +436,8 @@ append_insert(const LogTable *table, const uint8 *entry, uint32 len)
 	int64		log_index;
 
 	SET_VARSIZE(value, len + VARHDRSZ);
-	memcpy(VARDATA(value), entry, len);
+	if (len > 0)
+		memcpy(VARDATA(value), entry, len);
 
 	insert_begin(&insert, table->log, true);
 	slot = insert.slot;
