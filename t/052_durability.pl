@@ -229,13 +229,36 @@ append($other, 0);
 $other->quit;
 my $doomed = applier_pid($primary, 'doomed');
 waiting_for_standby($doomed);
+
+# The end of WAL that a commit waits for is that of two appliers, too: a server
+# with assertions sees to it that no two processes wait for the same position.
+$consumer->send("SELECT epoch FROM seq_receive(100, '120s')");
+append($local, 6);
+my $same = 0;
+# now and then something else writes WAL in between
+for (1 .. 10)
+{
+	$appender->send('INSERT INTO probe VALUES (2)');
+	waiting_for_standby($appender->pid);
+	my $end = $local->query('SELECT pg_current_wal_insert_lsn()');
+
+	$local->query("SELECT pg_terminate_backend(pid, 30000) FROM pg_stat_activity WHERE backend_type = 'calvin_seq applier'");
+	$doomed = wait_until(sub { my $pid = applier_pid($primary, 'doomed'); $pid != $doomed && $pid }, 'another applier');
+	waiting_for_standby($doomed);
+	applier_waits('with others', 5, 6);
+	$same = $local->query('SELECT pg_current_wal_insert_lsn()') eq $end;
+	$local->query('SELECT pg_cancel_backend(' . $appender->pid . ')');
+	$appender->finish;
+	last if $same;
+}
+ok($same, 'a commit and two appliers wait for the same end of WAL');
+
 cmp_ok(elapsed { $local->query('DROP DATABASE doomed') }, '<', $far_away / 2, 'DROP DATABASE is not held up');
 is($local->query("SELECT count(*) FROM pg_database WHERE datname = 'doomed'"), 0, '... and done');
 wait_until(sub { !process_alive($doomed) }, 'its applier to leave');
 
-$consumer->send("SELECT epoch FROM seq_receive(100, '120s')");
-append($local, 6);
-applier_waits('before the end', 5, 6);
+append($local, 7);
+applier_waits('before the end', 5, 7);
 cmp_ok(elapsed { $primary->stop('fast') }, '<', $far_away / 2, 'nor is the end of the server');
 is(($consumer->finish)[0] // '', '', '... which delivers nothing either');
 
@@ -247,8 +270,8 @@ $applier = wait_until(sub { $local->query("SELECT pid FROM pg_stat_activity WHER
 waiting_for_standby($applier);
 is($local->query('SELECT seq_last_applied_epoch() IS NULL'), 't', 'restarted: what is not confirmed is not applied');
 $standby->start;
-wait_for_epoch($primary, $db, 6);
-is($local->query('SELECT last_applied_epoch, lag FROM seq_state'), '6|0', 'the standby is back: applied');
+wait_for_epoch($primary, $db, 7);
+is($local->query('SELECT last_applied_epoch, lag FROM seq_state'), '7|0', 'the standby is back: applied');
 
 $_->quit for $consumer, $appender, $local;
 $standby->stop;

@@ -356,7 +356,7 @@ apply_burst(void)
 	if (!XLogRecPtrIsInvalid(lsn))
 	{
 		set_activity(ACTIVITY_WAITING_SYNC);
-		durable_wait(lsn);
+		durable_wait(lsn, applier.slot - Calvin->databases);
 	}
 	router_sync(applying.router, end);
 	set_activity(applying.state.machine.last_applied_index <

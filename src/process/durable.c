@@ -11,11 +11,20 @@
  * every process to accept a barrier.  So our handlers of the signals that
  * want something make it return (it takes that for a query cancel), we serve
  * them, and wait on.
+ *
+ * It wants each position waited for by one process alone, as the ends of
+ * commits are; assertions of the server say so.  The end of all WAL may be the
+ * end of a commit that waits too, and other appliers may have come to the same.
+ * But no record is shorter than its header: within so much before the end no
+ * other one ends and, since a page's header is not shorter, no page begins.  So
+ * nobody else waits for a position in there, and a standby that confirms it has
+ * all up to the end.  Each applier, of 23 at least, takes one of its own.
  */
 #include "compat.h"
 
 #include "access/xlog.h"
 #include "access/xlog_internal.h"
+#include "access/xlogrecord.h"
 #include "libpq/pqsignal.h"
 #include "pgstat.h"
 #include "postmaster/interrupt.h"
@@ -107,13 +116,15 @@ wait_for_standbys(XLogRecPtr lsn)
 }
 
 void
-durable_wait(XLogRecPtr lsn)
+durable_wait(XLogRecPtr lsn, int waiter)
 {
+	XLogRecPtr	own = lsn - 1 - waiter % (SizeOfXLogRecord - 1);
+
 	XLogFlush(lsn);
 	if (SyncRepStandbyNames != NULL && SyncRepStandbyNames[0] != '\0')
 		pgstat_report_activity(STATE_RUNNING,
 							   "waiting for synchronous standbys to confirm the log");
-	while (!wait_for_standbys(lsn))
+	while (!wait_for_standbys(own))
 	{
 		CHECK_FOR_INTERRUPTS();
 		if (ConfigReloadPending)

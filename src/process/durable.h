@@ -18,8 +18,9 @@ extern XLogRecPtr durable_wal_end(void);
 /*
  * Wait until WAL up to there is as safe as a commit in it would be with
  * synchronous_commit = on.  Does not return before: interrupts are served
- * meanwhile, and one that ends the process ends the wait.
+ * meanwhile, and one that ends the process ends the wait.  "waiter" is a number
+ * that tells processes that may wait at the same time apart.
  */
-extern void durable_wait(XLogRecPtr lsn);
+extern void durable_wait(XLogRecPtr lsn, int waiter);
 
 #endif							/* CALVIN_PROCESS_DURABLE_H */
