@@ -54,7 +54,8 @@ make_work() {
 as_user() {
 	local keep=() name
 	for name in TERM PG_TEST_TIMEOUT_DEFAULT PG_TEST_EXTRA PGCTLTIMEOUT PGHOST PGPORT PGUSER \
-		PERL_TEST_HARNESS_DUMP_TAP ASAN_OPTIONS UBSAN_OPTIONS VALGRIND_REPORTS VALGRIND_SUPPRESSIONS; do
+		PERL_TEST_HARNESS_DUMP_TAP ASAN_OPTIONS UBSAN_OPTIONS SERVER_PRELOAD \
+		VALGRIND_REPORTS VALGRIND_SUPPRESSIONS; do
 		if [ -n "${!name-}" ]; then keep+=("$name=${!name}"); fi
 	done
 	"${drop[@]}" env -i --default-signal=INT,QUIT PATH="$PATH:/usr/sbin:/sbin" HOME="$work/home" \

@@ -9,21 +9,23 @@
 #
 #   unit        the pure layers under the address, leak and undefined behaviour
 #               sanitizers
-#   address     the extension in a server built with assertions and the address
-#               and undefined behaviour sanitizers: all tests that need a server
-#   valgrind    the extension in a server with assertions that tells valgrind
-#               of its own allocator: a selection, since it is twenty times slower
+#   assert      the extension in a server with assertions
+#   library     the extension under the address and undefined behaviour
+#               sanitizers, in that server, which is not
+#   valgrind    both under valgrind, which that server tells of its own
+#               allocator: a selection, since it is twenty times slower
+#   address     server and extension under both sanitizers; only if asked for
 #
 # The servers are built outside the clone, from Debian's source of the
 # installed major version.
 #
-#   PARTS="unit address valgrind"    which of them
+#   PARTS="unit assert library valgrind"    which of them
 #   CACHE=DIR          keep the servers there, for a quick next run; otherwise
 #                      they are temporary
 #   SOURCE=DIR         PostgreSQL's source, instead of Debian's
 #   VALGRIND_REGRESS=, VALGRIND_ISOLATION=, VALGRIND_TAP=    that selection
-#   SUITES=, REGRESS=, ISOLATION=, PROVE_TESTS=    of the part "address", as
-#                      test.sh has them
+#   SUITES=, REGRESS=, ISOLATION=, PROVE_TESTS=    of the parts with a server but
+#                      valgrind, as test.sh has them
 #   NO_DEPS=1          install no packages
 
 set -euo pipefail
@@ -36,10 +38,10 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
 # shellcheck source=scripts/report.sh
 . "$here/report.sh"
 
-PARTS=${PARTS:-unit address valgrind}
-VALGRIND_REGRESS=${VALGRIND_REGRESS-append codec cursors replay stream}
-VALGRIND_ISOLATION=${VALGRIND_ISOLATION-stream-takeover}
-VALGRIND_TAP=${VALGRIND_TAP-t/013_sessions.pl t/070_snapshots.pl}
+PARTS=${PARTS:-unit assert library valgrind}
+VALGRIND_REGRESS=${VALGRIND_REGRESS-append completion cursors log replay snapshot state subscribe truncate}
+VALGRIND_ISOLATION=${VALGRIND_ISOLATION-stream-takeover takeover}
+VALGRIND_TAP=${VALGRIND_TAP-t/070_snapshots.pl t/080_c_interface.pl}
 # Everything is slower here; these bound only what hangs.
 export PG_TEST_TIMEOUT_DEFAULT=${PG_TEST_TIMEOUT_DEFAULT:-900} PGCTLTIMEOUT=${PGCTLTIMEOUT:-600}
 export SUITE_TIMEOUT=${SUITE_TIMEOUT:-7200}
@@ -59,13 +61,10 @@ wants() { [[ " $PARTS " == *" $1 "* ]]; }
 need_tools() {
 	local lacking=()
 	[ -n "${NO_DEPS:-}" ] || bash "$here/deps.sh"
-	if wants address || wants valgrind; then
-		[ -n "${SOURCE:-}" ] || command -v dpkg-source >/dev/null || lacking+=(dpkg-dev)
-	fi
-	if wants valgrind; then
-		# The server's source reads the header.
-		[ -e /usr/include/valgrind/memcheck.h ] && command -v valgrind >/dev/null || lacking+=(valgrind)
-	fi
+	[ "$PARTS" != unit ] || return 0
+	[ -n "${SOURCE:-}" ] || command -v dpkg-source >/dev/null || lacking+=(dpkg-dev)
+	# The source of a server that tells valgrind of its allocator reads the header.
+	[ -e /usr/include/valgrind/memcheck.h ] && command -v valgrind >/dev/null || lacking+=(valgrind)
 	[ ${#lacking[@]} -eq 0 ] || [ -n "${NO_DEPS:-}" ] || install_package "${lacking[@]}"
 }
 
@@ -112,6 +111,7 @@ build_server() {
 	local source=$1 prefix=$2 cflags=$3 ldflags=$4 build=$2.build
 	rm -rf "$build" "$prefix"
 	mkdir -p "$build" "$prefix"
+	cp -R "$top/test/sanitize" "$prefix/"
 	if [ ${#drop[@]} -gt 0 ]; then chown "$owner" "$build" "$prefix"; fi
 	# The programs that the build runs leak, as short-lived ones may. Below another
 	# make it would not make its headers first.
@@ -129,7 +129,8 @@ build_server() {
 			*) echo "it would be installed into $libraries"; exit 1 ;;
 		esac
 		make -s install && make -s -C src/test/isolation install
-		' sh "$prefix" "$source/configure" CC="${CC:-gcc}" CFLAGS="$cflags" LDFLAGS="$ldflags" || return 1
+		' sh "$prefix" "$source/configure" CC="${CC:-gcc}" LDFLAGS="$ldflags" \
+		CFLAGS="-O1 -g -fno-omit-frame-pointer $cflags -DUSE_VALGRIND -isystem $prefix/sanitize" || return 1
 	rm -rf "$build"
 }
 
@@ -137,7 +138,10 @@ build_server() {
 have_server() {
 	local kind=$1 source
 	prefix=$cache/postgresql-$major-$kind
-	[ ! -e "$prefix/.ready" ] || return 0
+	if [ -e "$prefix/.ready" ]; then
+		wrap_server
+		return
+	fi
 	source=${SOURCE:-}
 	if [ -z "$source" ]; then
 		if ! compgen -G "$scratch/source/*/configure" >/dev/null; then
@@ -146,10 +150,43 @@ have_server() {
 		fi
 		source=$(dirname "$(compgen -G "$scratch/source/*/configure" | head -n 1)")
 	fi
-	heading "a server for $kind"
+	heading "a server: $kind"
 	quietly build_server "$source" "$prefix" "$2" "$3" || return 1
 	cp "$source/src/tools/valgrind.supp" "$prefix/"
+	wrap_server
 	touch "$prefix/.ready"
+}
+
+# pg_ctl starts the server by a script, which runs it as the environment asks.
+# It is pg_ctl that is replaced and not the server's program: by the name of
+# that the server is started again, and everything else may use it directly.
+wrap_server() {
+	[ -e "$prefix/bin/pg_ctl.real" ] || mv "$prefix/bin/pg_ctl" "$prefix/bin/pg_ctl.real"
+	cat >"$prefix/bin/pg_ctl" <<-'END'
+		#!/bin/sh
+		bin=$(cd "$(dirname "$0")" && pwd)
+		exec "$bin/pg_ctl.real" "$@" -p "$bin/postgres.under"
+	END
+	cat >"$prefix/bin/postgres.under" <<-'END'
+		#!/bin/sh
+		real=${0%.under}
+		if [ -n "$VALGRIND_REPORTS" ]; then
+			exec valgrind --quiet --trace-children=yes --track-origins=no \
+				--leak-check=full --show-leak-kinds=definite --errors-for-leak-kinds=none \
+				--fullpath-after= --num-callers=30 --suppressions="$VALGRIND_SUPPRESSIONS" \
+				--error-markers=VALGRINDERROR-BEGIN,VALGRINDERROR-END \
+				--log-file="$VALGRIND_REPORTS/%p" "$real" "$@"
+		elif [ -n "$SERVER_PRELOAD" ]; then
+			LD_PRELOAD=$SERVER_PRELOAD exec "$real" "$@"
+		else
+			exec "$real" "$@"
+		fi
+	END
+	chmod 755 "$prefix/bin/pg_ctl" "$prefix/bin/postgres.under"
+}
+
+have_server_with_assertions() {
+	have_server assert "" ""
 }
 
 # A directory where each process of the servers may leave its report.
@@ -175,72 +212,95 @@ run_tests() {
 	record "$part" reports 0 "$found" 0
 }
 
+# Freed memory is overwritten here, and what is written behind a chunk is noticed.
+part_assert() {
+	local begun=$SECONDS
+	if ! have_server_with_assertions; then
+		record assert build 0 1 $((SECONDS - begun))
+		return
+	fi
+	make_reports assert
+	run_tests assert '{ print }' "SUITES=${SUITES:-regress isolation tap}"
+}
+
+sanitizers=-fsanitize=address,undefined
+sanitizer_report='FNR == 1 { print "REPORT of " FILENAME } { print }'
+
+# How both sanitizers run in a server: it forgets memory at the end of its
+# processes, and measures its depth by its stack.
+set_sanitizer_options() {
+	export ASAN_OPTIONS=detect_leaks=0:detect_stack_use_after_return=0:abort_on_error=1
+	ASAN_OPTIONS+=:log_path=$reports/report
+	# Its runtime knows no log_path: what it says is in the server's log, where
+	# test.sh looks for it.
+	export UBSAN_OPTIONS=print_stacktrace=1
+}
+
+part_library() {
+	local begun=$SECONDS
+	if ! have_server_with_assertions; then
+		record library build 0 1 $((SECONDS - begun))
+		return
+	fi
+	make_reports library
+	set_sanitizer_options
+	# The first of what a process loads must be the runtime.
+	SERVER_PRELOAD=$("${CC:-gcc}" -print-file-name=libasan.so) \
+		COPT="$sanitizers" \
+		run_tests library "$sanitizer_report" "SUITES=${SUITES:-regress isolation tap}"
+	unset ASAN_OPTIONS UBSAN_OPTIONS
+}
+
 part_address() {
-	local begun=$SECONDS flags='-fsanitize=address,undefined' common
+	local begun=$SECONDS
 	# Frames must stay on the stack: the server measures its depth by them.
-	if ! have_server address "-O1 -g -fno-omit-frame-pointer $flags" "$flags"; then
+	if ! have_server address "$sanitizers" "$sanitizers"; then
 		record address build 0 1 $((SECONDS - begun))
 		return
 	fi
 	make_reports address
-	common=print_stacktrace=1:log_path=$reports/report
-	export ASAN_OPTIONS=detect_leaks=0:detect_stack_use_after_return=0:abort_on_error=1:$common
-	export UBSAN_OPTIONS=$common
-	run_tests address 'FNR == 1 { print "REPORT of " FILENAME } { print }' "SUITES=${SUITES:-regress isolation tap}"
+	set_sanitizer_options
+	run_tests address "$sanitizer_report" "SUITES=${SUITES:-regress isolation tap}"
 	unset ASAN_OPTIONS UBSAN_OPTIONS
 }
 
-# The server's program is replaced by a script that runs it under valgrind, but
-# where initdb and pg_ctl only ask it something.
-wrap_postgres() {
-	[ -e "$prefix/bin/postgres.real" ] || mv "$prefix/bin/postgres" "$prefix/bin/postgres.real"
-	cat >"$prefix/bin/postgres" <<-'END'
-		#!/bin/sh
-		real=$(dirname "$0")/postgres.real
-		case " $* " in
-			*" --boot "* | *" --single "* | *" --check "* | *" -V "* | *" -C "*) exec "$real" "$@" ;;
-		esac
-		[ -n "$VALGRIND_REPORTS" ] || exec "$real" "$@"
-		exec valgrind --quiet --trace-children=yes --track-origins=no \
-			--leak-check=full --show-leak-kinds=definite --errors-for-leak-kinds=none \
-			--fullpath-after= --num-callers=30 --suppressions="$VALGRIND_SUPPRESSIONS" \
-			--error-markers=VALGRINDERROR-BEGIN,VALGRINDERROR-END \
-			--log-file="$VALGRIND_REPORTS/%p" "$real" "$@"
-	END
-	chmod 755 "$prefix/bin/postgres"
-}
-
-# Every error counts, and of the leaks those that lead through our code: the
-# server forgets some memory at the end of its processes.
+# Every error counts; of the leaks those of what we asked for ourselves: the
+# server forgets memory at the end of its processes, also of what it does for us.
+# Who asked is the first that is no part of an allocator.
 # shellcheck disable=SC2016
 valgrind_reports='
 	function flush() {
-		if (record != "" && (error || record ~ /\/tree\/src\//))
+		if (record != "" && (!leak || ours))
 			print "REPORT of " FILENAME "\n" record
 		record = ""
-		error = 0
+		leak = ours = known = inside = 0
 	}
 	{ sub(/^==[0-9]+== ?/, "") }
-	FNR == 1 || /^$/ { if (!error) flush() }
-	/^VALGRINDERROR-BEGIN/ { flush(); error = 1 }
+	FNR == 1 { flush() }
+	/^VALGRINDERROR-BEGIN/ { flush(); inside = 1; next }
+	/^VALGRINDERROR-END/ { flush(); next }
+	!inside { next }
+	/ lost in loss record / { leak = 1 }
+	/^ +(at|by) 0x/ && !known &&
+	!/vgpreload_memcheck|\/valgrind\/memcheck.h|\/src\/common\/stringinfo|\/src\/backend\/(utils\/mmgr|utils\/hash|lib|nodes)\// {
+		known = 1
+		ours = /\/tree\/src\//
+	}
 	{ record = record $0 "\n" }
-	/^VALGRINDERROR-END/ { flush() }
 	END { flush() }'
 
 part_valgrind() {
 	local begun=$SECONDS suites=
-	# One server for both would be slower, and ASan and valgrind exclude each other.
-	if ! have_server valgrind "-O1 -g -fno-omit-frame-pointer -DUSE_VALGRIND" ""; then
+	if ! have_server_with_assertions; then
 		record valgrind build 0 1 $((SECONDS - begun))
 		return
 	fi
-	wrap_postgres
 	make_reports valgrind
 	[ -z "$VALGRIND_REGRESS" ] || suites+=" regress"
 	[ -z "$VALGRIND_ISOLATION" ] || suites+=" isolation"
 	[ -z "$VALGRIND_TAP" ] || suites+=" tap"
-	export VALGRIND_REPORTS=$reports VALGRIND_SUPPRESSIONS=$prefix/valgrind.supp
-	run_tests valgrind "$valgrind_reports" "SUITES=$suites" "REGRESS=$VALGRIND_REGRESS" \
+	VALGRIND_REPORTS=$reports VALGRIND_SUPPRESSIONS=$prefix/valgrind.supp \
+		run_tests valgrind "$valgrind_reports" "SUITES=$suites" "REGRESS=$VALGRIND_REGRESS" \
 		"ISOLATION=$VALGRIND_ISOLATION" "PROVE_TESTS=$VALGRIND_TAP"
 }
 
@@ -259,7 +319,7 @@ main() {
 	make_cache
 	for part in $PARTS; do
 		case $part in
-			unit | address | valgrind) "part_$part" ;;
+			unit | assert | library | valgrind | address) "part_$part" ;;
 			*) die "no such part: $part" ;;
 		esac
 	done

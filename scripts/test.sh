@@ -84,14 +84,15 @@ count_tap() {
 
 with_timeout() { timeout -k 30 "$SUITE_TIMEOUT" "$@"; }
 
-# A crash of a server is a failure even where no test saw it.
+# A crash of a server is a failure even where no test saw it, and so is what a
+# sanitizer says in its log.
 crashes_in() {
-	grep -sE 'TRAP: |was terminated by signal (7|8|11)\b' "$@" | head -n 20
+	grep -shE 'TRAP: |was terminated by signal (7|8|11)\b|: runtime error: ' "$@" | sort -u | sed -n 1,40p | grep .
 }
 
 build() {
 	heading "build: $server_version, $(compiler_version "${CC:-gcc}")"
-	guarded pgxs_make -s -j "$jobs" "CC=${CC:-gcc}" COPT=-Werror all ||
+	guarded pgxs_make -s -j "$jobs" "CC=${CC:-gcc}" "COPT=-Werror${COPT:+ $COPT}" all ||
 		die "the build failed"
 	make_private_server
 }
@@ -270,7 +271,7 @@ tap_points() {
 # Of the files with a failure: what the test said, and its servers.
 show_tap_logs() {
 	local name log
-	grep -E '^t/.*\(Wstat: [^)]*\)' "$work/tap.log" | sed 's,^t/\([^ ]*\)\.pl .*,\1,' | sort -u |
+	{ grep -E '^t/.*\(Wstat: [^)]*\)' "$work/tap.log" || true; } | sed 's,^t/\([^ ]*\)\.pl .*,\1,' | sort -u |
 		while IFS= read -r name; do
 			for log in "$work/tree/tmp_check/log/regress_log_$name" "$work/tree/tmp_check/log/${name}_"*.log; do
 				show_tail "$log" 80

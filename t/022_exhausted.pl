@@ -220,6 +220,7 @@ is_sound('large entries');
 # A process that gets no more memory.
 SKIP:
 {
+	skip 'under a tool with memory of its own', 6 if under_tool();
 	my $poor = session($node, 'postgres');
 
 	skip 'no prlimit', 3 if can_limit() ne '';

@@ -314,6 +314,7 @@ large_plans(1, 100);
 SKIP:
 {
 	skip 'needs /proc', 4 unless defined status('VmHWM');
+	skip 'under a tool with memory of its own', 4 if under_tool();
 	subscribe(8192, $va);
 	# a new one, whose peak is not that of the entries above
 	sql($node, $db, "SELECT pg_terminate_backend($applier, 30000)");
@@ -380,6 +381,7 @@ SKIP:
   SKIP:
 	{
 		skip 'needs /proc', 1 unless defined status('RssAnon');
+		skip 'under a tool with memory of its own', 1 if under_tool();
 		append_batches($node, $db, $epoch, $epoch, [ [ ['a'], 'ab', 1 ] ]);
 		applied('a small one after it');
 		my $anon = status('RssAnon');

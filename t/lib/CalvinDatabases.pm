@@ -32,7 +32,7 @@ sub start_databases
 		allow_in_place_tablespaces => 'on');
 	$admin = session($node, 'postgres');
 	# what hangs shall fail
-	$admin->query("SET statement_timeout = '10s'");
+	$admin->query("SET statement_timeout = '" . within(10) . "s'");
 	$admin->query("CREATE TABLESPACE ts LOCATION ''");
 	return;
 }

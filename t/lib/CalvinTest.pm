@@ -22,7 +22,7 @@ our @EXPORT = qw(
   session sql sql_error
   wait_until wait_for_sql wait_for_epoch wait_for_applier wait_applied
   wait_for_log_line log_offset log_since log_has_no nothing_crashed
-  applier_pid process_alive elapsed within
+  applier_pid process_alive elapsed within under_tool
   state state_of digest
   break_log mend_log
 );
@@ -493,6 +493,13 @@ sub within
 	my ($seconds) = @_;
 
 	return $timeout > 180 ? $seconds * $timeout / 180 : $seconds;
+}
+
+# Whether the servers run under a sanitizer or valgrind: what a process has in
+# memory is then theirs for the most part, and says nothing about ours.
+sub under_tool
+{
+	return defined $ENV{ASAN_OPTIONS} || defined $ENV{VALGRIND_REPORTS};
 }
 
 # seq_state as a hash.
