@@ -14,14 +14,13 @@
 #               sanitizers, in that server, which is not
 #   valgrind    both under valgrind, which that server tells of its own
 #               allocator: a selection, since it is twenty times slower
-#   address     server and extension under both sanitizers; only if asked for
 #
-# The servers are built outside the clone, from Debian's source of the
-# installed major version.
+# The server is built outside the clone, from Debian's source of the installed
+# major version.
 #
 #   PARTS="unit assert library valgrind"    which of them
-#   CACHE=DIR          keep the servers there, for a quick next run; otherwise
-#                      they are temporary
+#   CACHE=DIR          keep the server there, for a quick next run; otherwise it
+#                      is temporary
 #   SOURCE=DIR         PostgreSQL's source, instead of Debian's
 #   VALGRIND_REGRESS=, VALGRIND_ISOLATION=, VALGRIND_TAP=    that selection
 #   SUITES=, REGRESS=, ISOLATION=, PROVE_TESTS=    of the parts with a server but
@@ -101,22 +100,21 @@ fetch_source() {
 	return 1
 }
 
-# With only what the tests use: the grammar of ecpg alone would take a compiler
-# with sanitizers longer than all the rest.
+# With only what the tests use.
 #
 # Debian's source has a fixed directory for libraries, that of the installed
 # server, unless the prefix has "postgres" in it. What is built must not get
 # there, so that is checked, and the user who installs could not write to it.
 build_server() {
-	local source=$1 prefix=$2 cflags=$3 ldflags=$4 build=$2.build
+	local source=$1 build=$prefix.build
 	rm -rf "$build" "$prefix"
 	mkdir -p "$build" "$prefix"
-	cp -R "$top/test/sanitize" "$prefix/"
+	mkdir "$prefix/sanitize"
+	cp -R "$top/test/sanitize/valgrind" "$prefix/sanitize/"
 	if [ ${#drop[@]} -gt 0 ]; then chown "$owner" "$build" "$prefix"; fi
-	# The programs that the build runs leak, as short-lived ones may. Below another
-	# make it would not make its headers first.
+	# Below another make it would not make its headers first.
 	# shellcheck disable=SC2016
-	"${drop[@]}" env -C "$build" -u MAKELEVEL -u MAKEFLAGS -u MFLAGS HOME="$build" ASAN_OPTIONS=detect_leaks=0 sh -c '
+	"${drop[@]}" env -C "$build" -u MAKELEVEL -u MAKEFLAGS -u MFLAGS HOME="$build" sh -c '
 		prefix=$1
 		shift
 		"$@" --prefix="$prefix" --enable-cassert --enable-debug --enable-tap-tests \
@@ -129,15 +127,15 @@ build_server() {
 			*) echo "it would be installed into $libraries"; exit 1 ;;
 		esac
 		make -s install && make -s -C src/test/isolation install
-		' sh "$prefix" "$source/configure" CC="${CC:-gcc}" LDFLAGS="$ldflags" \
-		CFLAGS="-O1 -g -fno-omit-frame-pointer $cflags -DUSE_VALGRIND -isystem $prefix/sanitize" || return 1
+		' sh "$prefix" "$source/configure" CC="${CC:-gcc}" \
+		CFLAGS="-O1 -g -fno-omit-frame-pointer -DUSE_VALGRIND -isystem $prefix/sanitize" || return 1
 	rm -rf "$build"
 }
 
-# have_server KIND CFLAGS LDFLAGS: sets prefix to a server that was built so.
+# Sets prefix to the server.
 have_server() {
-	local kind=$1 source
-	prefix=$cache/postgresql-$major-$kind
+	local source
+	prefix=$cache/postgresql-$major-assert
 	if [ -e "$prefix/.ready" ]; then
 		wrap_server
 		return
@@ -150,8 +148,8 @@ have_server() {
 		fi
 		source=$(dirname "$(compgen -G "$scratch/source/*/configure" | head -n 1)")
 	fi
-	heading "a server: $kind"
-	quietly build_server "$source" "$prefix" "$2" "$3" || return 1
+	heading "a server with assertions"
+	quietly build_server "$source" || return 1
 	cp "$source/src/tools/valgrind.supp" "$prefix/"
 	wrap_server
 	touch "$prefix/.ready"
@@ -185,10 +183,6 @@ wrap_server() {
 	chmod 755 "$prefix/bin/pg_ctl" "$prefix/bin/postgres.under"
 }
 
-have_server_with_assertions() {
-	have_server assert "" ""
-}
-
 # A directory where each process of the servers may leave its report.
 make_reports() {
 	reports=$scratch/reports-$1
@@ -215,7 +209,7 @@ run_tests() {
 # Freed memory is overwritten here, and what is written behind a chunk is noticed.
 part_assert() {
 	local begun=$SECONDS
-	if ! have_server_with_assertions; then
+	if ! have_server; then
 		record assert build 0 1 $((SECONDS - begun))
 		return
 	fi
@@ -223,45 +217,23 @@ part_assert() {
 	run_tests assert '{ print }' "SUITES=${SUITES:-regress isolation tap}"
 }
 
-sanitizers=-fsanitize=address,undefined
-sanitizer_report='FNR == 1 { print "REPORT of " FILENAME } { print }'
-
-# How both sanitizers run in a server: it forgets memory at the end of its
-# processes, and measures its depth by its stack.
-set_sanitizer_options() {
-	export ASAN_OPTIONS=detect_leaks=0:detect_stack_use_after_return=0:abort_on_error=1
-	ASAN_OPTIONS+=:log_path=$reports/report
-	# Its runtime knows no log_path: what it says is in the server's log, where
-	# test.sh looks for it.
-	export UBSAN_OPTIONS=print_stacktrace=1
-}
-
+# The server is not compiled for the sanitizers, so the first library of its
+# processes must be the runtime. Leaks are not looked for, since it forgets memory
+# at their end; and frames stay on the stack, by which it measures its depth.
 part_library() {
 	local begun=$SECONDS
-	if ! have_server_with_assertions; then
+	if ! have_server; then
 		record library build 0 1 $((SECONDS - begun))
 		return
 	fi
 	make_reports library
-	set_sanitizer_options
-	# The first of what a process loads must be the runtime.
+	# The runtime for undefined behaviour knows no log_path: what it says is in the
+	# server's log, where test.sh looks for it.
 	SERVER_PRELOAD=$("${CC:-gcc}" -print-file-name=libasan.so) \
-		COPT="$sanitizers" \
-		run_tests library "$sanitizer_report" "SUITES=${SUITES:-regress isolation tap}"
-	unset ASAN_OPTIONS UBSAN_OPTIONS
-}
-
-part_address() {
-	local begun=$SECONDS
-	# Frames must stay on the stack: the server measures its depth by them.
-	if ! have_server address "$sanitizers" "$sanitizers"; then
-		record address build 0 1 $((SECONDS - begun))
-		return
-	fi
-	make_reports address
-	set_sanitizer_options
-	run_tests address "$sanitizer_report" "SUITES=${SUITES:-regress isolation tap}"
-	unset ASAN_OPTIONS UBSAN_OPTIONS
+		COPT=-fsanitize=address,undefined \
+		UBSAN_OPTIONS=print_stacktrace=1 \
+		ASAN_OPTIONS=detect_leaks=0:detect_stack_use_after_return=0:abort_on_error=1:log_path=$reports/report \
+		run_tests library 'FNR == 1 { print "REPORT of " FILENAME } { print }' "SUITES=${SUITES:-regress isolation tap}"
 }
 
 # Every error counts; of the leaks those of what we asked for ourselves: the
@@ -291,7 +263,7 @@ valgrind_reports='
 
 part_valgrind() {
 	local begun=$SECONDS suites=
-	if ! have_server_with_assertions; then
+	if ! have_server; then
 		record valgrind build 0 1 $((SECONDS - begun))
 		return
 	fi
@@ -299,7 +271,8 @@ part_valgrind() {
 	[ -z "$VALGRIND_REGRESS" ] || suites+=" regress"
 	[ -z "$VALGRIND_ISOLATION" ] || suites+=" isolation"
 	[ -z "$VALGRIND_TAP" ] || suites+=" tap"
-	VALGRIND_REPORTS=$reports VALGRIND_SUPPRESSIONS=$prefix/valgrind.supp \
+	cat "$prefix/valgrind.supp" "$top/test/sanitize/valgrind.supp" >"$scratch/valgrind.supp"
+	VALGRIND_REPORTS=$reports VALGRIND_SUPPRESSIONS=$scratch/valgrind.supp \
 		run_tests valgrind "$valgrind_reports" "SUITES=$suites" "REGRESS=$VALGRIND_REGRESS" \
 		"ISOLATION=$VALGRIND_ISOLATION" "PROVE_TESTS=$VALGRIND_TAP"
 }
@@ -319,7 +292,7 @@ main() {
 	make_cache
 	for part in $PARTS; do
 		case $part in
-			unit | assert | library | valgrind | address) "part_$part" ;;
+			unit | assert | library | valgrind) "part_$part" ;;
 			*) die "no such part: $part" ;;
 		esac
 	done

@@ -61,6 +61,8 @@ sub build_library
 	unlink "$dir/src/log/table.o";
 	local $ENV{MAKEFLAGS} = '';
 	local $ENV{MAKELEVEL} = '';
+	# what the other objects were built with
+	$macros .= " $ENV{COPT}" if defined $ENV{COPT};
 	system_log('make', '-s', '-C', $dir, "PG_CONFIG=$pg_config", 'with_llvm=no', "COPT=$macros", 'all') == 0
 	  or croak 'the library could not be built';
 	return "$dir/calvin_seq.so";
