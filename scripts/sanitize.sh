@@ -157,9 +157,13 @@ have_server() {
 
 # pg_ctl starts the server by a script, which runs it as the environment asks.
 # It is pg_ctl that is replaced and not the server's program: by the name of
-# that the server is started again, and everything else may use it directly.
+# that the server is started again, and everything else may use it directly. But
+# pg_rewind starts one too, by itself.
 wrap_server() {
-	[ -e "$prefix/bin/pg_ctl.real" ] || mv "$prefix/bin/pg_ctl" "$prefix/bin/pg_ctl.real"
+	local program
+	for program in pg_ctl pg_rewind; do
+		[ -e "$prefix/bin/$program.real" ] || mv "$prefix/bin/$program" "$prefix/bin/$program.real"
+	done
 	cat >"$prefix/bin/pg_ctl" <<-'END'
 		#!/bin/sh
 		bin=$(cd "$(dirname "$0")" && pwd)
@@ -180,7 +184,11 @@ wrap_server() {
 			exec "$real" "$@"
 		fi
 	END
-	chmod 755 "$prefix/bin/pg_ctl" "$prefix/bin/postgres.under"
+	cat >"$prefix/bin/pg_rewind" <<-'END'
+		#!/bin/sh
+		LD_PRELOAD=$SERVER_PRELOAD exec "$(dirname "$0")/pg_rewind.real" "$@"
+	END
+	chmod 755 "$prefix/bin/pg_ctl" "$prefix/bin/pg_rewind" "$prefix/bin/postgres.under"
 }
 
 # A directory where each process of the servers may leave its report.
