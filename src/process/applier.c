@@ -5,8 +5,10 @@
  *
  * A burst is everything committed when the applier looked.  What it found is
  * made durable first, without a snapshot held.  Then it is read in short
- * transactions of about calvin_seq.apply_batch bytes; after each of them the
- * queues are flushed and the state is published in one step.
+ * transactions of about calvin_seq.apply_batch bytes.  At the end of each, and
+ * every PUBLISH_BYTES in it, the queues are flushed and the state is published
+ * in one step: who reads the log because his queues were too small begins
+ * while the rest is being applied.
  *
  * An error leaves the process: queues and subscribers stay.  The state is
  * that after the last whole entry, and the entry is tried again after a
@@ -41,6 +43,9 @@
 
 /* What a row costs beside its entry, towards apply_batch. */
 #define ROW_BYTES 64
+
+/* What was applied is published that often within a transaction. */
+#define PUBLISH_BYTES (1024 * 1024)
 
 /* Wait between attempts after an error, doubling. */
 #define MIN_RETRY_MS 200
@@ -79,7 +84,7 @@ applier_init(void)
 							NULL, NULL, NULL);
 	DefineCustomIntVariable("calvin_seq.apply_batch",
 							"Bytes of entries that the applier reads in one transaction.",
-							"Its state and progress become visible that often.",
+							"Old row versions can be removed, and a snapshot is taken, that often at most.",
 							&apply_batch,
 							16 * 1024, 64, 1024 * 1024,
 							PGC_SIGHUP, GUC_UNIT_KB,
@@ -226,6 +231,7 @@ apply_some(uint64 end)
 	LogReader	reader;
 	LogRow		row;
 	uint64		bytes = 0;
+	uint64		published = 0;
 	bool		any = false;
 	MemoryContext old;
 
@@ -242,6 +248,11 @@ apply_some(uint64 end)
 			break;
 		bytes += row.entry_len + ROW_BYTES;
 		any = true;
+		if (bytes - published >= PUBLISH_BYTES)
+		{
+			apply_publish(&applying);
+			published = bytes;
+		}
 		CHECK_FOR_INTERRUPTS();
 	}
 	MemoryContextSwitchTo(old);

@@ -266,7 +266,7 @@ apply_trim(Applying *applying)
 void
 apply_publish(Applying *applying)
 {
-	router_flush(applying->router);
+	router_flush(applying->router, &applying->state.counters);
 	if (applying->nstamps > 0)
 	{
 		TimestampTz now = GetCurrentTimestamp();

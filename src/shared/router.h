@@ -47,6 +47,6 @@ extern void router_pass_over_all(Router *router, uint64 log_index,
  * The end of a burst: what was sent becomes visible, consumers are woken and
  * the subscriptions' progress is published.
  */
-extern void router_flush(Router *router);
+extern void router_flush(Router *router, MachineCounters *counters);
 
 #endif							/* CALVIN_SHARED_ROUTER_H */
