@@ -134,6 +134,14 @@ extern void wire_decoder_init(WireDecoder *decoder, WireTxn *txns,
 extern bool wire_decode(WireDecoder *decoder, const uint8_t *data, size_t size);
 
 /*
+ * The verdict of wire_decode() alone, and the entry if it is accepted: for who
+ * does not want the transactions, so in less time.  *canonical: the bytes are
+ * what wire_canonicalise() would make of them, to the last one.
+ */
+extern bool wire_examine(const uint8_t *data, size_t size, WireEntry *entry,
+						 bool *canonical);
+
+/*
  * The next transaction, or false after the last.  "txn" and its participants
  * are valid until the next call.
  */
