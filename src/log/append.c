@@ -167,8 +167,10 @@ append_lock(const LogTable *table)
 	append_locktag(table, &tag);
 	(void) LockAcquire(&tag, ExclusiveLock, false, false);
 
-	end_index = log_last_index(table, SnapshotSelf);
-	end_epoch = log_last_epoch(table, SnapshotSelf);
+	end_index = log_end(table, SnapshotSelf, &end_epoch);
+	if (out_of_order)
+		/* not all kinds are right yet */
+		end_epoch = log_last_epoch(table, SnapshotSelf);
 	if (end_epoch < 0)
 	{
 		int64		begin = 0;
