@@ -391,6 +391,12 @@ router_sync(Router *router, uint64 through)
 }
 
 bool
+router_in_use(const Router *router)
+{
+	return router->nroutes > 0;
+}
+
+bool
 router_wants(const Router *router, uint64 log_index, const WireTxn *txn)
 {
 	if (router->nroutes == 0)

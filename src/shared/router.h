@@ -24,6 +24,9 @@ extern Router *router_create(DatabaseSlot *database);
  */
 extern void router_sync(Router *router, uint64 through);
 
+/* Does anyone listen at all? */
+extern bool router_in_use(const Router *router);
+
 /* Does anyone listen to one of the transaction's vshards? */
 extern bool router_wants(const Router *router, uint64 log_index,
 						 const WireTxn *txn);

@@ -617,7 +617,7 @@ wire_next_txn(WireDecoder *decoder, WireTxn *txn)
 	WireCursor	cursor;
 	const uint8_t *p;
 
-	if (decoder->next >= decoder->entry.txn_count)
+	if (decoder->next >= decoder->entry.txn_count || decoder->vshards == NULL)
 		return false;
 	if (decoder->next < decoder->staged)
 	{

@@ -208,14 +208,22 @@ check_examined(const uint8_t *data, size_t len, const WireDecoder *decoder,
 			   bool decoded)
 {
 	const char *wrong = NULL;
+	WireDecoder checking;
 	WireBuffer	out;
 	WireEntry	entry;
 	WireEntry	examined;
 	WireError	error;
+	WireTxn		txn;
 	bool		canonical;
 	bool		wanted;
 
 	new_buffer(&out);
+	wire_decoder_init(&checking, NULL, 0, NULL, 0);
+	REQUIRE(wire_decode(&checking, data, len) == decoded &&
+			same_error(&checking.error, &decoder->error) &&
+			(!decoded || same_entry(&checking.entry, &decoder->entry)) &&
+			!wire_next_txn(&checking, &txn),
+			"no staging, another verdict");
 	wanted = wire_canonicalise(data, len, &out, &entry, &error) &&
 		same_bytes(&out, data, len);
 	REQUIRE(wire_examine(data, len, &examined, &canonical) == decoded,
