@@ -226,8 +226,10 @@ last_of_index(const LogTable *table, Oid index_oid, Snapshot snapshot,
 int64
 log_last_index(const LogTable *table, Snapshot snapshot)
 {
-	return last_of_index(table, table->log_pkey, snapshot, PG_INT64_MAX,
-						 false).log_index;
+	LastRow		last = last_of_index(table, table->log_pkey, snapshot,
+									 PG_INT64_MAX, false);
+
+	return last.log_index;
 }
 
 int64
@@ -259,22 +261,28 @@ log_has_rows(const LogTable *table, Snapshot snapshot, int64 from, int64 to)
 int64
 log_index_before(const LogTable *table, Snapshot snapshot, int64 log_index)
 {
-	return last_of_index(table, table->log_pkey, snapshot, log_index - 1,
-						 false).log_index;
+	LastRow		last = last_of_index(table, table->log_pkey, snapshot,
+									 log_index - 1, false);
+
+	return last.log_index;
 }
 
 int64
 log_last_epoch(const LogTable *table, Snapshot snapshot)
 {
-	return last_of_index(table, table->epoch_index, snapshot, PG_INT64_MAX,
-						 true).epoch;
+	LastRow		last = last_of_index(table, table->epoch_index, snapshot,
+									 PG_INT64_MAX, true);
+
+	return last.epoch;
 }
 
 int64
 log_epoch_before(const LogTable *table, Snapshot snapshot, int64 log_index)
 {
-	return last_of_index(table, table->log_pkey, snapshot, log_index - 1,
-						 true).epoch;
+	LastRow		last = last_of_index(table, table->log_pkey, snapshot,
+									 log_index - 1, true);
+
+	return last.epoch;
 }
 
 int64
@@ -284,7 +292,8 @@ log_end(const LogTable *table, Snapshot snapshot, int64 *epoch)
 									 PG_INT64_MAX, false);
 
 	/* of the batches that raised the epoch, each is above all before it */
-	*epoch = last.is_batch || last.log_index == 0 ? last.epoch :
-		log_last_epoch(table, snapshot);
+	*epoch = last.epoch;
+	if (!last.is_batch && last.log_index > 0)
+		*epoch = log_last_epoch(table, snapshot);
 	return last.log_index;
 }
