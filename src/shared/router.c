@@ -356,23 +356,29 @@ route_through_locked(Router *router, uint64 through)
 		router->database->routed_through = through;
 }
 
+bool
+router_unchanged(Router *router, uint64 through)
+{
+	bool		unchanged;
+
+	LWLockAcquire(Calvin->lock, LW_SHARED);
+	unchanged = router->synced && router->subs_changed ==
+		pg_atomic_read_u32(&router->database->subs_changed);
+	if (unchanged)
+		route_through_locked(router, through);
+	LWLockRelease(Calvin->lock);
+	return unchanged;
+}
+
 void
 router_sync(Router *router, uint64 through)
 {
 	MemoryContext old;
 	Found	   *found;
 	int			n;
-	uint32		changed;
 
-	LWLockAcquire(Calvin->lock, LW_SHARED);
-	changed = pg_atomic_read_u32(&router->database->subs_changed);
-	if (router->synced && changed == router->subs_changed)
-	{
-		route_through_locked(router, through);
-		LWLockRelease(Calvin->lock);
+	if (router_unchanged(router, through))
 		return;
-	}
-	LWLockRelease(Calvin->lock);
 
 	/* No allocation under the lock: what is copied is as of the second look. */
 	old = MemoryContextSwitchTo(router->context);

@@ -24,6 +24,9 @@ extern Router *router_create(DatabaseSlot *database);
  */
 extern void router_sync(Router *router, uint64 through);
 
+/* Has router_sync() nothing to take note of?  Then that much of it is done. */
+extern bool router_unchanged(Router *router, uint64 through);
+
 /* Does anyone listen at all? */
 extern bool router_in_use(const Router *router);
 
