@@ -8,7 +8,6 @@
  */
 #include "compat.h"
 
-#include "access/detoast.h"
 #include "access/heapam.h"
 #include "access/stratnum.h"
 #include "access/table.h"
@@ -37,6 +36,7 @@ reader_begin(LogReader *reader, const LogTable *table, Oid index,
 	reader->scan = log_begin_scan(reader->rel, reader->index, snapshot, 2);
 	index_rescan(reader->scan, keys, 2, NULL, 0);
 	reader->detoasted = NULL;
+	chunk_reader_begin(&reader->chunks, reader->rel);
 }
 
 /* Both bounds on the first column of an index. */
@@ -118,7 +118,7 @@ log_reader_next(LogReader *reader, LogRow *row)
 
 	stored = (struct varlena *)
 		DatumGetPointer(slot->tts_values[LOG_ATTR_ENTRY - 1]);
-	entry = pg_detoast_datum_packed(stored);
+	entry = chunk_reader_detoast(&reader->chunks, stored);
 	if (entry != stored)
 		reader->detoasted = entry;
 	row->entry = (const uint8 *) VARDATA_ANY(entry);
@@ -153,6 +153,7 @@ void
 log_reader_end(LogReader *reader)
 {
 	free_row(reader);
+	chunk_reader_end(&reader->chunks);
 	index_endscan(reader->scan);
 	ExecDropSingleTupleTableSlot(reader->slot);
 	index_close(reader->index, AccessShareLock);

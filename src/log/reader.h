@@ -9,6 +9,7 @@
 
 #include "access/genam.h"
 #include "executor/tuptable.h"
+#include "log/chunks.h"
 #include "log/table.h"
 #include "utils/snapshot.h"
 
@@ -30,6 +31,7 @@ typedef struct LogReader
 	Relation	index;
 	IndexScanDesc scan;
 	TupleTableSlot *slot;
+	ChunkReader chunks;
 	struct varlena *detoasted; /* of the current row, to be freed */
 } LogReader;
 
