@@ -346,11 +346,11 @@ sub escaped
 sub svg
 {
 	my $queue = (sort { median($b) <=> median($a) } grep { /^peers\.skip_locked/ } keys %figures)[0];
-	my $notify = (sort { median($b) <=> median($a) } grep { /^peers\.notify/ } keys %figures)[0];
 	my @bars = grep { defined $_->[1] && $figures{ $_->[1] } } (
 		[ 'queue table, SKIP LOCKED', $queue, '#b8b8b8' ],
 		[ 'logical decoding, pgoutput', 'peers.pgoutput', '#b8b8b8' ],
-		[ 'LISTEN/NOTIFY', $notify, '#b8b8b8' ],
+		[ 'NOTIFY, 2048 a commit', 'peers.notify_2048', '#b8b8b8' ],
+		[ 'NOTIFY, all in one commit', 'peers.notify_at_once', '#b8b8b8' ],
 		[ 'calvin_seq, SQL rows', 'delivery.A.rows', '#336791' ],
 		[ 'calvin_seq, four columns', 'delivery.A.rows4', '#336791' ],
 		[ 'calvin_seq, framed batches', 'delivery.A.framed', '#336791' ],
