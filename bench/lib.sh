@@ -28,7 +28,7 @@ bench_section() {
 		return "$status"
 	fi
 	# Each restart is followed by another hold, for the next one.
-	for what in large short long; do
+	for what in large warm short long; do
 		bench_client catchup_prepare "$what" || return 1
 		for ((round = 0; round < BENCH_REPEAT; round++)); do
 			cluster_stop "$cluster" >&2 || return 1

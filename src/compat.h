@@ -50,6 +50,16 @@
 #define compat_lock_held_by_me(tag, mode) LockHeldByMe((tag), (mode))
 #endif
 
+/*
+ * The snapshot that TOAST rows are read with, kept in *data before 18; another
+ * one must be active or registered.
+ */
+#if PG_VERSION_NUM >= 180000
+#define compat_toast_snapshot(data) ((void) (data), get_toast_snapshot())
+#else
+#define compat_toast_snapshot(data) (init_toast_snapshot(data), (data))
+#endif
+
 #if PG_VERSION_NUM >= 180000
 #define compat_primary_key_index(rel) RelationGetPrimaryKeyIndex((rel), false)
 #else

@@ -16,11 +16,11 @@ static const struct
 	const char *name;
 	const char *sql;
 }			kinds[] = {
-	{"rows", "SELECT * FROM seq_receive(10000, '60s', 'bench')"},
+	{"rows", "SELECT * FROM seq_receive(2000, '60s', 'bench')"},
 	{"rows4",
 	 "SELECT vshard, epoch, \"position\", plans "
-	 "FROM seq_receive(10000, '60s', 'bench')"},
-	{"framed", "SELECT seq_receive_batch(10000, '60s', 'bench')"},
+	 "FROM seq_receive(2000, '60s', 'bench')"},
+	{"framed", "SELECT seq_receive_batch(2000, '60s', 'bench')"},
 	{"inside", NULL},
 };
 
@@ -118,12 +118,22 @@ consume_all(PGconn *conn, ConsumerKind kind, uint64_t count,
 }
 
 void
-consume_end(PGconn *conn, Received *received)
+consume_counts(PGconn *conn, Received *received)
 {
 	received->dropped = db_int(conn, "SELECT sum(dropped) FROM seq_subscriptions "
 							   "WHERE name = 'bench'");
 	received->replayed = db_int(conn, "SELECT sum(replayed) FROM seq_subscriptions "
 								"WHERE name = 'bench'");
+}
+
+void
+consume_end(PGconn *conn, Received *received)
+{
+	Received	before = *received;
+
+	consume_counts(conn, received);
+	received->dropped -= before.dropped;
+	received->replayed -= before.replayed;
 	db_run(conn, "SELECT seq_unsubscribe(name => 'bench')");
 }
 

@@ -40,7 +40,10 @@ extern void consume_send(PGconn *conn, ConsumerKind kind, uint64_t count);
 extern void consume_all(PGconn *conn, ConsumerKind kind, uint64_t count,
 						Received *received);
 
-/* What the queues did, and the end of the subscriptions. */
+/* What the queues have done, since the consumer subscribed. */
+extern void consume_counts(PGconn *conn, Received *received);
+
+/* What they did since those counts, and the end of the subscriptions. */
 extern void consume_end(PGconn *conn, Received *received);
 
 /* A consumer in a process of its own, from when this returns. */

@@ -37,8 +37,11 @@ extern int64 append_committed_epoch(const LogTable *table);
 /* When this transaction commits, the applier shall look at the tables. */
 extern void append_wake_applier_at_commit(void);
 
-/* Insert a checked, canonical entry; returns its log_index. */
-extern int64 append_insert(const LogTable *table, const uint8 *entry,
-						   uint32 len);
+/*
+ * Insert a checked, canonical entry, which "what" describes, right after
+ * append_lock(); returns its log_index.
+ */
+extern int64 append_insert(const LogTable *table, bytea *entry,
+						   const WireEntry *what);
 
 #endif							/* CALVIN_LOG_APPEND_H */

@@ -31,6 +31,8 @@ insert_begin(Insert *insert, Oid relid, bool triggers)
 	if (!triggers)
 		insert->result->ri_TrigDesc = NULL;
 	ExecOpenIndices(insert->result, false);
+	/* where AFTER ROW triggers look for it; they would open another one */
+	insert->estate->es_opened_result_relations = list_make1(insert->result);
 
 	insert->slot = ExecInitExtraTupleSlot(insert->estate,
 										  RelationGetDescr(insert->rel),

@@ -43,3 +43,19 @@ memory_deliverable(const WireTxn *txn, WireBuffer *buffer, uint32 *plans_offset)
 	slice.len = (uint32) buffer->len;
 	return slice;
 }
+
+void
+memory_bytea_init(WireBuffer *buffer)
+{
+	static const uint8 header[VARHDRSZ];
+
+	wire_buffer_init(buffer, memory_realloc, NULL);
+	wire_put_raw(buffer, header, VARHDRSZ);
+}
+
+bytea *
+memory_bytea_finish(WireBuffer *buffer)
+{
+	SET_VARSIZE(buffer->data, buffer->len);
+	return (bytea *) buffer->data;
+}

@@ -24,4 +24,8 @@ extern void *memory_realloc(void *context, void *pointer, size_t size);
 extern WireSlice memory_deliverable(const WireTxn *txn, WireBuffer *buffer,
 									uint32 *plans_offset);
 
+/* A buffer whose content becomes a bytea, without copying it. */
+extern void memory_bytea_init(WireBuffer *buffer);
+extern bytea *memory_bytea_finish(WireBuffer *buffer);
+
 #endif							/* CALVIN_LOG_MEMORY_H */

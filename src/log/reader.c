@@ -8,7 +8,6 @@
  */
 #include "compat.h"
 
-#include "access/detoast.h"
 #include "access/heapam.h"
 #include "access/stratnum.h"
 #include "access/table.h"
@@ -37,6 +36,7 @@ reader_begin(LogReader *reader, const LogTable *table, Oid index,
 	reader->scan = log_begin_scan(reader->rel, reader->index, snapshot, 2);
 	index_rescan(reader->scan, keys, 2, NULL, 0);
 	reader->detoasted = NULL;
+	chunk_reader_begin(&reader->chunks, reader->rel);
 }
 
 /* Both bounds on the first column of an index. */
@@ -118,7 +118,7 @@ log_reader_next(LogReader *reader, LogRow *row)
 
 	stored = (struct varlena *)
 		DatumGetPointer(slot->tts_values[LOG_ATTR_ENTRY - 1]);
-	entry = pg_detoast_datum_packed(stored);
+	entry = chunk_reader_detoast(&reader->chunks, stored);
 	if (entry != stored)
 		reader->detoasted = entry;
 	row->entry = (const uint8 *) VARDATA_ANY(entry);
@@ -153,44 +153,68 @@ void
 log_reader_end(LogReader *reader)
 {
 	free_row(reader);
+	chunk_reader_end(&reader->chunks);
 	index_endscan(reader->scan);
 	ExecDropSingleTupleTableSlot(reader->slot);
 	index_close(reader->index, AccessShareLock);
 	table_close(reader->rel, AccessShareLock);
 }
 
+/* What is asked of the row that an index ends with. */
+typedef struct LastRow
+{
+	int64		log_index;
+	int64		epoch; /* -1 for none */
+	bool		is_batch; /* one that raised the epoch */
+} LastRow;
+
+static bool
+is_epoch_batch(TupleTableSlot *slot)
+{
+	static const char kind[] = LOG_KIND_EPOCH_BATCH;
+	bool		isnull;
+	Datum		value = slot_getattr(slot, LOG_ATTR_KIND, &isnull);
+	text	   *found = isnull ? NULL : DatumGetTextPP(value);
+
+	return found != NULL && VARSIZE_ANY_EXHDR(found) == strlen(kind) &&
+		memcmp(VARDATA_ANY(found), kind, strlen(kind)) == 0;
+}
+
 /*
- * Walking an index backwards from "upper", the "result" column of the first
- * row, or of the first one of the given kind; "none" if there is none.
+ * Walking an index backwards from "upper", the first row, or the first batch
+ * that raised the epoch; zero and -1 if there is none.
+ *
+ * An index scan compares all that a page has with its keys before it returns
+ * the first of it.  From the end there is no need for a key.
  */
-static int64
+static LastRow
 last_of_index(const LogTable *table, Oid index_oid, Snapshot snapshot,
-			  int64 upper, const char *kind, AttrNumber result, int64 none)
+			  int64 upper, bool batches_only)
 {
 	Relation	rel = table_open(table->log, AccessShareLock);
 	Relation	index = index_open(index_oid, AccessShareLock);
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
-	IndexScanDesc scan = log_begin_scan(rel, index, snapshot, 1);
+	int			nkeys = upper < PG_INT64_MAX ? 1 : 0;
+	IndexScanDesc scan = log_begin_scan(rel, index, snapshot, nkeys);
 	ScanKeyData key;
-	int64		last = none;
+	LastRow		last = {0, -1, false};
 
 	ScanKeyInit(&key, 1, BTLessEqualStrategyNumber, F_INT8LE,
 				Int64GetDatum(upper));
-	index_rescan(scan, &key, 1, NULL, 0);
+	index_rescan(scan, &key, nkeys, NULL, 0);
 	while (index_getnext_slot(scan, BackwardScanDirection, slot))
 	{
+		bool		is_batch = is_epoch_batch(slot);
 		bool		isnull;
 		Datum		value;
 
-		if (kind != NULL)
-		{
-			value = slot_getattr(slot, LOG_ATTR_KIND, &isnull);
-			if (isnull || strcmp(TextDatumGetCString(value), kind) != 0)
-				continue;
-		}
-		value = slot_getattr(slot, result, &isnull);
+		if (batches_only && !is_batch)
+			continue;
+		last.is_batch = is_batch;
+		last.log_index = DatumGetInt64(slot_getattr(slot, LOG_ATTR_INDEX, &isnull));
+		value = slot_getattr(slot, LOG_ATTR_EPOCH, &isnull);
 		if (!isnull)
-			last = DatumGetInt64(value);
+			last.epoch = DatumGetInt64(value);
 		break;
 	}
 	index_endscan(scan);
@@ -203,8 +227,10 @@ last_of_index(const LogTable *table, Oid index_oid, Snapshot snapshot,
 int64
 log_last_index(const LogTable *table, Snapshot snapshot)
 {
-	return last_of_index(table, table->log_pkey, snapshot, PG_INT64_MAX, NULL,
-						 LOG_ATTR_INDEX, 0);
+	LastRow		last = last_of_index(table, table->log_pkey, snapshot,
+									 PG_INT64_MAX, false);
+
+	return last.log_index;
 }
 
 int64
@@ -236,20 +262,39 @@ log_has_rows(const LogTable *table, Snapshot snapshot, int64 from, int64 to)
 int64
 log_index_before(const LogTable *table, Snapshot snapshot, int64 log_index)
 {
-	return last_of_index(table, table->log_pkey, snapshot, log_index - 1, NULL,
-						 LOG_ATTR_INDEX, 0);
+	LastRow		last = last_of_index(table, table->log_pkey, snapshot,
+									 log_index - 1, false);
+
+	return last.log_index;
 }
 
 int64
 log_last_epoch(const LogTable *table, Snapshot snapshot)
 {
-	return last_of_index(table, table->epoch_index, snapshot, PG_INT64_MAX,
-						 NULL, LOG_ATTR_EPOCH, -1);
+	LastRow		last = last_of_index(table, table->epoch_index, snapshot,
+									 PG_INT64_MAX, true);
+
+	return last.epoch;
 }
 
 int64
 log_epoch_before(const LogTable *table, Snapshot snapshot, int64 log_index)
 {
-	return last_of_index(table, table->log_pkey, snapshot, log_index - 1,
-						 LOG_KIND_EPOCH_BATCH, LOG_ATTR_EPOCH, -1);
+	LastRow		last = last_of_index(table, table->log_pkey, snapshot,
+									 log_index - 1, true);
+
+	return last.epoch;
+}
+
+int64
+log_end(const LogTable *table, Snapshot snapshot, int64 *epoch)
+{
+	LastRow		last = last_of_index(table, table->log_pkey, snapshot,
+									 PG_INT64_MAX, false);
+
+	/* of the batches that raised the epoch, each is above all before it */
+	*epoch = last.epoch;
+	if (!last.is_batch && last.log_index > 0)
+		*epoch = log_last_epoch(table, snapshot);
+	return last.log_index;
 }

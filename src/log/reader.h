@@ -9,6 +9,7 @@
 
 #include "access/genam.h"
 #include "executor/tuptable.h"
+#include "log/chunks.h"
 #include "log/table.h"
 #include "utils/snapshot.h"
 
@@ -30,6 +31,7 @@ typedef struct LogReader
 	Relation	index;
 	IndexScanDesc scan;
 	TupleTableSlot *slot;
+	ChunkReader chunks;
 	struct varlena *detoasted; /* of the current row, to be freed */
 } LogReader;
 
@@ -80,6 +82,9 @@ extern int64 log_index_before(const LogTable *table, Snapshot snapshot,
 
 /* The highest epoch of an epoch_batch row, -1 if there is none. */
 extern int64 log_last_epoch(const LogTable *table, Snapshot snapshot);
+
+/* log_last_index(), and log_last_epoch() between statements that insert. */
+extern int64 log_end(const LogTable *table, Snapshot snapshot, int64 *epoch);
 
 /* The highest epoch of the epoch_batch rows before a log_index, or -1. */
 extern int64 log_epoch_before(const LogTable *table, Snapshot snapshot,

@@ -14,6 +14,7 @@
 #include "catalog/pg_extension.h"
 #include "catalog/pg_type_d.h"
 #include "commands/extension.h"
+#include "commands/trigger.h"
 #include "log/cursors.h"
 #include "log/snapshots.h"
 #include "log/table.h"
@@ -191,6 +192,32 @@ check_table(Relation rel, const Column *columns, int n, AttrNumber first,
 	return index;
 }
 
+/* Are the triggers those of the extension script, all of them at work? */
+static bool
+has_own_triggers(Relation rel)
+{
+	static const char *const functions[] = {
+		"seq_log_before_insert", "seq_log_after_insert", "seq_log_refuse_change"
+	};
+	const TriggerDesc *triggers = rel->trigdesc;
+
+	if (triggers == NULL || triggers->numtriggers != OWN_TRIGGERS)
+		return false;
+	for (int i = 0; i < OWN_TRIGGERS; i++)
+	{
+		const Trigger *trigger = &triggers->triggers[i];
+		const char *function = get_func_name(trigger->tgfoid);
+		bool		own = false;
+
+		for (size_t j = 0; function != NULL && j < lengthof(functions); j++)
+			own |= strcmp(function, functions[j]) == 0;
+		if (!own || trigger->tgenabled != TRIGGER_FIRES_ALWAYS ||
+			get_func_namespace(trigger->tgfoid) != RelationGetNamespace(rel))
+			return false;
+	}
+	return true;
+}
+
 /* Does a row that is inserted meet nothing but what the extension made? */
 static bool
 is_bare(Relation rel)
@@ -198,7 +225,7 @@ is_bare(Relation rel)
 	const TupleConstr *constraints = RelationGetDescr(rel)->constr;
 	List	   *indexes = RelationGetIndexList(rel);
 	bool		bare = list_length(indexes) == OWN_INDEXES &&
-		(rel->trigdesc == NULL || rel->trigdesc->numtriggers == OWN_TRIGGERS) &&
+		has_own_triggers(rel) &&
 		(constraints == NULL || (constraints->num_check == 0 &&
 								 !constraints->has_generated_stored));
 

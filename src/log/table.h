@@ -34,7 +34,8 @@ typedef struct LogTable
 	Oid			ack_index;	 /* on (epoch, position), of the acks */
 	Oid			owner;		 /* of seq_log */
 	bool		created_here; /* by the transaction that looked it up */
-	bool		bare; /* nothing of its owner's runs when a row is inserted */
+	bool		bare; /* when a row is inserted our triggers run, and nothing
+					   * else but ours */
 } LogTable;
 
 /*

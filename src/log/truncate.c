@@ -68,8 +68,6 @@ compute_state(const LogTable *table, Snapshot snapshot, uint64 through,
 			  MachineState *state)
 {
 	MachineCounters counters = {0};
-	WireTxn		staged;
-	uint16	   *vshards = palloc(sizeof(uint16) * 2 * WIRE_VSHARDS);
 	WireDecoder decoder;
 	MachineInput input;
 	LogReader	reader;
@@ -85,7 +83,7 @@ compute_state(const LogTable *table, Snapshot snapshot, uint64 through,
 					 errdetail("Without it the state at the end of what is to be truncated is not known."),
 					 errhint("Restore seq_snapshots from the same dump as seq_log.")));
 	}
-	wire_decoder_init(&decoder, &staged, 1, vshards, 2 * WIRE_VSHARDS);
+	wire_decoder_init(&decoder, NULL, 0, NULL, 0);
 	log_reader_begin_by_index(&reader, table, snapshot,
 							  (int64) state->last_applied_index + 1,
 							  (int64) through);
@@ -96,7 +94,6 @@ compute_state(const LogTable *table, Snapshot snapshot, uint64 through,
 		(void) machine_step(state, &counters, &input);
 	}
 	log_reader_end(&reader);
-	pfree(vshards);
 }
 
 /* Where WAL stood when the row at a log_index, or a later one, was written. */

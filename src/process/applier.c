@@ -4,9 +4,11 @@
  *	  steps the state machine, has batches fanned out, publishes the outcome.
  *
  * A burst is everything committed when the applier looked.  What it found is
- * made durable first, without a snapshot held.  Then it is read in short
- * transactions of about calvin_seq.apply_batch bytes; after each of them the
- * queues are flushed and the state is published in one step.
+ * made durable first; if that takes time, without a snapshot held.  Then it is
+ * read in short transactions of about calvin_seq.apply_batch bytes.  At the end
+ * of each, and every PUBLISH_BYTES in it, the queues are flushed and the state
+ * is published in one step: who reads the log because his queues were too small
+ * begins while the rest is being applied.
  *
  * An error leaves the process: queues and subscribers stay.  The state is
  * that after the last whole entry, and the entry is tried again after a
@@ -41,6 +43,9 @@
 
 /* What a row costs beside its entry, towards apply_batch. */
 #define ROW_BYTES 64
+
+/* What was applied is published that often within a transaction. */
+#define PUBLISH_BYTES (1024 * 1024)
 
 /* Wait between attempts after an error, doubling. */
 #define MIN_RETRY_MS 200
@@ -79,7 +84,7 @@ applier_init(void)
 							NULL, NULL, NULL);
 	DefineCustomIntVariable("calvin_seq.apply_batch",
 							"Bytes of entries that the applier reads in one transaction.",
-							"Its state and progress become visible that often.",
+							"Old row versions can be removed, and a snapshot is taken, that often at most.",
 							&apply_batch,
 							16 * 1024, 64, 1024 * 1024,
 							PGC_SIGHUP, GUC_UNIT_KB,
@@ -216,20 +221,23 @@ told_to_stop(void)
 	return pg_atomic_read_u32(&applier.slot->stop) != 0;
 }
 
-/* Apply one transaction's worth of entries; false if there was none. */
+/*
+ * Apply one transaction's worth of entries, in the transaction that was begun
+ * or, with table NULL, in a new one; false if there was none.
+ */
 static bool
-apply_some(uint64 end)
+apply_some(const LogTable *table, Relation rel, uint64 end)
 {
-	const LogTable *table;
-	Relation	rel;
 	LogIdentity self;
 	LogReader	reader;
 	LogRow		row;
 	uint64		bytes = 0;
+	uint64		published = 0;
 	bool		any = false;
 	MemoryContext old;
 
-	table = begin(&rel);
+	if (table == NULL)
+		table = begin(&rel);
 	self = log_become_owner(table, true);
 	log_reader_begin_by_index(&reader, table, GetActiveSnapshot(),
 							  applying.state.machine.last_applied_index + 1,
@@ -242,15 +250,20 @@ apply_some(uint64 end)
 			break;
 		bytes += row.entry_len + ROW_BYTES;
 		any = true;
+		if (bytes - published >= PUBLISH_BYTES)
+		{
+			apply_publish(&applying);
+			published = bytes;
+		}
 		CHECK_FOR_INTERRUPTS();
 	}
 	MemoryContextSwitchTo(old);
 	log_reader_end(&reader);
 	MemoryContextReset(applier.entry_context);
 	apply_trim(&applying);
+	apply_publish(&applying);
 	log_become_self(&self);
 	commit(rel);
-	apply_publish(&applying);
 	pgstat_report_stat(false);
 	return any;
 }
@@ -319,6 +332,31 @@ serve_signals(void)
 	}
 }
 
+/*
+ * Make what was found safe, and take note of subscribers.  Both are done within
+ * the transaction that found it if neither takes time; false if it was ended.
+ */
+static bool
+prepare_burst(Relation rel, uint64 end, XLogRecPtr lsn)
+{
+	bool		inside = XLogRecPtrIsInvalid(lsn) || durable_at_once(lsn);
+
+	if (!inside)
+		commit(rel);
+	if (!XLogRecPtrIsInvalid(lsn))
+	{
+		if (!inside)
+			set_activity(ACTIVITY_WAITING_SYNC);
+		durable_wait(lsn, applier.slot - Calvin->databases);
+	}
+	if (router_unchanged(applying.router, end))
+		return inside;
+	if (inside)
+		commit(rel);
+	router_sync(applying.router, end);
+	return false;
+}
+
 /* Apply all that is committed now. */
 static void
 apply_burst(void)
@@ -338,7 +376,6 @@ apply_burst(void)
 	end = (uint64) log_last_index(table, GetActiveSnapshot());
 	/* behind the snapshot: whatever it sees was inserted into WAL before */
 	lsn = RecoveryInProgress() ? InvalidXLogRecPtr : durable_wal_end();
-	commit(rel);
 
 	if (!applier.found_end)
 	{
@@ -349,16 +386,13 @@ apply_burst(void)
 	}
 	if (end <= applying.state.machine.last_applied_index)
 	{
+		commit(rel);
 		router_sync(applying.router, 0);
 		return;
 	}
 
-	if (!XLogRecPtrIsInvalid(lsn))
-	{
-		set_activity(ACTIVITY_WAITING_SYNC);
-		durable_wait(lsn, applier.slot - Calvin->databases);
-	}
-	router_sync(applying.router, end);
+	if (!prepare_burst(rel, end, lsn))
+		table = NULL;
 	set_activity(applying.state.machine.last_applied_index <
 				 pg_atomic_read_u64(&applier.slot->catch_up_to) ?
 				 ACTIVITY_CATCHING_UP : ACTIVITY_APPLYING);
@@ -367,10 +401,12 @@ apply_burst(void)
 			 applying.state.machine.last_applied_index + 1, end);
 	pgstat_report_activity(STATE_RUNNING, activity);
 
-	while (applying.state.machine.last_applied_index < end && !told_to_stop())
+	while (applying.state.machine.last_applied_index < end &&
+		   (table != NULL || !told_to_stop()))
 	{
-		if (!apply_some(end))
+		if (!apply_some(table, rel, end))
 			break;
+		table = NULL;
 		/* errors between steps forward are no reason to wait ever longer */
 		applier.retry_ms = 0;
 		take_snapshot();

@@ -29,9 +29,10 @@ apply_init(Applying *applying, DatabaseSlot *slot)
 	applying->slot = slot;
 	applying->stamps = palloc(sizeof(TimestampTz) * MAX_STAMPS);
 	applying->out = palloc(sizeof(QueueOutgoing));
-	wire_decoder_init(&applying->decoder,
+	wire_decoder_init(&applying->collecting,
 					  palloc(sizeof(WireTxn) * STAGED_TXNS), STAGED_TXNS,
 					  palloc(sizeof(uint16) * STAGED_VSHARDS), STAGED_VSHARDS);
+	wire_decoder_init(&applying->checking, NULL, 0, NULL, 0);
 	wire_buffer_init(&applying->canonical, memory_realloc, CurrentMemoryContext);
 	applying->router = router_create(slot);
 }
@@ -65,12 +66,12 @@ describe_kind(const char *kind, bool epoch_valid, uint64 epoch)
 
 /* Report a row whose derived columns are not what its entry says. */
 static void
-check_row(Applying *applying, const LogRow *row, MachineOutcome outcome)
+check_row(const WireDecoder *decoder, const LogRow *row, MachineOutcome outcome)
 {
 	const char *kind = expected_kind(outcome);
 	bool		has_epoch = outcome != MACHINE_NOOP &&
 		outcome != MACHINE_UNDECODABLE;
-	uint64		epoch = has_epoch ? applying->decoder.entry.epoch : 0;
+	uint64		epoch = has_epoch ? decoder->entry.epoch : 0;
 
 	if (strcmp(NameStr(row->kind), kind) == 0 &&
 		row->epoch_valid == has_epoch && row->epoch == epoch)
@@ -85,10 +86,10 @@ check_row(Applying *applying, const LogRow *row, MachineOutcome outcome)
 
 /* Say what has to be said about an entry that was not simply applied. */
 static void
-report_outcome(Applying *applying, const LogRow *row, MachineOutcome outcome,
-			   uint64 next_epoch)
+report_outcome(const WireDecoder *decoder, const LogRow *row,
+			   MachineOutcome outcome, uint64 next_epoch)
 {
-	const WireEntry *entry = &applying->decoder.entry;
+	const WireEntry *entry = &decoder->entry;
 
 	switch (outcome)
 	{
@@ -96,7 +97,7 @@ report_outcome(Applying *applying, const LogRow *row, MachineOutcome outcome,
 			ereport(WARNING,
 					(errmsg("calvin_seq: entry at log_index " UINT64_FORMAT " is undecodable and was skipped",
 							row->log_index),
-					 errdetail("At %s.", wire_describe(&applying->decoder.error))));
+					 errdetail("At %s.", wire_describe(&decoder->error))));
 			break;
 		case MACHINE_GAP:
 			ereport(WARNING,
@@ -116,13 +117,13 @@ report_outcome(Applying *applying, const LogRow *row, MachineOutcome outcome,
 			break;
 	}
 
-	check_row(applying, row, outcome);
+	check_row(decoder, row, outcome);
 }
 
 static void
-fan_out(Applying *applying, const LogRow *row, MachineCounters *counters)
+fan_out(Applying *applying, WireDecoder *decoder, const LogRow *row,
+		MachineCounters *counters)
 {
-	WireDecoder *decoder = &applying->decoder;
 	WireTxn		txn;
 
 	while (wire_next_txn(decoder, &txn))
@@ -142,13 +143,13 @@ fan_out(Applying *applying, const LogRow *row, MachineCounters *counters)
 }
 
 static void
-pass_over(Applying *applying, const LogRow *row)
+pass_over(Applying *applying, WireDecoder *decoder, const LogRow *row)
 {
 	WireTxn		txn;
 
-	while (wire_next_txn(&applying->decoder, &txn))
+	while (wire_next_txn(decoder, &txn))
 		router_pass_over(applying->router, row->log_index,
-						 applying->decoder.entry.epoch, &txn);
+						 decoder->entry.epoch, &txn);
 }
 
 static void
@@ -164,23 +165,24 @@ note_latency(Applying *applying, TimestampTz appended_at)
 static void
 apply_entry(Applying *applying, const LogRow *row)
 {
-	WireDecoder *decoder = &applying->decoder;
+	WireDecoder *decoder = router_in_use(applying->router) ?
+		&applying->collecting : &applying->checking;
 	PublishedState next = applying->state;
 	MachineInput input;
 	MachineOutcome outcome;
 
 	step_input(row, decoder, &input);
 	outcome = machine_step(&next.machine, &next.counters, &input);
-	report_outcome(applying, row, outcome,
+	report_outcome(decoder, row, outcome,
 				   machine_next_epoch(&applying->state.machine));
 	if (outcome == MACHINE_APPLY)
 	{
-		fan_out(applying, row, &next.counters);
+		fan_out(applying, decoder, row, &next.counters);
 		if (row->log_index > pg_atomic_read_u64(&applying->slot->catch_up_to))
 			note_latency(applying, row->appended_at);
 	}
 	else if (outcome == MACHINE_GAP)
-		pass_over(applying, row);
+		pass_over(applying, decoder, row);
 	applying->state = next;
 }
 
@@ -266,7 +268,7 @@ apply_trim(Applying *applying)
 void
 apply_publish(Applying *applying)
 {
-	router_flush(applying->router);
+	router_flush(applying->router, &applying->state.counters);
 	if (applying->nstamps > 0)
 	{
 		TimestampTz now = GetCurrentTimestamp();

@@ -19,7 +19,8 @@ typedef struct Applying
 	Router	   *router;
 	PublishedState state; /* after the last whole entry */
 	bool		base_missing; /* the log's beginning is not known yet */
-	WireDecoder decoder;
+	WireDecoder collecting; /* decodes what somebody listens to */
+	WireDecoder checking;	/* and what nobody does: no transactions */
 	WireBuffer	canonical; /* of transactions that were not */
 	QueueOutgoing *out;
 	int			nstamps;

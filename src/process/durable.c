@@ -115,6 +115,13 @@ wait_for_standbys(XLogRecPtr lsn)
 	return confirmed;
 }
 
+bool
+durable_at_once(XLogRecPtr lsn)
+{
+	return lsn <= GetFlushRecPtr(NULL) &&
+		(SyncRepStandbyNames == NULL || SyncRepStandbyNames[0] == '\0');
+}
+
 void
 durable_wait(XLogRecPtr lsn, int waiter)
 {

@@ -15,6 +15,9 @@ extern void durable_init(void);
 /* The end of WAL inserted so far, as a position that can be flushed. */
 extern XLogRecPtr durable_wal_end(void);
 
+/* Would durable_wait() have nothing to wait for, as far as can be told? */
+extern bool durable_at_once(XLogRecPtr lsn);
+
 /*
  * Wait until WAL up to there is as safe as a commit in it would be with
  * synchronous_commit = on.  Does not return before: interrupts are served

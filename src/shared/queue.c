@@ -7,10 +7,17 @@
 #include "shared/queue.h"
 #include "utils/guc.h"
 
-/* Bytes of the ring that a message of "len" bytes takes: a length word too. */
+/* Bytes of the ring that a batch of "len" bytes takes: a length word too. */
 #define RING_BYTES(len) (MAXALIGN(sizeof(Size)) + MAXALIGN(len))
 
-/* The empty message of queue_flush(), for which there is always room kept. */
+/* A batch: large enough to matter little, small enough to stay in the cache. */
+#define BATCH_BYTES 4096
+#define BATCHES_A_RING 8
+
+/* Larger messages are not worth a copy into the batch. */
+#define MESSAGES_A_BATCH 4
+
+/* A batch of nothing, for which there is always room kept: see queue_flush(). */
 #define FLUSH_BYTES RING_BYTES(0)
 
 static int	queue_size_kb = 128;
@@ -79,6 +86,8 @@ queue_create(QueueReader *reader, dsm_segment *segment, void *address,
 	reader->ring_size = MAXALIGN_DOWN(ring_size);
 	reader->total = 0;
 	reader->reported = 0;
+	reader->next = NULL;
+	reader->end = NULL;
 }
 
 bool
@@ -89,14 +98,35 @@ queue_attach(QueueSender *sender, dsm_segment *segment, void *address,
 
 	if (shm_mq_get_sender(mq) != NULL)
 		return false;
-	shm_mq_set_sender(mq, MyProc);
-	sender->handle = shm_mq_attach(mq, segment, NULL);
 	sender->control = (QueueControl *) address;
 	sender->written = 0;
 	sender->read = 0;
 	sender->ring_size = MAXALIGN_DOWN(ring_size);
-	sender->dirty = false;
+	sender->batch_size = MAXALIGN_DOWN(Min(BATCH_BYTES,
+										   ring_size / BATCHES_A_RING));
+	sender->batch_len = 0;
+	sender->batch_count = 0;
+	sender->batch = palloc(sender->batch_size);
+	sender->unseen = 0;
+	sender->show_after = ring_size;
+	sender->gone = false;
+	shm_mq_set_sender(mq, MyProc);
+	sender->handle = shm_mq_attach(mq, segment, NULL);
 	return true;
+}
+
+void
+queue_free_sender(QueueSender *sender)
+{
+	if (sender->batch != NULL)
+		pfree(sender->batch);
+	sender->batch = NULL;
+}
+
+void
+queue_show_after(QueueSender *sender, Size bytes)
+{
+	sender->show_after = bytes;
 }
 
 void
@@ -122,12 +152,12 @@ queue_prepare(QueueOutgoing *out, uint64 epoch, int64 epoch_system_ms,
 	out->tx_class = tx_class;
 }
 
-/* Is there room for "need" bytes and a flush?  Looks again if not. */
+/* Is there room for "need" bytes and a flush beside what shm_mq was given? */
 static inline bool
 has_room(QueueSender *sender, Size need)
 {
-	if (sender->written - sender->read + need + FLUSH_BYTES <=
-		sender->ring_size)
+	need += FLUSH_BYTES;
+	if (sender->written - sender->read + need <= sender->ring_size)
 		return true;
 
 	/*
@@ -136,51 +166,99 @@ has_room(QueueSender *sender, Size need)
 	 */
 	sender->read = pg_atomic_read_u64(&sender->control->read);
 	pg_read_barrier();
-	return sender->written - sender->read + need + FLUSH_BYTES <=
-		sender->ring_size;
+	return sender->written - sender->read + need <= sender->ring_size;
 }
 
-QueueResult
-queue_send(QueueSender *sender, const QueueOutgoing *out)
+/* Give shm_mq what is surely to fit. */
+static bool
+hand_over(QueueSender *sender, const shm_mq_iovec *iov, int iovcnt, Size len,
+		  bool show)
 {
-	Size		len = out->head_size + out->tx_class.len;
-	Size		need = RING_BYTES(len);
-	shm_mq_iovec iov[2];
+	sender->unseen += len;
+	show |= sender->unseen >= sender->show_after;
+	switch (shm_mq_sendv(sender->handle, unconstify(shm_mq_iovec *, iov),
+						 iovcnt, true, show))
+	{
+		case SHM_MQ_SUCCESS:
+			sender->written += RING_BYTES(len);
+			if (show)
+				sender->unseen = 0;
+			return true;
+		case SHM_MQ_DETACHED:
+			sender->gone = true;
+			return false;
+		case SHM_MQ_WOULD_BLOCK:
+			break;
+	}
+	elog(ERROR, "calvin_seq queue accounting is off: %zu bytes did not fit",
+		 RING_BYTES(len));
+	pg_unreachable();
+}
 
-	if (sender->handle == NULL)
-		return QUEUE_GONE;
-	if (!has_room(sender, need))
-		return QUEUE_FULL;
+static bool
+hand_over_batch(QueueSender *sender, bool show, uint32 *lost)
+{
+	shm_mq_iovec iov = {sender->batch, sender->batch_len};
+	bool		done;
+
+	if (sender->batch_len == 0)
+		return true;
+	done = hand_over(sender, &iov, 1, sender->batch_len, show);
+	if (!done)
+		*lost = sender->batch_count;
+	sender->batch_len = 0;
+	sender->batch_count = 0;
+	return done;
+}
+
+static bool
+hand_over_message(QueueSender *sender, const QueueOutgoing *out)
+{
+	shm_mq_iovec iov[2];
 
 	iov[0].data = out->head.bytes;
 	iov[0].len = out->head_size;
 	iov[1].data = (const char *) out->tx_class.data;
 	iov[1].len = out->tx_class.len;
+	return hand_over(sender, iov, 2, out->head_size + out->tx_class.len, false);
+}
 
-	switch (shm_mq_sendv(sender->handle, iov, 2, true, false))
-	{
-		case SHM_MQ_SUCCESS:
-			sender->written += need;
-			sender->dirty = true;
-			return QUEUE_SENT;
-		case SHM_MQ_DETACHED:
-			return QUEUE_GONE;
-		case SHM_MQ_WOULD_BLOCK:
-			break;
-	}
-	elog(ERROR, "calvin_seq queue accounting is off: %zu bytes did not fit",
-		 need);
-	pg_unreachable();
+QueueResult
+queue_send(QueueSender *sender, const QueueOutgoing *out, uint32 *lost)
+{
+	Size		bytes = QUEUE_MESSAGE_BYTES(out->head_size, out->tx_class.len);
+	bool		alone = bytes > sender->batch_size / MESSAGES_A_BATCH;
+	bool		joins = !alone && sender->batch_len + bytes <= sender->batch_size;
+	char	   *place;
+
+	if (sender->handle == NULL || sender->gone)
+		return QUEUE_GONE;
+	if (!has_room(sender, joins ? RING_BYTES(sender->batch_len + bytes) :
+				  RING_BYTES(sender->batch_len) + RING_BYTES(bytes)))
+		return QUEUE_FULL;
+
+	if (!joins && !hand_over_batch(sender, false, lost))
+		return QUEUE_GONE;
+	if (alone)
+		return hand_over_message(sender, out) ? QUEUE_SENT : QUEUE_GONE;
+
+	place = sender->batch + sender->batch_len;
+	memcpy(place, out->head.bytes, out->head_size);
+	memcpy(place + out->head_size, out->tx_class.data, out->tx_class.len);
+	sender->batch_len += bytes;
+	sender->batch_count++;
+	return QUEUE_SENT;
 }
 
 void
-queue_flush(QueueSender *sender)
+queue_flush(QueueSender *sender, uint32 *lost)
 {
-	if (!sender->dirty)
+	if (sender->handle == NULL || sender->gone)
 		return;
-	sender->dirty = false;
-	if (shm_mq_send(sender->handle, 0, "", true, true) == SHM_MQ_SUCCESS)
-		sender->written += FLUSH_BYTES;
+	if (sender->batch_len > 0)
+		(void) hand_over_batch(sender, true, lost);
+	else if (sender->unseen > 0)
+		(void) hand_over(sender, &(shm_mq_iovec){"", 0}, 1, 0, true);
 }
 
 /*
@@ -205,13 +283,17 @@ report_read(QueueReader *reader, uint64 free, bool now)
 const QueueMessage *
 queue_receive(QueueReader *reader, bool *detached)
 {
-	*detached = false;
-	for (;;)
-	{
-		Size		len;
-		void	   *data;
-		shm_mq_result result;
+	const QueueMessage *message = queue_next_of_batch(reader);
+	Size		len;
+	void	   *data;
+	shm_mq_result result;
 
+	*detached = false;
+	if (message != NULL)
+		return message;
+
+	do
+	{
 		result = shm_mq_receive(reader->handle, &len, &data, true);
 		if (result != SHM_MQ_SUCCESS)
 		{
@@ -222,7 +304,8 @@ queue_receive(QueueReader *reader, bool *detached)
 		if (reader->total > reader->ring_size / 4)
 			report_read(reader, reader->total - reader->ring_size / 4, false);
 		reader->total += RING_BYTES(len);
-		if (len > 0)
-			return (const QueueMessage *) data;
-	}
+	} while (len == 0);
+	reader->next = data;
+	reader->end = reader->next + MAXALIGN(len);
+	return queue_next_of_batch(reader);
 }

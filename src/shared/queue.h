@@ -33,8 +33,9 @@ extern Size queue_check_ring(int64 size);
 /*
  * A message.  Behind the vshards stands padding, then tx_class as a varlena
  * that starts so that its content is MAXALIGNed: a reader can use it as a
- * bytea where it lies.  A message of no bytes only says that the burst is
- * over.
+ * bytea where it lies.  What shm_mq is given is a batch of messages, each
+ * MAXALIGNed, one after the other: its barriers, and the look at the other
+ * side's counters, cost more than a message of usual size.
  *
  * "previous" is the key that was meant for the subscription before this one,
  * whether it fitted or not: a consumer that has not seen it has a hole.
@@ -62,6 +63,10 @@ StaticAssertDecl(offsetof(QueueMessage, vshards) == 52,
 	MAXALIGN(offsetof(QueueMessage, vshards) +                         \
 			 (vshard_count) * sizeof(uint16) + VARHDRSZ)
 #define QUEUE_MAX_HEAD QUEUE_HEAD_SIZE(WIRE_VSHARDS)
+
+/* Bytes of a message in a batch. */
+#define QUEUE_MESSAGE_BYTES(head_size, tx_class_len) \
+	((head_size) + MAXALIGN(tx_class_len))
 
 /* tx_class where it lies, as a varlena with a 4-byte header */
 static inline struct varlena *
@@ -109,7 +114,13 @@ typedef struct QueueSender
 	uint64		written; /* bytes of the ring used since its creation */
 	uint64		read;	 /* bytes of these known to be free again */
 	Size		ring_size;
-	bool		dirty; /* something was sent since the last flush */
+	char	   *batch;	 /* messages that shm_mq has not been given yet */
+	uint32		batch_size;
+	uint32		batch_len; /* bytes of them */
+	uint32		batch_count;
+	Size		unseen;	 /* bytes that shm_mq may not have shown the reader */
+	Size		show_after; /* so many are shown, and the reader woken */
+	bool		gone;	 /* the consumer has left */
 } QueueSender;
 
 /* DSM space of a queue and its QueueControl. */
@@ -127,25 +138,54 @@ extern void queue_create(struct QueueReader *reader, dsm_segment *segment,
 extern bool queue_attach(QueueSender *sender, dsm_segment *segment,
 						 void *address, Size ring_size);
 
-/* out->head.message.previous_* are the caller's to fill in. */
-extern QueueResult queue_send(QueueSender *sender, const QueueOutgoing *out);
+/*
+ * The consumer shall see what was sent at the latest after so many bytes of
+ * it, without a flush.  shm_mq shows a quarter of a ring in any case.
+ */
+extern void queue_show_after(QueueSender *sender, Size bytes);
+
+/*
+ * out->head.message.previous_* are the caller's to fill in.  If the consumer
+ * is found to have left, *lost messages that had been sent are lost; otherwise
+ * it is left alone.
+ */
+extern QueueResult queue_send(QueueSender *sender, const QueueOutgoing *out,
+							  uint32 *lost);
 
 /* Make everything sent visible and wake the consumer.  Never fails. */
-extern void queue_flush(QueueSender *sender);
+extern void queue_flush(QueueSender *sender, uint32 *lost);
+
+/* Free what queue_attach() allocated, but for the handle. */
+extern void queue_free_sender(QueueSender *sender);
 
 typedef struct QueueReader
 {
 	shm_mq_handle *handle;
 	QueueControl *control;
 	Size		ring_size;
-	uint64		total;	  /* bytes of the ring of messages received so far */
+	uint64		total;	  /* bytes of the ring of batches received so far */
 	uint64		reported; /* what control->read says */
+	const char *next;	  /* message of the last batch; "end" if none is left */
+	const char *end;
 } QueueReader;
+
+/* The next message of the last batch received, or NULL. */
+static inline const QueueMessage *
+queue_next_of_batch(QueueReader *reader)
+{
+	const QueueMessage *message = (const QueueMessage *) reader->next;
+
+	if (reader->next == reader->end)
+		return NULL;
+	reader->next += QUEUE_MESSAGE_BYTES(QUEUE_HEAD_SIZE(message->vshard_count),
+										VARSIZE(queue_message_tx_class(message)) - VARHDRSZ);
+	return message;
+}
 
 /*
  * The next message, or NULL if there is none now (*detached tells whether
  * the applier has left, so that there will never be one).  It is valid until
- * the next call.
+ * the next call of this or queue_next_of_batch().
  */
 extern const QueueMessage *queue_receive(QueueReader *reader, bool *detached);
 

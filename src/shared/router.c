@@ -16,6 +16,9 @@
 #include "utils/resowner.h"
 #include "wire/wire.h"
 
+/* A consumer sees what was sent after so many bytes on all of its queues. */
+#define SHOWN_BYTES (256 * 1024)
+
 /* A subscriber's segment, attached once however many queues are in it. */
 typedef struct Segment
 {
@@ -199,6 +202,7 @@ free_route(Router *router, Route *route)
 		dlist_delete(&segment->node);
 		pfree(segment);
 	}
+	queue_free_sender(&route->sender);
 	pfree(route);
 	router->nroutes--;
 }
@@ -234,6 +238,19 @@ add_route(Router *router, const Found *found)
 							(char *) dsm_segment_address(segment->segment) +
 							found->queue_offset,
 							found->ring_size);
+}
+
+/*
+ * With many queues a quarter of each would be more than a burst holds: the
+ * consumer would begin when the applier has finished.
+ */
+static void
+show_early(Router *router)
+{
+	for (int v = 0; v < WIRE_VSHARDS; v++)
+		for (Route *route = router->by_vshard[v]; route; route = route->next)
+			queue_show_after(&route->sender,
+							 SHOWN_BYTES / route->segment->routes);
 }
 
 static bool
@@ -317,6 +334,7 @@ apply_changes(Router *router, const Found *found, int n)
 		if (route == NULL)
 			add_route(router, &found[i]);
 	}
+	show_early(router);
 
 	/* From now on nobody else may send into these queues. */
 	LWLockAcquire(Calvin->lock, LW_EXCLUSIVE);
@@ -338,23 +356,29 @@ route_through_locked(Router *router, uint64 through)
 		router->database->routed_through = through;
 }
 
+bool
+router_unchanged(Router *router, uint64 through)
+{
+	bool		unchanged;
+
+	LWLockAcquire(Calvin->lock, LW_SHARED);
+	unchanged = router->synced && router->subs_changed ==
+		pg_atomic_read_u32(&router->database->subs_changed);
+	if (unchanged)
+		route_through_locked(router, through);
+	LWLockRelease(Calvin->lock);
+	return unchanged;
+}
+
 void
 router_sync(Router *router, uint64 through)
 {
 	MemoryContext old;
 	Found	   *found;
 	int			n;
-	uint32		changed;
 
-	LWLockAcquire(Calvin->lock, LW_SHARED);
-	changed = pg_atomic_read_u32(&router->database->subs_changed);
-	if (router->synced && changed == router->subs_changed)
-	{
-		route_through_locked(router, through);
-		LWLockRelease(Calvin->lock);
+	if (router_unchanged(router, through))
 		return;
-	}
-	LWLockRelease(Calvin->lock);
 
 	/* No allocation under the lock: what is copied is as of the second look. */
 	old = MemoryContextSwitchTo(router->context);
@@ -370,6 +394,12 @@ router_sync(Router *router, uint64 through)
 	router->synced = true;
 	pfree(found);
 	MemoryContextSwitchTo(old);
+}
+
+bool
+router_in_use(const Router *router)
+{
+	return router->nroutes > 0;
 }
 
 bool
@@ -398,6 +428,30 @@ meant_for(Router *router, Route *route, uint64 epoch, uint32 position)
 	}
 }
 
+/* These were not sent, or it turned out that nobody will receive them. */
+static void
+count_dropped(Route *route, uint64 n, uint64 epoch, uint32 position,
+			  QueueResult reason, MachineCounters *counters)
+{
+	route->dropped += n;
+	route->episode += n;
+	route->gone = reason == QUEUE_GONE;
+	route->dropped_epoch = epoch;
+	route->dropped_position = position;
+	route->tail_missing = true;
+	counters->txns_dropped_backpressure += n;
+}
+
+static void
+take_back(Route *route, uint32 lost, MachineCounters *counters)
+{
+	/* what an entry that failed half-way sent was never counted */
+	counters->txns_fanned_out -= Min(counters->txns_fanned_out, lost);
+	route->sent -= lost;
+	count_dropped(route, lost, route->last_epoch, route->last_position,
+				  QUEUE_GONE, counters);
+}
+
 void
 router_send(Router *router, uint64 log_index, QueueOutgoing *out,
 			MachineCounters *counters)
@@ -408,13 +462,16 @@ router_send(Router *router, uint64 log_index, QueueOutgoing *out,
 		for (Route *route = router->by_vshard[message->vshards[i]]; route; route = route->next)
 		{
 			QueueResult result;
+			uint32		lost = 0;
 
 			if (log_index <= route->start_index)
 				continue;
 			message->previous_epoch = route->last_epoch;
 			message->previous_position = route->last_position;
+			result = queue_send(&route->sender, out, &lost);
+			if (lost > 0)
+				take_back(route, lost, counters);
 			meant_for(router, route, message->epoch, message->position);
-			result = queue_send(&route->sender, out);
 			if (result == QUEUE_SENT)
 			{
 				route->sent++;
@@ -423,14 +480,8 @@ router_send(Router *router, uint64 log_index, QueueOutgoing *out,
 				end_episode(route);
 			}
 			else
-			{
-				route->dropped++;
-				route->episode++;
-				route->gone = result == QUEUE_GONE;
-				route->dropped_epoch = message->epoch;
-				route->dropped_position = message->position;
-				counters->txns_dropped_backpressure++;
-			}
+				count_dropped(route, 1, message->epoch, message->position,
+							  result, counters);
 		}
 }
 
@@ -456,10 +507,17 @@ router_pass_over_all(Router *router, uint64 log_index, uint64 epoch)
 }
 
 void
-router_flush(Router *router)
+router_flush(Router *router, MachineCounters *counters)
 {
 	for (int i = 0; i < router->ntouched; i++)
-		queue_flush(&router->touched[i]->sender);
+	{
+		Route	   *route = router->touched[i];
+		uint32		lost = 0;
+
+		queue_flush(&route->sender, &lost);
+		if (lost > 0)
+			take_back(route, lost, counters);
+	}
 
 	LWLockAcquire(Calvin->lock, LW_SHARED);
 	for (int i = 0; i < router->ntouched; i++)

@@ -24,6 +24,12 @@ extern Router *router_create(DatabaseSlot *database);
  */
 extern void router_sync(Router *router, uint64 through);
 
+/* Has router_sync() nothing to take note of?  Then that much of it is done. */
+extern bool router_unchanged(Router *router, uint64 through);
+
+/* Does anyone listen at all? */
+extern bool router_in_use(const Router *router);
+
 /* Does anyone listen to one of the transaction's vshards? */
 extern bool router_wants(const Router *router, uint64 log_index,
 						 const WireTxn *txn);
@@ -47,6 +53,6 @@ extern void router_pass_over_all(Router *router, uint64 log_index,
  * The end of a burst: what was sent becomes visible, consumers are woken and
  * the subscriptions' progress is published.
  */
-extern void router_flush(Router *router);
+extern void router_flush(Router *router, MachineCounters *counters);
 
 #endif							/* CALVIN_SHARED_ROUTER_H */

@@ -42,14 +42,34 @@ check_epoch(const LogTable *table, uint64 epoch, bool force)
 						   next, APPEND_MAX_JUMP)));
 }
 
+/*
+ * The entry as the log is to have it: "given" itself if it is canonical, which
+ * is what programs write and costs one look, or its canonical form.
+ */
+static bytea *
+canonical_form(bytea *given, WireEntry *entry)
+{
+	const uint8 *data = (const uint8 *) VARDATA_ANY(given);
+	size_t		size = VARSIZE_ANY_EXHDR(given);
+	bool		is_canonical;
+	WireBuffer	canonical;
+	WireError	error;
+
+	if (wire_examine(data, size, entry, &is_canonical) && is_canonical)
+		return given;
+	memory_bytea_init(&canonical);
+	if (!wire_canonicalise(data, size, &canonical, entry, &error))
+		wire_report(&error);
+	return memory_bytea_finish(&canonical);
+}
+
 /* Append bytes in whatever form a program wrote them. */
 static int64
-append(const uint8 *data, size_t size, bool force)
+append(bytea *given, bool force)
 {
 	const LogTable *table;
-	WireBuffer	canonical;
+	bytea	   *form;
 	WireEntry	entry;
-	WireError	error;
 	int64		log_index;
 
 	if (RecoveryInProgress())
@@ -59,15 +79,14 @@ append(const uint8 *data, size_t size, bool force)
 				 errhint("Append on the primary.")));
 	PreventCommandIfReadOnly("seq_append()");
 	table = log_table_require();
-	wire_buffer_init(&canonical, memory_realloc, NULL);
-	if (!wire_canonicalise(data, size, &canonical, &entry, &error))
-		wire_report(&error);
+	form = canonical_form(given, &entry);
 
 	append_lock(table);
 	if (entry.kind == WIRE_EPOCH_BATCH)
 		check_epoch(table, entry.epoch, force);
-	log_index = append_insert(table, canonical.data, (uint32) canonical.len);
-	wire_buffer_free(&canonical);
+	log_index = append_insert(table, form, &entry);
+	if (form != given)
+		pfree(form);
 	return log_index;
 }
 
@@ -75,18 +94,13 @@ append(const uint8 *data, size_t size, bool force)
 Datum
 seq_append(PG_FUNCTION_ARGS)
 {
-	bytea	   *entry = PG_GETARG_BYTEA_PP(0);
-
-	PG_RETURN_INT64(append((const uint8 *) VARDATA_ANY(entry),
-						   VARSIZE_ANY_EXHDR(entry), PG_GETARG_BOOL(1)));
+	PG_RETURN_INT64(append(PG_GETARG_BYTEA_PP(0), PG_GETARG_BOOL(1)));
 }
 
 /* seq_append_json(entry jsonb, force boolean) -> log_index */
 Datum
 seq_append_json(PG_FUNCTION_ARGS)
 {
-	bytea	   *entry = json_encode_entry(PG_GETARG_JSONB_P(0));
-
-	PG_RETURN_INT64(append((const uint8 *) VARDATA(entry),
-						   VARSIZE(entry) - VARHDRSZ, PG_GETARG_BOOL(1)));
+	PG_RETURN_INT64(append(json_encode_entry(PG_GETARG_JSONB_P(0)),
+						   PG_GETARG_BOOL(1)));
 }

@@ -84,6 +84,8 @@ seq_ack(PG_FUNCTION_ARGS)
 	uint64		epoch = arg_epoch(PG_GETARG_INT64(0));
 	uint32		position = arg_position(PG_GETARG_INT64(1));
 	uint16		vshard = arg_vshard(PG_GETARG_INT32(2));
+	WireEntry	what = {.kind = WIRE_COMPLETION_ACK, .epoch = epoch,
+	.position = position, .vshard_id = vshard};
 	WireBuffer	entry;
 	const LogTable *table;
 
@@ -98,10 +100,10 @@ seq_ack(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
 				 errmsg("epoch " UINT64_FORMAT " is out of range", epoch)));
 	table = log_table_require();
-	wire_buffer_init(&entry, memory_realloc, NULL);
+	memory_bytea_init(&entry);
 	wire_put_ack(&entry, epoch, position, vshard);
 	append_lock(table);
-	PG_RETURN_INT64(append_insert(table, entry.data, (uint32) entry.len));
+	PG_RETURN_INT64(append_insert(table, memory_bytea_finish(&entry), &what));
 }
 
 /* seq_wait_for_completion(epoch, position, timeout) -> complete in time? */

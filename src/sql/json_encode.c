@@ -724,7 +724,6 @@ put_entry(WireBuffer *out, const JsonNode *node)
 bytea *
 json_encode_entry(Jsonb *json)
 {
-	static const uint8 varlena_header[VARHDRSZ];
 	JsonNode	root;
 	WireBuffer	written;
 	WireBuffer	result;
@@ -743,12 +742,9 @@ json_encode_entry(Jsonb *json)
 	wire_buffer_init(&written, memory_realloc, NULL);
 	put_entry(&written, &root);
 
-	/* the canonical form, where the bytea will have its content */
-	wire_buffer_init(&result, memory_realloc, NULL);
-	wire_put_raw(&result, varlena_header, VARHDRSZ);
+	memory_bytea_init(&result);
 	if (!wire_canonicalise(written.data, written.len, &result, &entry, &error))
 		wire_report(&error);
 	wire_buffer_free(&written);
-	SET_VARSIZE(result.data, result.len);
-	return (bytea *) result.data;
+	return memory_bytea_finish(&result);
 }

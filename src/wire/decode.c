@@ -6,7 +6,11 @@
  * Each takes the position of its value and returns the position after it, or
  * NULL once the cursor holds an error.  Whether a TxClass is canonical falls
  * out on the way: the cursor notes values that are not minimal, the loops
- * over sets and the map note what is not strictly ascending.
+ * over sets and the map note what is not strictly ascending.  So does whether
+ * the entry as a whole is, for wire_examine().
+ *
+ * Who wants no participants passes no room for them: all that is done for
+ * them is then left out by the compiler.
  */
 #include "wire/participants.h"
 #include "wire/scan.h"
@@ -153,6 +157,68 @@ decode_keys(WireCursor *cursor, const uint8_t *p, const uint8_t *end,
 	return p;
 }
 
+/* What an EngineKeySet begins with: up to the collection, any form. */
+static WIRE_NOINLINE const uint8_t *
+take_set_kind(WireCursor *cursor, const uint8_t *p, const WireSetFields *fields,
+			  WireSetKind *kind)
+{
+	const uint8_t *at;
+	WireSlice	text;
+
+	p = wire_take_tuple(cursor, p, 2, fields->set);
+	if (p == NULL)
+		return NULL;
+
+	at = p;
+	p = wire_take_str(cursor, p, &text, fields->variant);
+	if (p == NULL)
+		return NULL;
+	*kind = wire_set_kind(text.data, text.len);
+	if (*kind == WIRE_SET_UNKNOWN)
+		return wire_refuse(cursor, WIRE_WRONG_TAG, at, fields->variant,
+						   WIRE_X_SET_TAG);
+
+	return wire_take_tuple(cursor, p, 2, fields->payload);
+}
+
+/* The same, its minimal form seen at a glance: it is a constant for each kind. */
+WIRE_INLINE const uint8_t *
+scan_set_kind(WireCursor *cursor, const uint8_t *p, const uint8_t *end,
+			  const WireSetFields *fields, WireSetKind *kind)
+{
+	WireSetKind taken;
+
+	if (WIRE_LIKELY(end - p >= 11))
+	{
+		uint64_t	head = wire_load_be64(p);
+
+		if (head == UINT64_C(0x92a8446f63756d65) && p[8] == 'n' &&
+			p[9] == 't' && p[10] == 0x92)
+		{
+			*kind = WIRE_SET_DOCUMENT;
+			return p + 11;
+		}
+		if (head >> 24 == UINT64_C(0x92a24b7692))
+		{
+			*kind = WIRE_SET_KV;
+			return p + 5;
+		}
+		if (head >> 8 == UINT64_C(0x92a44564676592))
+		{
+			*kind = WIRE_SET_EDGE;
+			return p + 7;
+		}
+		if (head == UINT64_C(0x92a6566563746f72) && p[8] == 0x92)
+		{
+			*kind = WIRE_SET_VECTOR;
+			return p + 9;
+		}
+	}
+	p = take_set_kind(cursor, p, fields, &taken);
+	*kind = p ? taken : WIRE_SET_UNKNOWN;
+	return p;
+}
+
 /* An EngineKeySet.  *hash is that of the collection's name, if wanted. */
 WIRE_INLINE const uint8_t *
 decode_key_set(WireCursor *cursor, const uint8_t *p, const uint8_t *end,
@@ -163,20 +229,7 @@ decode_key_set(WireCursor *cursor, const uint8_t *p, const uint8_t *end,
 	WireSetKind kind;
 	uint64_t	not_ascii;
 
-	p = wire_scan_tuple(cursor, p, end, 2, fields->set);
-	if (p == NULL)
-		return NULL;
-
-	at = p;
-	p = wire_scan_str(cursor, p, end, &text, fields->variant);
-	if (p == NULL)
-		return NULL;
-	kind = wire_set_kind(text.data, text.len);
-	if (WIRE_UNLIKELY(kind == WIRE_SET_UNKNOWN))
-		return wire_refuse(cursor, WIRE_WRONG_TAG, at, fields->variant,
-						   WIRE_X_SET_TAG);
-
-	p = wire_scan_tuple(cursor, p, end, 2, fields->payload);
+	p = scan_set_kind(cursor, p, end, fields, &kind);
 	if (p == NULL)
 		return NULL;
 
@@ -228,7 +281,8 @@ decode_dependent_reads(WireCursor *cursor, const uint8_t *p,
 						   WIRE_F_DEPENDENT_VSHARD);
 		if (p == NULL)
 			return NULL;
-		wire_participants_add(participants, (uint32_t) vshard);
+		if (participants->list != NULL)
+			wire_participants_add(participants, (uint32_t) vshard);
 		if ((int64_t) vshard <= last)
 			cursor->minimal = false;
 		last = (int64_t) vshard;
@@ -245,12 +299,13 @@ decode_dependent_reads(WireCursor *cursor, const uint8_t *p,
 	return p;
 }
 
-/* A TxClass, into *txn but for position. */
+/* A TxClass, into *txn but for position.  vshards[] may be NULL. */
 WIRE_INLINE const uint8_t *
 decode_tx_class(WireCursor *cursor, const uint8_t *p, const uint8_t *end,
 				WireTxn *txn, uint16_t *vshards)
 {
 	const uint8_t *begin = p;
+	bool		minimal = cursor->minimal;
 	WireParticipants participants;
 	uint32_t	count;
 
@@ -275,7 +330,8 @@ decode_tx_class(WireCursor *cursor, const uint8_t *p, const uint8_t *end,
 		p = decode_key_set(cursor, p, end, &wire_write_set_fields, &hash);
 		if (p == NULL)
 			return NULL;
-		wire_participants_add(&participants, hash % WIRE_VSHARDS);
+		if (vshards != NULL)
+			wire_participants_add(&participants, hash % WIRE_VSHARDS);
 	}
 	if (p == NULL)
 		return NULL;
@@ -300,35 +356,63 @@ decode_tx_class(WireCursor *cursor, const uint8_t *p, const uint8_t *end,
 	txn->tx_class.data = begin;
 	txn->tx_class.len = (uint32_t) (p - begin);
 	txn->canonical = cursor->minimal;
+	cursor->minimal &= minimal;
 	txn->vshards = vshards;
 	txn->vshard_count = (uint16_t) wire_participants_end(&participants);
 	return p;
 }
 
-/* A SequencedTxn, into *txn but for position. */
-static const uint8_t *
-decode_txn(WireCursor *cursor, const uint8_t *p, WireTxn *txn,
-		   uint16_t *vshards)
+/* A SequencedTxn, into *txn but for position; its own numbers apart. */
+WIRE_INLINE const uint8_t *
+decode_sequenced_txn(WireCursor *cursor, const uint8_t *p, WireTxn *txn,
+					 uint16_t *vshards, uint64_t *epoch, uint32_t *position)
 {
 	const uint8_t *end = cursor->end;
-	uint64_t	epoch;
-	uint32_t	position;
 	int64_t		epoch_system_ms;
 
 	p = wire_scan_tuple(cursor, p, end, 4, WIRE_F_TXN);
 	if (p == NULL)
 		return NULL;
-	p = wire_scan_u64(cursor, p, end, WIRE_MAX_EPOCH, &epoch,
+	p = wire_scan_u64(cursor, p, end, WIRE_MAX_EPOCH, epoch,
 					  WIRE_F_TXN_EPOCH);
 	if (p == NULL)
 		return NULL;
-	p = wire_scan_u32(cursor, p, end, &position, WIRE_F_TXN_POSITION);
+	p = wire_scan_u32(cursor, p, end, position, WIRE_F_TXN_POSITION);
 	if (p == NULL)
 		return NULL;
 	p = decode_tx_class(cursor, p, end, txn, vshards);
 	if (p == NULL)
 		return NULL;
 	return wire_scan_int(cursor, p, end, &epoch_system_ms, WIRE_F_TXN_MS);
+}
+
+static const uint8_t *
+decode_txn(WireCursor *cursor, const uint8_t *p, WireTxn *txn,
+		   uint16_t *vshards)
+{
+	uint64_t	epoch;
+	uint32_t	position;
+
+	return decode_sequenced_txn(cursor, p, txn, vshards, &epoch, &position);
+}
+
+/* All transactions of a batch, of which nothing is kept. */
+static const uint8_t *
+examine_txns(const WireEntry *entry, WireCursor *cursor, const uint8_t *p)
+{
+	for (uint32_t i = 0; i < entry->txn_count; i++)
+	{
+		WireTxn		txn;
+		uint64_t	epoch;
+		uint32_t	position;
+
+		p = decode_sequenced_txn(cursor, p, &txn, NULL, &epoch, &position);
+		if (p == NULL)
+			return NULL;
+		if (epoch != entry->epoch || position != i)
+			cursor->minimal = false;
+	}
+	return p;
 }
 
 /*
@@ -395,7 +479,8 @@ decode_batch(WireDecoder *decoder, WireCursor *cursor, const uint8_t *p)
 	p = wire_take_array(cursor, p, LEAST_TXN, &entry->txn_count, WIRE_F_TXNS);
 	if (p == NULL)
 		return NULL;
-	p = decode_txns(decoder, cursor, p);
+	p = decoder->vshards != NULL ? decode_txns(decoder, cursor, p) :
+		examine_txns(entry, cursor, p);
 	if (p == NULL)
 		return NULL;
 	return wire_take_int(cursor, p, &entry->epoch_system_ms, WIRE_F_BATCH_MS);
@@ -459,12 +544,14 @@ wire_decoder_init(WireDecoder *decoder, WireTxn *txns, uint32_t txns_size,
 	decoder->vshards_size = vshards_size;
 }
 
-bool
-wire_decode(WireDecoder *decoder, const uint8_t *data, size_t size)
+/* *canonical: every value was minimal, every set sorted, all numbers agree. */
+WIRE_INLINE bool
+decode(WireDecoder *decoder, const uint8_t *data, size_t size, bool *canonical)
 {
 	WireCursor	cursor;
 	const uint8_t *p;
 
+	*canonical = true;
 	wire_cursor_init(&cursor, data, size, WIRE_STRICT);
 	decoder->data = data;
 	decoder->size = 0;
@@ -497,8 +584,31 @@ wire_decode(WireDecoder *decoder, const uint8_t *data, size_t size)
 		return false;
 	}
 	decoder->entry.length = (uint32_t) (p - data);
+	*canonical = cursor.minimal && p == cursor.end;
 	wire_rewind(decoder);
 	return true;
+}
+
+bool
+wire_decode(WireDecoder *decoder, const uint8_t *data, size_t size)
+{
+	bool		canonical;
+
+	return decode(decoder, data, size, &canonical);
+}
+
+bool
+wire_examine(const uint8_t *data, size_t size, WireEntry *entry,
+			 bool *canonical)
+{
+	WireDecoder decoder;
+	bool		accepted;
+
+	wire_decoder_init(&decoder, NULL, 0, NULL, 0);
+	accepted = decode(&decoder, data, size, canonical);
+	*canonical &= accepted;
+	*entry = decoder.entry;
+	return accepted;
 }
 
 bool
@@ -507,7 +617,7 @@ wire_next_txn(WireDecoder *decoder, WireTxn *txn)
 	WireCursor	cursor;
 	const uint8_t *p;
 
-	if (decoder->next >= decoder->entry.txn_count)
+	if (decoder->next >= decoder->entry.txn_count || decoder->vshards == NULL)
 		return false;
 	if (decoder->next < decoder->staged)
 	{

@@ -121,7 +121,11 @@ typedef struct WireDecoder
 	uint32_t	next_rest; /* offset of it, once past the staged ones */
 } WireDecoder;
 
-/* vshards_size must be at least 2 * WIRE_VSHARDS, txns_size at least 1. */
+/*
+ * vshards_size must be at least 2 * WIRE_VSHARDS, txns_size at least 1.  With
+ * NULL and 0 for both, wire_decode() gives its verdict and the entry in less
+ * time, and there are no transactions for wire_next_txn().
+ */
 extern void wire_decoder_init(WireDecoder *decoder, WireTxn *txns,
 							  uint32_t txns_size, uint16_t *vshards,
 							  uint32_t vshards_size);
@@ -132,6 +136,14 @@ extern void wire_decoder_init(WireDecoder *decoder, WireTxn *txns,
  * says why.  "data" must stay in place while the transactions are used.
  */
 extern bool wire_decode(WireDecoder *decoder, const uint8_t *data, size_t size);
+
+/*
+ * The verdict of wire_decode() alone, and the entry if it is accepted: for who
+ * does not want the transactions, so in less time.  *canonical: the bytes are
+ * what wire_canonicalise() would make of them, to the last one.
+ */
+extern bool wire_examine(const uint8_t *data, size_t size, WireEntry *entry,
+						 bool *canonical);
 
 /*
  * The next transaction, or false after the last.  "txn" and its participants

@@ -104,6 +104,7 @@ main(int argc, char **argv)
 		double		begin = seconds();
 		double		middle;
 		double		spent;
+		double		last;
 
 		for (uint32_t i = 0; i < entries; i++)
 		{
@@ -127,13 +128,24 @@ main(int argc, char **argv)
 			while (wire_next_txn(decoder, &txn))
 				check += txn.vshard_count + txn.canonical;
 		}
+		last = seconds();
+		for (uint32_t i = 0; i < entries; i++)
+		{
+			WireEntry	entry;
+			bool		canonical;
+
+			if (!wire_examine(log.data + begins[i], begins[i + 1] - begins[i],
+							  &entry, &canonical) || !canonical)
+				return 1;
+		}
 		spent = middle - begin;
 		printf("decode %.2f M txns/s, %.2f GB/s, %.0f ns each;"
-			   " with wire_next_txn %.2f M txns/s (%llu)\n",
+			   " with wire_next_txn %.2f M txns/s (%llu); examine %.0f ns each\n",
 			   (double) txns / spent / 1e6, (double) log.len / spent / 1e9,
 			   spent / (double) txns * 1e9,
-			   (double) txns / (seconds() - middle) / 1e6,
-			   (unsigned long long) check);
+			   (double) txns / (last - middle) / 1e6,
+			   (unsigned long long) check,
+			   (seconds() - last) / (double) txns * 1e9);
 	}
 	return 0;
 }

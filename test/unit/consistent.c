@@ -199,6 +199,50 @@ end:
 	return wrong;
 }
 
+/*
+ * The verdict alone, and whether the entry is canonical as it stands, from
+ * those who find out by doing all that there is to do.
+ */
+static const char *
+check_examined(const uint8_t *data, size_t len, const WireDecoder *decoder,
+			   bool decoded)
+{
+	const char *wrong = NULL;
+	WireDecoder checking;
+	WireBuffer	out;
+	WireEntry	entry;
+	WireEntry	examined;
+	WireError	error;
+	WireTxn		txn;
+	bool		canonical;
+	bool		wanted;
+
+	new_buffer(&out);
+	wire_decoder_init(&checking, NULL, 0, NULL, 0);
+	REQUIRE(wire_decode(&checking, data, len) == decoded &&
+			same_error(&checking.error, &decoder->error) &&
+			(!decoded || same_entry(&checking.entry, &decoder->entry)) &&
+			!wire_next_txn(&checking, &txn),
+			"no staging, another verdict");
+	wanted = wire_canonicalise(data, len, &out, &entry, &error) &&
+		same_bytes(&out, data, len);
+	REQUIRE(wire_examine(data, len, &examined, &canonical) == decoded,
+			"examined, another verdict");
+	REQUIRE(canonical == wanted, wanted ? "canonical, but not by its examination" :
+			"not canonical, but by its examination");
+	if (decoded)
+		REQUIRE(same_entry(&examined, &decoder->entry) &&
+				examined.length == decoder->entry.length,
+				"examined, another entry");
+	if (canonical)
+		REQUIRE(same_entry(&examined, &entry) &&
+				examined.length == entry.length && entry.length == len,
+				"canonical, but another entry");
+end:
+	wire_buffer_free(&out);
+	return wrong;
+}
+
 const char *
 consistent(const uint8_t *data, size_t len, bool *accepted)
 {
@@ -261,6 +305,10 @@ consistent(const uint8_t *data, size_t len, bool *accepted)
 				same_bytes(&again, once.data, once.len),
 				"the canonical form is no fixed point");
 	}
+
+	wrong = check_examined(data, len, decoder, decoded);
+	if (wrong != NULL)
+		goto end;
 
 	/* What the reader takes, the canonicaliser takes up to its own rules. */
 	if (wire_canonicalise(data, len, &lenient, &entry, &error))
