@@ -69,6 +69,12 @@ extern PGconn *db_connect_to(const char *options);
 extern PGconn *db_fresh(void);
 
 extern void db_run(PGconn *conn, const char *sql);
+
+/*
+ * Before a COMMIT that is timed: it is to flush no more than its own record.
+ * How fast the disk takes megabytes of WAL is not what delivery is about.
+ */
+extern void db_flush_wal(void);
 extern void db_runf(PGconn *conn, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));
 

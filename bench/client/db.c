@@ -78,6 +78,15 @@ db_run(PGconn *conn, const char *sql)
 	PQclear(result);
 }
 
+void
+db_flush_wal(void)
+{
+	PGconn	   *conn = db_connect();
+
+	db_run(conn, "SELECT pg_logical_emit_message(true, 'bench', '')");
+	PQfinish(conn);
+}
+
 static char *
 format_text(const char *format, va_list args)
 {

@@ -48,6 +48,7 @@ burst(PGconn *appender, PGconn *consumer, Batches *batches, ConsumerKind kind,
 
 	append_open(appender, batches, epochs);
 	fanouts = batches->fanouts - fanouts;
+	db_flush_wal();
 	consume_send(consumer, kind, fanouts);
 	sleep_us(2000);
 	start = now_ns();

@@ -242,6 +242,7 @@ peer_pgoutput(void)
 			MESSAGE_BYTES - 16, (long long) messages - 1);
 	/* let it read what is written already */
 	sleep_us(by_size(10, 1000, 1000) * 1000);
+	db_flush_wal();
 	start = now_ns();
 	db_send(writer, "COMMIT");
 	while (checker.count < (uint64_t) messages)
