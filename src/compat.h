@@ -60,6 +60,22 @@
 #define compat_toast_snapshot(data) (init_toast_snapshot(data), (data))
 #endif
 
+/*
+ * Does a commit that asks for it wait for synchronous standbys now?  That is
+ * the checkpointer's to say, who may hear of a change before or after us.  The
+ * minor releases of spring 2025 have it in two bits; of the first, that he has
+ * not spoken yet, the caller is to think the worst.
+ */
+#include "replication/walsender_private.h"
+#ifdef SYNC_STANDBY_INIT
+#define compat_commits_wait()                                          \
+	((((volatile WalSndCtlData *) WalSndCtl)->sync_standbys_status &   \
+	  (SYNC_STANDBY_INIT | SYNC_STANDBY_DEFINED)) != SYNC_STANDBY_INIT)
+#else
+#define compat_commits_wait() \
+	(((volatile WalSndCtlData *) WalSndCtl)->sync_standbys_defined)
+#endif
+
 #if PG_VERSION_NUM >= 180000
 #define compat_primary_key_index(rel) RelationGetPrimaryKeyIndex((rel), false)
 #else

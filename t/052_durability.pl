@@ -118,9 +118,13 @@ sub set_standbys
 	$local->query("ALTER SYSTEM SET synchronous_standby_names = '$names'");
 	$local->query('SELECT pg_reload_conf()');
 	wait_until(sub { switches($applier) > $before }, 'the applier to reload') if -e "/proc/$applier/status";
-	return if $names eq '';
+	wait_for_commits_to_wait() if $names ne '';
+	return;
+}
 
-	# whether commits wait is the checkpointer's to say
+# Whether they do is the checkpointer's to say.
+sub wait_for_commits_to_wait
+{
 	my $probe = session($primary, $db);
 	my $pid = $probe->pid;
 	wait_until(
@@ -220,6 +224,20 @@ $local->query("ALTER SYSTEM SET synchronous_standby_names = ''");
 $local->query('SELECT pg_reload_conf()');
 is(($consumer->finish)[0], 5, 'the setting is gone: delivered');
 is($local->query("SELECT seq_wait_for_epoch(5, '60s')"), 't', '... and applied');
+
+# Others may know of standbys before the applier does.  It waits without keeping
+# anybody else from anything.
+$local->query("ALTER SYSTEM SET synchronous_standby_names = 'standby'");
+kill 'HUP', $local->query("SELECT pid FROM pg_stat_activity WHERE backend_type = 'checkpointer'");
+wait_for_commits_to_wait();
+$local->query("INSERT INTO seq_log (entry) VALUES ('')");
+waiting_for_standby($applier);
+is($local->query("SELECT backend_xmin IS NULL, applier_state FROM pg_stat_activity, seq_state WHERE pid = $applier"),
+	't|waiting for durability', 'the applier waits without a snapshot');
+is($local->query("SELECT count(*) FROM pg_locks WHERE pid = $applier AND relation = 'seq_log'::regclass"), 0, '... and without a lock');
+$local->query("ALTER SYSTEM SET synchronous_standby_names = ''");
+$local->query('SELECT pg_reload_conf()');
+wait_for_sql($primary, $db, 'SELECT lag FROM seq_state', 0);
 
 # DROP DATABASE, and the end of the server, while appliers wait.
 set_standbys('standby');

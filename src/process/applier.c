@@ -342,11 +342,9 @@ prepare_burst(Relation rel, uint64 end, XLogRecPtr lsn)
 	bool		inside = XLogRecPtrIsInvalid(lsn) || durable_at_once(lsn);
 
 	if (!inside)
-		commit(rel);
-	if (!XLogRecPtrIsInvalid(lsn))
 	{
-		if (!inside)
-			set_activity(ACTIVITY_WAITING_SYNC);
+		commit(rel);
+		set_activity(ACTIVITY_WAITING_SYNC);
 		durable_wait(lsn, applier.slot - Calvin->databases);
 	}
 	if (router_unchanged(applying.router, end))

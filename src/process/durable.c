@@ -118,8 +118,7 @@ wait_for_standbys(XLogRecPtr lsn)
 bool
 durable_at_once(XLogRecPtr lsn)
 {
-	return lsn <= GetFlushRecPtr(NULL) &&
-		(SyncRepStandbyNames == NULL || SyncRepStandbyNames[0] == '\0');
+	return lsn <= GetFlushRecPtr(NULL) && !compat_commits_wait();
 }
 
 void

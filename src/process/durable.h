@@ -15,7 +15,7 @@ extern void durable_init(void);
 /* The end of WAL inserted so far, as a position that can be flushed. */
 extern XLogRecPtr durable_wal_end(void);
 
-/* Would durable_wait() have nothing to wait for, as far as can be told? */
+/* Has durable_wait() nothing to wait for?  Then it need not be called. */
 extern bool durable_at_once(XLogRecPtr lsn);
 
 /*
