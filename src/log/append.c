@@ -450,6 +450,7 @@ assign(const LogTable *table, TupleTableSlot *slot, const WireEntry *what)
 int64
 append_insert(const LogTable *table, bytea *entry, const WireEntry *what)
 {
+	Oid			log = table->log;
 	LogIdentity self;
 	bool		triggers;
 	Insert		insert;
@@ -458,8 +459,14 @@ append_insert(const LogTable *table, bytea *entry, const WireEntry *what)
 	int64		log_index;
 
 	/* with this lock nobody can give it another trigger, or another owner */
-	LockRelationOid(table->log, RowExclusiveLock);
+	LockRelationOid(log, RowExclusiveLock);
 	table = log_table_require();
+	/* the end that was looked up is not that of another one */
+	if (table->log != log)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("extension %s was dropped and created anew meanwhile",
+						"calvin_seq")));
 	triggers = !table->bare;
 	self = log_become_owner_to_append(table);
 	insert_begin(&insert, table->log, triggers);
