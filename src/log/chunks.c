@@ -204,7 +204,8 @@ chunk_reader_detoast(ChunkReader *reader, struct varlena *stored)
 	if (!VARATT_IS_EXTERNAL_ONDISK(stored))
 		return pg_detoast_datum_packed(stored);
 	VARATT_EXTERNAL_GET_POINTER(pointer, stored);
-	if (VARATT_EXTERNAL_IS_COMPRESSED(pointer) ||
+	/* compressed is what is stored shorter than it is */
+	if ((int32) VARATT_EXTERNAL_GET_EXTSIZE(pointer) < pointer.va_rawsize - VARHDRSZ ||
 		pointer.va_toastrelid != reader->table->rd_rel->reltoastrelid)
 		return pg_detoast_datum_packed(stored);
 	if (reader->chunks == NULL)
