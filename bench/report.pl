@@ -186,6 +186,7 @@ sub targets
 		  [ "$title: of pgoutput", ratio($rate, $pgoutput), '>=', $factor, 'x' ];
 	}
 	push @targets,
+	  [ 'framed batches: of SKIP LOCKED at its best', ratio(median('delivery.A.framed'), $queue), '>=', 4, 'x' ],
 	  [ 'rows with all columns: of SKIP LOCKED at its best', ratio(median('delivery.A.rows'), $queue), '>=', 4, 'x' ],
 	  [ 'appending end to end, A: of a plain INSERT', ratio_of('end_to_end.A.inside.append', 'end_to_end.A.plain'), '>=', 0.85, 'x' ];
 	push @targets, [ "delay after the last commit, A: $_->[1]", median("end_to_end.A.$_->[0].delay_ms"), '<=', 50, 'ms' ]
