@@ -357,7 +357,7 @@ sub svg
 		[ 'calvin_seq, framed batches', 'delivery.A.framed', '#336791' ],
 		[ 'calvin_seq, C consumer', 'delivery.A.inside', '#336791' ]);
 	return undef unless @bars;
-	my $top = largest(map { $_->[1] } @bars);
+	my ($top) = sort { $b <=> $a } map { $figures{ $_->[1] }[-1] } @bars;
 	my ($left, $width, $step) = (220, 420, 30);
 	my $height = 70 + $step * @bars;
 	my $total = $left + $width + 150;
