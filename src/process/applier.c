@@ -62,7 +62,7 @@ typedef struct Applier
 	uint64		appends;  /* slot->appends before the last look at the log */
 	XLogRecPtr	replayed; /* standby: replayed up to here before that */
 	int			retry_ms;
-	MemoryContext entry_context; /* reset after every entry */
+	MemoryContext entry_context; /* of the entries of one transaction */
 } Applier;
 
 static int	standby_poll_interval = 5;
