@@ -155,6 +155,28 @@ read_page(ChunkReader *reader, Value *value, Snapshot snapshot,
 	UnlockReleaseBuffer(buffer);
 }
 
+/* Take chunks from a place on, page after page, as long as they are the next. */
+static void
+read_pages(ChunkReader *reader, Value *value, Snapshot snapshot,
+		   ItemPointer place)
+{
+	BlockNumber block = ItemPointerGetBlockNumber(place);
+	OffsetNumber first = ItemPointerGetOffsetNumber(place);
+	int32		before;
+
+	do
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (block >= reader->blocks)
+			reader->blocks = RelationGetNumberOfBlocks(reader->chunks);
+		if (block >= reader->blocks)
+			break;
+		before = value->next;
+		read_page(reader, value, snapshot, block++, first);
+		first = FirstOffsetNumber;
+	} while (value->next > before && value->next < value->chunks);
+}
+
 /* All chunks; false if that is PostgreSQL's to do, or to complain about. */
 static bool
 read_chunks(ChunkReader *reader, Value *value)
@@ -164,30 +186,12 @@ read_chunks(ChunkReader *reader, Value *value)
 
 	while (value->next < value->chunks)
 	{
+		int32		before = value->next;
 		ItemPointerData place;
-		BlockNumber block;
-		OffsetNumber first;
-		int32		before;
 
 		if (!locate(reader, value, snapshot, &place))
 			return false;
-		block = ItemPointerGetBlockNumber(&place);
-		first = ItemPointerGetOffsetNumber(&place);
-		before = value->next;
-		for (;;)
-		{
-			int32		page_before = value->next;
-
-			CHECK_FOR_INTERRUPTS();
-			if (block >= reader->blocks)
-				reader->blocks = RelationGetNumberOfBlocks(reader->chunks);
-			if (block >= reader->blocks)
-				break;
-			read_page(reader, value, snapshot, block++, first);
-			first = FirstOffsetNumber;
-			if (value->next == page_before || value->next == value->chunks)
-				break;
-		}
+		read_pages(reader, value, snapshot, &place);
 		if (value->next == before)
 			return false;
 	}

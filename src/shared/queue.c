@@ -283,15 +283,11 @@ report_read(QueueReader *reader, uint64 free, bool now)
 const QueueMessage *
 queue_receive(QueueReader *reader, bool *detached)
 {
-	const QueueMessage *message = queue_next_of_batch(reader);
 	Size		len;
 	void	   *data;
 	shm_mq_result result;
 
 	*detached = false;
-	if (message != NULL)
-		return message;
-
 	do
 	{
 		result = shm_mq_receive(reader->handle, &len, &data, true);

@@ -183,9 +183,10 @@ queue_next_of_batch(QueueReader *reader)
 }
 
 /*
- * The next message, or NULL if there is none now (*detached tells whether
- * the applier has left, so that there will never be one).  It is valid until
- * the next call of this or queue_next_of_batch().
+ * When queue_next_of_batch() has no more: the first message of the next batch,
+ * or NULL if there is none now (*detached tells whether the applier has left,
+ * so that there will never be one).  Messages are valid until the next call of
+ * either.
  */
 extern const QueueMessage *queue_receive(QueueReader *reader, bool *detached);
 

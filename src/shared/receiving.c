@@ -137,11 +137,14 @@ consumer_next(Consumer *consumer, ConsumerTxn *txn)
 		if (!turn_over)
 		{
 			message = queue_next_of_batch(&stream->reader);
-			/* in this order: what was meant for it is by now on the queue */
-			if (message == NULL && stream->lossless)
-				missing = outstanding(stream, applied, &to_epoch);
-			if (message == NULL && !stream->detached)
-				message = queue_receive(&stream->reader, &stream->detached);
+			if (message == NULL)
+			{
+				/* in this order: what was meant for it is by now on the queue */
+				if (stream->lossless)
+					missing = outstanding(stream, applied, &to_epoch);
+				if (!stream->detached)
+					message = queue_receive(&stream->reader, &stream->detached);
+			}
 		}
 		detached |= stream->detached;
 		if (message == NULL)
