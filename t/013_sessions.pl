@@ -22,13 +22,6 @@ my $pid = create_extension($node);
 my $watch = session($node, 'postgres');
 my $epoch = 0;
 
-sub segments
-{
-	my @files = grep { /^mmap/ } slurp_dir($node->data_dir . '/pg_dynshmem');
-
-	return scalar @files;
-}
-
 sub mapped_by_applier
 {
 	return 0 unless -r "/proc/$pid/maps";
@@ -65,7 +58,7 @@ sub append
 
 # What is left when everybody has gone: the server's own segments.
 append();
-my $baseline = segments();
+my $baseline = segments($node);
 my $mapped_baseline = mapped_by_applier();
 my $main_baseline = main_memory();
 
@@ -77,11 +70,11 @@ sub is_clean
 	append();    # the applier has looked at the subscriptions then
 	ok( eval {
 			wait_until(
-				sub { segments() == $baseline && mapped_by_applier() == $mapped_baseline },
+				sub { segments($node) == $baseline && mapped_by_applier() == $mapped_baseline },
 				'the segments to go', 10);
 		},
 		"$desc: no subscription and no segment is left")
-	  or diag 'segments: ' . segments() . ', mapped by the applier: ' . mapped_by_applier();
+	  or diag 'segments: ' . segments($node) . ', mapped by the applier: ' . mapped_by_applier();
 	return;
 }
 
@@ -100,7 +93,7 @@ sub subscriber
 my $s = subscriber("$va,1,2", 'quits');
 append();
 is(subscriptions(), 3, 'a subscription for each vshard');
-cmp_ok(segments(), '>', $baseline, 'in a segment');
+cmp_ok(segments($node), '>', $baseline, 'in a segment');
 $s->quit;
 is_clean('a session that quits');
 

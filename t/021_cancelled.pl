@@ -27,13 +27,6 @@ sub append
 	return $epoch++;
 }
 
-sub segments
-{
-	my @files = grep { /^mmap/ } slurp_dir($node->data_dir . '/pg_dynshmem');
-
-	return scalar @files;
-}
-
 # Until a session waits as expected.
 sub wait_for_wait
 {
@@ -55,7 +48,7 @@ sub locks_of
 }
 
 append();
-my $segments = segments();
+my $segments = segments($node);
 
 sub subscriber
 {
@@ -73,11 +66,11 @@ sub is_clean
 			wait_until(
 				sub {
 					return $watch->query('SELECT count(*) FROM seq_subscriptions') == 0
-					  && segments() == $segments;
+					  && segments($node) == $segments;
 				},
 				'all to go', 20);
 		},
-		"$desc: nothing is left behind") or diag segments() . " segments, $segments before";
+		"$desc: nothing is left behind") or diag segments($node) . " segments, $segments before";
 	return;
 }
 

@@ -243,7 +243,7 @@ sub load_sessions
 
 # Segments of queues; those of the server's statistics are whole megabytes,
 # and one is the list of all.
-sub segments
+sub queue_segments
 {
 	my ($node) = @_;
 
@@ -261,8 +261,8 @@ SELECT (SELECT count(*) FROM seq_subscriptions),
 	(SELECT count(*) FROM pg_prepared_xacts),
 	(SELECT count(*) FROM pg_replication_slots)
 EOS
-	eval { wait_until(sub { segments($node) == 0 }, 'segments to go', 10); };
-	is(segments($node), 0, "$desc: nor a segment of dynamic shared memory");
+	eval { wait_until(sub { queue_segments($node) == 0 }, 'segments to go', 10); };
+	is(queue_segments($node), 0, "$desc: nor a segment of dynamic shared memory");
 	return;
 }
 

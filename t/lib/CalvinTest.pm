@@ -22,7 +22,7 @@ our @EXPORT = qw(
   session sql sql_error
   wait_until wait_for_sql wait_for_epoch wait_for_applier wait_applied
   wait_for_log_line log_offset log_since log_has_no nothing_crashed
-  applier_pid process_alive elapsed within under_tool
+  applier_pid process_alive segments elapsed within under_tool
   state state_of digest
   break_log mend_log
 );
@@ -466,6 +466,16 @@ sub applier_pid
 		"SELECT pid FROM pg_stat_activity WHERE backend_type = 'calvin_seq applier' AND datname = '$db'"
 	);
 	return $pid eq '' ? 0 : $pid;
+}
+
+# Segments of dynamic shared memory, of a node where they are files of the data
+# directory: dynamic_shared_memory_type => 'mmap'.
+sub segments
+{
+	my ($node) = @_;
+	my @files = grep { /^mmap/ } slurp_dir($node->data_dir . '/pg_dynshmem');
+
+	return scalar @files;
 }
 
 sub process_alive
