@@ -214,13 +214,18 @@ run_tests() {
 	record "$part" reports 0 "$found" 0
 }
 
-# Freed memory is overwritten here, and what is written behind a chunk is noticed.
-part_assert() {
+# need_server PART: a build that failed counts as the part's failure.
+need_server() {
 	local begun=$SECONDS
 	if ! have_server; then
-		record assert build 0 1 $((SECONDS - begun))
-		return
+		record "$1" build 0 1 $((SECONDS - begun))
+		return 1
 	fi
+}
+
+# Freed memory is overwritten here, and what is written behind a chunk is noticed.
+part_assert() {
+	need_server assert || return 0
 	make_reports assert
 	run_tests assert '{ print }' "SUITES=${SUITES:-regress isolation tap}"
 }
@@ -229,11 +234,7 @@ part_assert() {
 # processes must be the runtime. Leaks are not looked for, since it forgets memory
 # at their end; and frames stay on the stack, by which it measures its depth.
 part_library() {
-	local begun=$SECONDS
-	if ! have_server; then
-		record library build 0 1 $((SECONDS - begun))
-		return
-	fi
+	need_server library || return 0
 	make_reports library
 	# The runtime for undefined behaviour knows no log_path: what it says is in the
 	# server's log, where test.sh looks for it.
@@ -270,11 +271,8 @@ valgrind_reports='
 	END { flush() }'
 
 part_valgrind() {
-	local begun=$SECONDS suites=
-	if ! have_server; then
-		record valgrind build 0 1 $((SECONDS - begun))
-		return
-	fi
+	local suites=
+	need_server valgrind || return 0
 	make_reports valgrind
 	[ -z "$VALGRIND_REGRESS" ] || suites+=" regress"
 	[ -z "$VALGRIND_ISOLATION" ] || suites+=" isolation"
