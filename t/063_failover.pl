@@ -395,7 +395,7 @@ EOS
 	is($by_vshard->(@held), $by_vshard->(split /\n/, $expected), "$desc: a consumer of the standby has the whole stream, from before its promotion on");
 	is(sql($new, $db, "SELECT state, backend_xmin IS NULL, backend_xid IS NULL, (SELECT count(*) FROM pg_locks l WHERE l.pid = a.pid) FROM pg_stat_activity a WHERE pid = " . $held->pid),
 		'idle|t|t|0', "$desc: and holds nothing between its calls");
-	cmp_ok(segments($new), '>', 0, "$desc: but its segment");
+	cmp_ok(queue_segments($new), '>', 0, "$desc: but its segment");
 	$held->quit;
 
 	in_step($new, $rejoined, $desc);
