@@ -50,6 +50,9 @@ endif
 # written for -Wextra.
 PG_CPPFLAGS = -I$(srcdir)/src -isystem $(includedir_server) $(MSGPACK_CFLAGS)
 
+# For tests: named points at which processes can be stopped (src/shared/pause.h).
+PG_CPPFLAGS += $(if $(PAUSE_POINTS),-DCALVIN_PAUSE_POINTS)
+
 # The server's callbacks have fixed signatures, hence no -Wunused-parameter.
 # CFLAGS are those of the compiler the server was built by: clang does not
 # know all of gcc's.

@@ -8,7 +8,7 @@ use strict;
 use warnings;
 
 # From the bottom up; a file directly in src is above all of them.
-my @layers = ('wire', 'machine', 'shared', 'log', 'process', 'sql', 'api');
+my @layers = ('wire', 'machine', 'shared', 'log', 'consumer', 'process', 'sql', 'api');
 my %rank = map { $layers[$_] => $_ } 0 .. $#layers;
 my %pure = map { $_ => 1 } 'wire', 'machine';
 my $bad = 0;

@@ -92,9 +92,12 @@ crashes_in() {
 
 build() {
 	heading "build: $server_version, $(compiler_version "${CC:-gcc}")"
+	# Tests stop processes at named points, which other builds do not have.
+	export PAUSE_POINTS=1 CALVIN_PAUSE_POINTS=1
 	guarded pgxs_make -s -j "$jobs" "CC=${CC:-gcc}" "COPT=-Werror${COPT:+ $COPT}" all ||
 		die "the build failed"
 	make_private_server
+	unset PAUSE_POINTS
 }
 
 compiler_version() { "$1" --version | head -n 1; }

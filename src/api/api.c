@@ -9,7 +9,7 @@
 
 #include "access/xlog.h"
 #include "log/attach.h"
-#include "log/stream.h"
+#include "consumer/stream.h"
 #include "wire/wire.h"
 
 #define CALVIN_API extern PGDLLEXPORT

@@ -7,7 +7,8 @@
 
 #include "compat.h"
 
-#include "shared/consumer.h"
+#include "shared/key.h"
+#include "wire/wire.h"
 
 /* Columns of seq_cursors, as the extension script creates them. */
 #define CURSOR_ATTR_NAME 1
@@ -15,6 +16,14 @@
 #define CURSOR_ATTR_EPOCH 3
 #define CURSOR_ATTR_POSITION 4
 #define CURSOR_ATTR_VERSION 5
+
+/* A durable cursor: the first key not processed yet. */
+typedef struct StreamCursor
+{
+	uint16		vshard;
+	StreamKey	next;
+	uint64		version; /* goes up with every change; 0: there is none */
+} StreamCursor;
 
 /*
  * Read the cursors of a name as they are committed now, this transaction's

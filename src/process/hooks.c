@@ -26,7 +26,7 @@
 #include "pgstat.h"
 #include "process/worker.h"
 #include "shared/clock.h"
-#include "shared/consumer.h"
+#include "consumer/consumer.h"
 #include "shared/database.h"
 #include "tcop/utility.h"
 #include "utils/fmgroids.h"

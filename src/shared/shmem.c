@@ -7,6 +7,7 @@
 #include <limits.h>
 
 #include "miscadmin.h"
+#include "shared/pause.h"
 #include "shared/shmem.h"
 #include "storage/ipc.h"
 #include "storage/shmem.h"
@@ -46,6 +47,9 @@ shmem_request(void)
 	if (prev_shmem_request_hook)
 		prev_shmem_request_hook();
 	RequestAddinShmemSpace(shmem_size());
+#ifdef CALVIN_PAUSE_POINTS
+	RequestAddinShmemSpace(pause_shmem_size());
+#endif
 	RequestNamedLWLockTranche(LWLOCK_TRANCHE, 1);
 }
 
@@ -98,6 +102,9 @@ shmem_startup(void)
 		prev_shmem_startup_hook();
 
 	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
+#ifdef CALVIN_PAUSE_POINTS
+	pause_shmem_init();
+#endif
 	Calvin = ShmemInitStruct("calvin_seq", shmem_size(), &found);
 	if (!found)
 	{

@@ -8,7 +8,7 @@
 #include "compat.h"
 
 #include "datatype/timestamp.h"
-#include "shared/consumer.h"
+#include "consumer/consumer.h"
 #include "utils/array.h"
 
 /* A vshard: 0 .. 1023, or an error. */

@@ -6,7 +6,7 @@
 
 #include "access/xlog.h"
 #include "log/cursors.h"
-#include "log/stream.h"
+#include "consumer/stream.h"
 #include "sql/args.h"
 
 CALVIN_FUNCTION(seq_commit);

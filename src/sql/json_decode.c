@@ -20,7 +20,7 @@
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/numeric.h"
-#include "wire/cursor.h"
+#include "wire/reader.h"
 #include "wire/schema.h"
 
 /* What jsonb's lengths and offsets can tell. */
@@ -42,7 +42,7 @@ StaticAssertDecl((Size) MAX_JSONB_ELEMENTS * sizeof(JsonbValue) <= MaxAllocSize,
 
 typedef struct Decoder
 {
-	WireCursor	cursor;
+	WireReader	reader;
 	JsonbParseState *state;
 	JsonbValue *result; /* of the last container that was finished */
 	Size		least; /* bytes that the jsonb will have at least */
@@ -156,7 +156,7 @@ static void
 check_read(Decoder *d, bool ok)
 {
 	if (!ok)
-		wire_report(&d->cursor.error);
+		wire_report(&d->reader.error);
 }
 
 static uint64
@@ -164,7 +164,7 @@ get_uint(Decoder *d, uint64 most, const char *field)
 {
 	uint64		value = 0;
 
-	check_read(d, wire_read_uint(&d->cursor, most, &value, field));
+	check_read(d, wire_read_uint(&d->reader, most, &value, field));
 	return value;
 }
 
@@ -173,7 +173,7 @@ get_int(Decoder *d, const char *field)
 {
 	int64		value = 0;
 
-	check_read(d, wire_read_int(&d->cursor, &value, field));
+	check_read(d, wire_read_int(&d->reader, &value, field));
 	return value;
 }
 
@@ -182,7 +182,7 @@ get_str(Decoder *d, const char *field)
 {
 	WireSlice	value = {NULL, 0};
 
-	check_read(d, wire_read_str(&d->cursor, &value, field));
+	check_read(d, wire_read_str(&d->reader, &value, field));
 	return value;
 }
 
@@ -191,14 +191,14 @@ get_array(Decoder *d, const char *field)
 {
 	uint32		count = 0;
 
-	check_read(d, wire_read_array(&d->cursor, &count, field));
+	check_read(d, wire_read_array(&d->reader, &count, field));
 	return count;
 }
 
 static void
 get_tuple(Decoder *d, uint32 count, const char *field)
 {
-	check_read(d, wire_read_tuple(&d->cursor, count, field));
+	check_read(d, wire_read_tuple(&d->reader, count, field));
 }
 
 /*
@@ -229,7 +229,7 @@ refuse_name(Decoder *d, WireSlice name, uint32 at)
 	while (at + len < name.len && len < MAX_MULTIBYTE_CHAR_LEN &&
 		   (name.data[at + len] & 0xc0) == 0x80)
 		len++;
-	offset = (uint32) (name.data + at - d->cursor.start);
+	offset = (uint32) (name.data + at - d->reader.start);
 	hex[hex_encode((const char *) name.data + at, len, hex)] = '\0';
 	ereport(ERROR,
 			(errcode(ERRCODE_UNTRANSLATABLE_CHARACTER),
@@ -315,7 +315,7 @@ put_plans(Decoder *d)
 	WireSlice	plans = {NULL, 0};
 	char	   *text;
 
-	check_read(d, wire_read_bin(&d->cursor, &plans, WIRE_F_PLANS));
+	check_read(d, wire_read_bin(&d->reader, &plans, WIRE_F_PLANS));
 	if (d->checking)
 		return;
 	if (plans.len > MAX_JSONB_BYTES / 2)
@@ -423,14 +423,14 @@ put_dependent_reads(Decoder *d)
 	JsonbValue	null;
 	uint32		pairs = 0;
 
-	if (wire_skip_nil(&d->cursor))
+	if (wire_skip_nil(&d->reader))
 	{
 		null.type = jbvNull;
 		push(d, WJB_VALUE, &null);
 		return;
 	}
 	get_tuple(d, 1, WIRE_F_DEPENDENT);
-	check_read(d, wire_read_map(&d->cursor, &pairs, WIRE_F_DEPENDENT));
+	check_read(d, wire_read_map(&d->reader, &pairs, WIRE_F_DEPENDENT));
 	begin_object(d);
 	for (uint32 i = 0; i < pairs; i++)
 	{
@@ -478,7 +478,7 @@ put_tx_class(Decoder *d)
 static void
 put_any_tx_class(Decoder *d, const WireTxn *txn)
 {
-	WireCursor	after;
+	WireReader	after;
 	WireBuffer	copy;
 	WireSlice	canonical;
 	uint32		plans_offset;
@@ -491,14 +491,14 @@ put_any_tx_class(Decoder *d, const WireTxn *txn)
 	d->checking = true;
 	put_tx_class(d);
 	d->checking = false;
-	after = d->cursor;
+	after = d->reader;
 
 	/* not freed: names in the result point into it */
 	wire_buffer_init(&copy, memory_realloc, NULL);
 	canonical = memory_deliverable(txn, &copy, &plans_offset);
-	wire_cursor_init(&d->cursor, canonical.data, canonical.len, WIRE_STRICT);
+	wire_reader_init(&d->reader, canonical.data, canonical.len, WIRE_STRICT);
 	put_tx_class(d);
-	d->cursor = after;
+	d->reader = after;
 }
 
 static void
@@ -581,7 +581,7 @@ json_decode_entry(const uint8 *data, size_t len)
 		d.from_utf8 = FindDefaultConversionProc(PG_UTF8, d.encoding);
 		d.to_utf8 = FindDefaultConversionProc(d.encoding, PG_UTF8);
 	}
-	wire_cursor_init(&d.cursor, data, len, WIRE_STRICT);
+	wire_reader_init(&d.reader, data, len, WIRE_STRICT);
 	get_tuple(&d, 2, WIRE_F_ENTRY);
 	tag = get_str(&d, WIRE_F_VARIANT);
 	begin_object(&d);

@@ -6,7 +6,7 @@
 
 #include "funcapi.h"
 #include "log/memory.h"
-#include "log/stream.h"
+#include "consumer/stream.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "port/pg_bswap.h"

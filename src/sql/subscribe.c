@@ -7,7 +7,7 @@
 #include "access/htup_details.h"
 #include "funcapi.h"
 #include "log/attach.h"
-#include "log/stream.h"
+#include "consumer/stream.h"
 #include "shared/database.h"
 #include "shared/subscription.h"
 #include "sql/args.h"

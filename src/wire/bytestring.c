@@ -62,26 +62,26 @@ next_byte(ByteReader *reader)
 }
 
 bool
-wire_read_byte_string(WireCursor *cursor, const char *field)
+wire_read_byte_string(WireReader *reader, const char *field)
 {
-	const uint8_t *p = cursor->pos;
+	const uint8_t *p = reader->pos;
 	uint32_t	count;
 
-	if (cursor->mode == WIRE_LENIENT && p < cursor->end &&
+	if (reader->mode == WIRE_LENIENT && p < reader->end &&
 		*p >= 0xc4 && *p <= 0xc6)
 	{
 		WireSlice	content;
 
-		return wire_read_bin(cursor, &content, field);
+		return wire_read_bin(reader, &content, field);
 	}
 
-	if (!wire_read_array(cursor, &count, field))
+	if (!wire_read_array(reader, &count, field))
 		return false;
 	for (; count > 0; count--)
 	{
 		uint64_t	byte;
 
-		if (!wire_read_uint(cursor, UINT8_MAX, &byte, field))
+		if (!wire_read_uint(reader, UINT8_MAX, &byte, field))
 			return false;
 	}
 	return true;

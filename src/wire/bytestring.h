@@ -5,14 +5,14 @@
 #ifndef CALVIN_WIRE_BYTESTRING_H
 #define CALVIN_WIRE_BYTESTRING_H
 
-#include "wire/cursor.h"
+#include "wire/reader.h"
 #include "wire/encode.h"
 
 /*
  * Check a byte string and step over it: an array of u8 or, in lenient mode, a
  * bin.  It may be given to the functions below, by its first byte.
  */
-extern bool wire_read_byte_string(WireCursor *cursor, const char *field);
+extern bool wire_read_byte_string(WireReader *reader, const char *field);
 
 /* As an array of u8, the form of a Kv key. */
 extern void wire_put_key(WireBuffer *buffer, const uint8_t *string);

@@ -2,7 +2,7 @@
  * canonical.c
  *	  Writing entries and TxClasses anew in canonical form.
  *
- * Reads through the general readers of cursor.h and writes each value as soon
+ * Reads through the general readers of reader.h and writes each value as soon
  * as it is known; only sets are collected first.  Memory is bounded by the
  * input: a set holds a few bytes per distinct element, dependent reads one
  * offset per vshard.
@@ -14,7 +14,7 @@
 
 typedef struct Writer
 {
-	WireCursor	in;
+	WireReader	in;
 	WireBuffer *out;
 	size_t		begin; /* of our part of out */
 	size_t		plans_end; /* of the plans written last, from begin */
@@ -47,7 +47,7 @@ static void
 writer_init(Writer *w, const uint8_t *data, size_t size, WireMode mode,
 			WireBuffer *out)
 {
-	wire_cursor_init(&w->in, data, size, mode);
+	wire_reader_init(&w->in, data, size, mode);
 	w->out = out;
 	w->begin = out->len;
 	w->plans_end = 0;
@@ -63,7 +63,7 @@ static bool
 refuse(Writer *w, WireStatus status, const uint8_t *at, const char *field,
 	   const char *expected)
 {
-	wire_cursor_fail(&w->in, status, at, field, expected);
+	wire_reader_fail(&w->in, status, at, field, expected);
 	return false;
 }
 

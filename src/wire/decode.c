@@ -4,8 +4,8 @@
  *
  * The functions below follow the grammar of docs/wire-format.md one by one.
  * Each takes the position of its value and returns the position after it, or
- * NULL once the cursor holds an error.  Whether a TxClass is canonical falls
- * out on the way: the cursor notes values that are not minimal, the loops
+ * NULL once the reader holds an error.  Whether a TxClass is canonical falls
+ * out on the way: the reader notes values that are not minimal, the loops
  * over sets and the map note what is not strictly ascending.  So does whether
  * the entry as a whole is, for wire_examine().
  *
@@ -23,30 +23,30 @@
 
 /* Array of u32, strictly ascending if it is canonical. */
 WIRE_INLINE const uint8_t *
-decode_surrogates(WireCursor *cursor, const uint8_t *p, const uint8_t *end,
+decode_surrogates(WireReader *reader, const uint8_t *p, const uint8_t *end,
 				  const char *field)
 {
 	uint32_t	count;
 	int64_t		last = -1;
 	bool		ascending = true;
 
-	p = wire_scan_array(cursor, p, end, &count, field);
+	p = wire_scan_array(reader, p, end, &count, field);
 	for (; p != NULL && count > 0; count--)
 	{
 		uint32_t	value;
 
-		p = wire_scan_u32(cursor, p, end, &value, field);
+		p = wire_scan_u32(reader, p, end, &value, field);
 		ascending &= last < (int64_t) value;
 		last = value;
 	}
 	if (!ascending)
-		cursor->minimal = false;
+		reader->minimal = false;
 	return p;
 }
 
 /* Array of [u32, u32], strictly ascending by (src, dst) if canonical. */
 static WIRE_NOINLINE const uint8_t *
-decode_edges(WireCursor *cursor, const uint8_t *p, const uint8_t *end,
+decode_edges(WireReader *reader, const uint8_t *p, const uint8_t *end,
 			 const char *field)
 {
 	uint32_t	count;
@@ -54,33 +54,33 @@ decode_edges(WireCursor *cursor, const uint8_t *p, const uint8_t *end,
 	bool		first = true;
 	bool		ascending = true;
 
-	p = wire_scan_array(cursor, p, end, &count, field);
+	p = wire_scan_array(reader, p, end, &count, field);
 	for (; p != NULL && count > 0; count--)
 	{
 		uint32_t	src;
 		uint32_t	dst;
 		uint64_t	edge;
 
-		p = wire_scan_tuple(cursor, p, end, 2, field);
+		p = wire_scan_tuple(reader, p, end, 2, field);
 		if (p == NULL)
 			break;
-		p = wire_scan_u32(cursor, p, end, &src, field);
+		p = wire_scan_u32(reader, p, end, &src, field);
 		if (p == NULL)
 			break;
-		p = wire_scan_u32(cursor, p, end, &dst, field);
+		p = wire_scan_u32(reader, p, end, &dst, field);
 		edge = (uint64_t) src << 32 | dst;
 		ascending &= first | (last < edge);
 		last = edge;
 		first = false;
 	}
 	if (!ascending)
-		cursor->minimal = false;
+		reader->minimal = false;
 	return p;
 }
 
 /* The elements of a byte string: "count" u8 integers. */
 static const uint8_t *
-decode_u8s(WireCursor *cursor, const uint8_t *p, const uint8_t *end,
+decode_u8s(WireReader *reader, const uint8_t *p, const uint8_t *end,
 		   uint32_t count, const char *field)
 {
 	/*
@@ -108,7 +108,7 @@ decode_u8s(WireCursor *cursor, const uint8_t *p, const uint8_t *end,
 	{
 		uint64_t	byte;
 
-		p = wire_take_uint(cursor, p, UINT8_MAX, &byte, field);
+		p = wire_take_uint(reader, p, UINT8_MAX, &byte, field);
 	}
 	return p;
 }
@@ -121,35 +121,35 @@ decode_u8s(WireCursor *cursor, const uint8_t *p, const uint8_t *end,
  * minimal the comparison may be wrong, but then the result is known.
  */
 static WIRE_NOINLINE const uint8_t *
-decode_keys(WireCursor *cursor, const uint8_t *p, const uint8_t *end,
+decode_keys(WireReader *reader, const uint8_t *p, const uint8_t *end,
 			const char *field)
 {
 	uint32_t	count;
 	const uint8_t *last = NULL;
 	size_t		last_len = 0;
 
-	p = wire_scan_array(cursor, p, end, &count, field);
+	p = wire_scan_array(reader, p, end, &count, field);
 	for (; p != NULL && count > 0; count--)
 	{
 		const uint8_t *key;
 		size_t		len;
 		uint32_t	bytes;
 
-		key = wire_scan_array(cursor, p, end, &bytes, field);
+		key = wire_scan_array(reader, p, end, &bytes, field);
 		if (key == NULL)
 			return NULL;
-		p = decode_u8s(cursor, key, end, bytes, field);
+		p = decode_u8s(reader, key, end, bytes, field);
 		if (p == NULL)
 			return NULL;
 
 		len = (size_t) (p - key);
-		if (last != NULL && cursor->minimal)
+		if (last != NULL && reader->minimal)
 		{
 			size_t		both = len < last_len ? len : last_len;
 			int			order = memcmp(last, key, both);
 
 			if (order > 0 || (order == 0 && last_len >= len))
-				cursor->minimal = false;
+				reader->minimal = false;
 		}
 		last = key;
 		last_len = len;
@@ -159,31 +159,31 @@ decode_keys(WireCursor *cursor, const uint8_t *p, const uint8_t *end,
 
 /* What an EngineKeySet begins with: up to the collection, any form. */
 static WIRE_NOINLINE const uint8_t *
-take_set_kind(WireCursor *cursor, const uint8_t *p, const WireSetFields *fields,
+take_set_kind(WireReader *reader, const uint8_t *p, const WireSetFields *fields,
 			  WireSetKind *kind)
 {
 	const uint8_t *at;
 	WireSlice	text;
 
-	p = wire_take_tuple(cursor, p, 2, fields->set);
+	p = wire_take_tuple(reader, p, 2, fields->set);
 	if (p == NULL)
 		return NULL;
 
 	at = p;
-	p = wire_take_str(cursor, p, &text, fields->variant);
+	p = wire_take_str(reader, p, &text, fields->variant);
 	if (p == NULL)
 		return NULL;
 	*kind = wire_set_kind(text.data, text.len);
 	if (*kind == WIRE_SET_UNKNOWN)
-		return wire_refuse(cursor, WIRE_WRONG_TAG, at, fields->variant,
+		return wire_refuse(reader, WIRE_WRONG_TAG, at, fields->variant,
 						   WIRE_X_SET_TAG);
 
-	return wire_take_tuple(cursor, p, 2, fields->payload);
+	return wire_take_tuple(reader, p, 2, fields->payload);
 }
 
 /* The same, its minimal form seen at a glance: it is a constant for each kind. */
 WIRE_INLINE const uint8_t *
-scan_set_kind(WireCursor *cursor, const uint8_t *p, const uint8_t *end,
+scan_set_kind(WireReader *reader, const uint8_t *p, const uint8_t *end,
 			  const WireSetFields *fields, WireSetKind *kind)
 {
 	WireSetKind taken;
@@ -214,14 +214,14 @@ scan_set_kind(WireCursor *cursor, const uint8_t *p, const uint8_t *end,
 			return p + 9;
 		}
 	}
-	p = take_set_kind(cursor, p, fields, &taken);
+	p = take_set_kind(reader, p, fields, &taken);
 	*kind = p ? taken : WIRE_SET_UNKNOWN;
 	return p;
 }
 
 /* An EngineKeySet.  *hash is that of the collection's name, if wanted. */
 WIRE_INLINE const uint8_t *
-decode_key_set(WireCursor *cursor, const uint8_t *p, const uint8_t *end,
+decode_key_set(WireReader *reader, const uint8_t *p, const uint8_t *end,
 			   const WireSetFields *fields, uint32_t *hash)
 {
 	const uint8_t *at;
@@ -229,71 +229,71 @@ decode_key_set(WireCursor *cursor, const uint8_t *p, const uint8_t *end,
 	WireSetKind kind;
 	uint64_t	not_ascii;
 
-	p = scan_set_kind(cursor, p, end, fields, &kind);
+	p = scan_set_kind(reader, p, end, fields, &kind);
 	if (p == NULL)
 		return NULL;
 
 	at = p;
-	p = wire_scan_str(cursor, p, end, &text, fields->collection);
+	p = wire_scan_str(reader, p, end, &text, fields->collection);
 	if (p == NULL)
 		return NULL;
 	*hash = wire_fold_text(text.data, text.len, end, &not_ascii);
 	if (WIRE_UNLIKELY(not_ascii != 0) &&
 		!wire_utf8_valid(text.data, text.len))
-		return wire_refuse(cursor, WIRE_BAD_UTF8, at, fields->collection,
+		return wire_refuse(reader, WIRE_BAD_UTF8, at, fields->collection,
 						   WIRE_X_UTF8);
 
 	if (kind == WIRE_SET_KV)
-		return decode_keys(cursor, p, end, fields->keys);
+		return decode_keys(reader, p, end, fields->keys);
 	if (kind == WIRE_SET_EDGE)
-		return decode_edges(cursor, p, end, fields->edges);
-	return decode_surrogates(cursor, p, end, fields->surrogates);
+		return decode_edges(reader, p, end, fields->edges);
+	return decode_surrogates(reader, p, end, fields->surrogates);
 }
 
 /* The elements of a read_set, or of a dependent read's: no participants. */
 static WIRE_NOINLINE const uint8_t *
-decode_read_key_set(WireCursor *cursor, const uint8_t *p, const uint8_t *end,
+decode_read_key_set(WireReader *reader, const uint8_t *p, const uint8_t *end,
 					const WireSetFields *fields)
 {
 	uint32_t	hash;
 
-	return decode_key_set(cursor, p, end, fields, &hash);
+	return decode_key_set(reader, p, end, fields, &hash);
 }
 
 /* The map of a DependentReadSpec; its keys are participants. */
 static WIRE_NOINLINE const uint8_t *
-decode_dependent_reads(WireCursor *cursor, const uint8_t *p,
+decode_dependent_reads(WireReader *reader, const uint8_t *p,
 					   const uint8_t *end, WireParticipants *participants)
 {
 	uint32_t	pairs;
 	int64_t		last = -1;
 
-	p = wire_scan_tuple(cursor, p, end, 1, WIRE_F_DEPENDENT);
+	p = wire_scan_tuple(reader, p, end, 1, WIRE_F_DEPENDENT);
 	if (p == NULL)
 		return NULL;
-	p = wire_take_map(cursor, p, &pairs, WIRE_F_DEPENDENT);
+	p = wire_take_map(reader, p, &pairs, WIRE_F_DEPENDENT);
 	for (; p != NULL && pairs > 0; pairs--)
 	{
 		uint64_t	vshard;
 		uint32_t	keys;
 
-		p = wire_take_uint(cursor, p, WIRE_VSHARDS - 1, &vshard,
+		p = wire_take_uint(reader, p, WIRE_VSHARDS - 1, &vshard,
 						   WIRE_F_DEPENDENT_VSHARD);
 		if (p == NULL)
 			return NULL;
 		if (participants->list != NULL)
 			wire_participants_add(participants, (uint32_t) vshard);
 		if ((int64_t) vshard <= last)
-			cursor->minimal = false;
+			reader->minimal = false;
 		last = (int64_t) vshard;
 
-		p = wire_scan_array(cursor, p, end, &keys, WIRE_F_DEPENDENT_KEYS);
+		p = wire_scan_array(reader, p, end, &keys, WIRE_F_DEPENDENT_KEYS);
 		for (; p != NULL && keys > 0; keys--)
 		{
-			p = wire_scan_tuple(cursor, p, end, 1, WIRE_F_DEPENDENT_KEYS);
+			p = wire_scan_tuple(reader, p, end, 1, WIRE_F_DEPENDENT_KEYS);
 			if (p == NULL)
 				return NULL;
-			p = decode_read_key_set(cursor, p, end, &wire_dependent_fields);
+			p = decode_read_key_set(reader, p, end, &wire_dependent_fields);
 		}
 	}
 	return p;
@@ -301,33 +301,33 @@ decode_dependent_reads(WireCursor *cursor, const uint8_t *p,
 
 /* A TxClass, into *txn but for position.  vshards[] may be NULL. */
 WIRE_INLINE const uint8_t *
-decode_tx_class(WireCursor *cursor, const uint8_t *p, const uint8_t *end,
+decode_tx_class(WireReader *reader, const uint8_t *p, const uint8_t *end,
 				WireTxn *txn, uint16_t *vshards)
 {
 	const uint8_t *begin = p;
-	bool		minimal = cursor->minimal;
+	bool		minimal = reader->minimal;
 	WireParticipants participants;
 	uint32_t	count;
 
-	cursor->minimal = true;
+	reader->minimal = true;
 	wire_participants_begin(&participants, vshards);
 
-	p = wire_scan_tuple(cursor, p, end, 5, WIRE_F_TX_CLASS);
+	p = wire_scan_tuple(reader, p, end, 5, WIRE_F_TX_CLASS);
 	if (p == NULL)
 		return NULL;
 
-	p = wire_scan_array(cursor, p, end, &count, wire_read_set_fields.sets);
+	p = wire_scan_array(reader, p, end, &count, wire_read_set_fields.sets);
 	for (; p != NULL && count > 0; count--)
-		p = decode_read_key_set(cursor, p, end, &wire_read_set_fields);
+		p = decode_read_key_set(reader, p, end, &wire_read_set_fields);
 	if (p == NULL)
 		return NULL;
 
-	p = wire_scan_array(cursor, p, end, &count, wire_write_set_fields.sets);
+	p = wire_scan_array(reader, p, end, &count, wire_write_set_fields.sets);
 	for (; p != NULL && count > 0; count--)
 	{
 		uint32_t	hash = 0;
 
-		p = decode_key_set(cursor, p, end, &wire_write_set_fields, &hash);
+		p = decode_key_set(reader, p, end, &wire_write_set_fields, &hash);
 		if (p == NULL)
 			return NULL;
 		if (vshards != NULL)
@@ -336,10 +336,10 @@ decode_tx_class(WireCursor *cursor, const uint8_t *p, const uint8_t *end,
 	if (p == NULL)
 		return NULL;
 
-	p = wire_scan_bin(cursor, p, end, &txn->plans, WIRE_F_PLANS);
+	p = wire_scan_bin(reader, p, end, &txn->plans, WIRE_F_PLANS);
 	if (p == NULL)
 		return NULL;
-	p = wire_scan_u64(cursor, p, end, WIRE_MAX_TENANT, &txn->tenant_id,
+	p = wire_scan_u64(reader, p, end, WIRE_MAX_TENANT, &txn->tenant_id,
 					  WIRE_F_TENANT);
 	if (p == NULL)
 		return NULL;
@@ -348,15 +348,15 @@ decode_tx_class(WireCursor *cursor, const uint8_t *p, const uint8_t *end,
 		p++;
 	else
 	{
-		p = decode_dependent_reads(cursor, p, end, &participants);
+		p = decode_dependent_reads(reader, p, end, &participants);
 		if (p == NULL)
 			return NULL;
 	}
 
 	txn->tx_class.data = begin;
 	txn->tx_class.len = (uint32_t) (p - begin);
-	txn->canonical = cursor->minimal;
-	cursor->minimal &= minimal;
+	txn->canonical = reader->minimal;
+	reader->minimal &= minimal;
 	txn->vshards = vshards;
 	txn->vshard_count = (uint16_t) wire_participants_end(&participants);
 	return p;
@@ -364,41 +364,41 @@ decode_tx_class(WireCursor *cursor, const uint8_t *p, const uint8_t *end,
 
 /* A SequencedTxn, into *txn but for position; its own numbers apart. */
 WIRE_INLINE const uint8_t *
-decode_sequenced_txn(WireCursor *cursor, const uint8_t *p, WireTxn *txn,
+decode_sequenced_txn(WireReader *reader, const uint8_t *p, WireTxn *txn,
 					 uint16_t *vshards, uint64_t *epoch, uint32_t *position)
 {
-	const uint8_t *end = cursor->end;
+	const uint8_t *end = reader->end;
 	int64_t		epoch_system_ms;
 
-	p = wire_scan_tuple(cursor, p, end, 4, WIRE_F_TXN);
+	p = wire_scan_tuple(reader, p, end, 4, WIRE_F_TXN);
 	if (p == NULL)
 		return NULL;
-	p = wire_scan_u64(cursor, p, end, WIRE_MAX_EPOCH, epoch,
+	p = wire_scan_u64(reader, p, end, WIRE_MAX_EPOCH, epoch,
 					  WIRE_F_TXN_EPOCH);
 	if (p == NULL)
 		return NULL;
-	p = wire_scan_u32(cursor, p, end, position, WIRE_F_TXN_POSITION);
+	p = wire_scan_u32(reader, p, end, position, WIRE_F_TXN_POSITION);
 	if (p == NULL)
 		return NULL;
-	p = decode_tx_class(cursor, p, end, txn, vshards);
+	p = decode_tx_class(reader, p, end, txn, vshards);
 	if (p == NULL)
 		return NULL;
-	return wire_scan_int(cursor, p, end, &epoch_system_ms, WIRE_F_TXN_MS);
+	return wire_scan_int(reader, p, end, &epoch_system_ms, WIRE_F_TXN_MS);
 }
 
 static const uint8_t *
-decode_txn(WireCursor *cursor, const uint8_t *p, WireTxn *txn,
+decode_txn(WireReader *reader, const uint8_t *p, WireTxn *txn,
 		   uint16_t *vshards)
 {
 	uint64_t	epoch;
 	uint32_t	position;
 
-	return decode_sequenced_txn(cursor, p, txn, vshards, &epoch, &position);
+	return decode_sequenced_txn(reader, p, txn, vshards, &epoch, &position);
 }
 
 /* All transactions of a batch, of which nothing is kept. */
 static const uint8_t *
-examine_txns(const WireEntry *entry, WireCursor *cursor, const uint8_t *p)
+examine_txns(const WireEntry *entry, WireReader *reader, const uint8_t *p)
 {
 	for (uint32_t i = 0; i < entry->txn_count; i++)
 	{
@@ -406,11 +406,11 @@ examine_txns(const WireEntry *entry, WireCursor *cursor, const uint8_t *p)
 		uint64_t	epoch;
 		uint32_t	position;
 
-		p = decode_sequenced_txn(cursor, p, &txn, NULL, &epoch, &position);
+		p = decode_sequenced_txn(reader, p, &txn, NULL, &epoch, &position);
 		if (p == NULL)
 			return NULL;
 		if (epoch != entry->epoch || position != i)
-			cursor->minimal = false;
+			reader->minimal = false;
 	}
 	return p;
 }
@@ -421,7 +421,7 @@ examine_txns(const WireEntry *entry, WireCursor *cursor, const uint8_t *p)
  * free for the ones that are not.
  */
 static const uint8_t *
-decode_txns(WireDecoder *decoder, WireCursor *cursor, const uint8_t *p)
+decode_txns(WireDecoder *decoder, WireReader *reader, const uint8_t *p)
 {
 	const uint32_t most = decoder->vshards_size - 2 * WIRE_VSHARDS;
 	uint32_t	staged = 0;
@@ -442,7 +442,7 @@ decode_txns(WireDecoder *decoder, WireCursor *cursor, const uint8_t *p)
 		{
 			WireTxn    *txn = &decoder->txns[staged];
 
-			p = decode_txn(cursor, p, txn, vshards);
+			p = decode_txn(reader, p, txn, vshards);
 			if (p == NULL)
 				return NULL;
 			txn->position = i;
@@ -451,7 +451,7 @@ decode_txns(WireDecoder *decoder, WireCursor *cursor, const uint8_t *p)
 		}
 		else
 		{
-			p = decode_txn(cursor, p, &unstaged, vshards);
+			p = decode_txn(reader, p, &unstaged, vshards);
 			if (p == NULL)
 				return NULL;
 		}
@@ -462,48 +462,48 @@ decode_txns(WireDecoder *decoder, WireCursor *cursor, const uint8_t *p)
 }
 
 static const uint8_t *
-decode_batch(WireDecoder *decoder, WireCursor *cursor, const uint8_t *p)
+decode_batch(WireDecoder *decoder, WireReader *reader, const uint8_t *p)
 {
 	WireEntry  *entry = &decoder->entry;
 
 	entry->kind = WIRE_EPOCH_BATCH;
-	p = wire_take_tuple(cursor, p, 1, WIRE_F_PAYLOAD);
+	p = wire_take_tuple(reader, p, 1, WIRE_F_PAYLOAD);
 	if (p == NULL)
 		return NULL;
-	p = wire_take_tuple(cursor, p, 3, WIRE_F_BATCH);
+	p = wire_take_tuple(reader, p, 3, WIRE_F_BATCH);
 	if (p == NULL)
 		return NULL;
-	p = wire_take_uint(cursor, p, WIRE_MAX_EPOCH, &entry->epoch, WIRE_F_EPOCH);
+	p = wire_take_uint(reader, p, WIRE_MAX_EPOCH, &entry->epoch, WIRE_F_EPOCH);
 	if (p == NULL)
 		return NULL;
-	p = wire_take_array(cursor, p, LEAST_TXN, &entry->txn_count, WIRE_F_TXNS);
+	p = wire_take_array(reader, p, LEAST_TXN, &entry->txn_count, WIRE_F_TXNS);
 	if (p == NULL)
 		return NULL;
-	p = decoder->vshards != NULL ? decode_txns(decoder, cursor, p) :
-		examine_txns(entry, cursor, p);
+	p = decoder->vshards != NULL ? decode_txns(decoder, reader, p) :
+		examine_txns(entry, reader, p);
 	if (p == NULL)
 		return NULL;
-	return wire_take_int(cursor, p, &entry->epoch_system_ms, WIRE_F_BATCH_MS);
+	return wire_take_int(reader, p, &entry->epoch_system_ms, WIRE_F_BATCH_MS);
 }
 
 static const uint8_t *
-decode_ack(WireDecoder *decoder, WireCursor *cursor, const uint8_t *p)
+decode_ack(WireDecoder *decoder, WireReader *reader, const uint8_t *p)
 {
 	WireEntry  *entry = &decoder->entry;
 	uint64_t	position;
 	uint64_t	vshard_id;
 
 	entry->kind = WIRE_COMPLETION_ACK;
-	p = wire_take_tuple(cursor, p, 3, WIRE_F_PAYLOAD);
+	p = wire_take_tuple(reader, p, 3, WIRE_F_PAYLOAD);
 	if (p == NULL)
 		return NULL;
-	p = wire_take_uint(cursor, p, WIRE_MAX_EPOCH, &entry->epoch, WIRE_F_EPOCH);
+	p = wire_take_uint(reader, p, WIRE_MAX_EPOCH, &entry->epoch, WIRE_F_EPOCH);
 	if (p == NULL)
 		return NULL;
-	p = wire_take_uint(cursor, p, UINT32_MAX, &position, WIRE_F_POSITION);
+	p = wire_take_uint(reader, p, UINT32_MAX, &position, WIRE_F_POSITION);
 	if (p == NULL)
 		return NULL;
-	p = wire_take_uint(cursor, p, UINT32_MAX, &vshard_id, WIRE_F_VSHARD_ID);
+	p = wire_take_uint(reader, p, UINT32_MAX, &vshard_id, WIRE_F_VSHARD_ID);
 	if (p == NULL)
 		return NULL;
 	entry->position = (uint32_t) position;
@@ -512,24 +512,24 @@ decode_ack(WireDecoder *decoder, WireCursor *cursor, const uint8_t *p)
 }
 
 static const uint8_t *
-decode_entry(WireDecoder *decoder, WireCursor *cursor)
+decode_entry(WireDecoder *decoder, WireReader *reader)
 {
-	const uint8_t *p = cursor->pos;
+	const uint8_t *p = reader->pos;
 	const uint8_t *at;
 	WireSlice	tag;
 
-	p = wire_take_tuple(cursor, p, 2, WIRE_F_ENTRY);
+	p = wire_take_tuple(reader, p, 2, WIRE_F_ENTRY);
 	if (p == NULL)
 		return NULL;
 	at = p;
-	p = wire_take_str(cursor, p, &tag, WIRE_F_VARIANT);
+	p = wire_take_str(reader, p, &tag, WIRE_F_VARIANT);
 	if (p == NULL)
 		return NULL;
 	if (wire_tag_is(tag.data, tag.len, WIRE_TAG_BATCH))
-		return decode_batch(decoder, cursor, p);
+		return decode_batch(decoder, reader, p);
 	if (wire_tag_is(tag.data, tag.len, WIRE_TAG_ACK))
-		return decode_ack(decoder, cursor, p);
-	return wire_refuse(cursor, WIRE_WRONG_TAG, at, WIRE_F_VARIANT,
+		return decode_ack(decoder, reader, p);
+	return wire_refuse(reader, WIRE_WRONG_TAG, at, WIRE_F_VARIANT,
 					   WIRE_X_ENTRY_TAG);
 }
 
@@ -548,15 +548,15 @@ wire_decoder_init(WireDecoder *decoder, WireTxn *txns, uint32_t txns_size,
 WIRE_INLINE bool
 decode(WireDecoder *decoder, const uint8_t *data, size_t size, bool *canonical)
 {
-	WireCursor	cursor;
+	WireReader	reader;
 	const uint8_t *p;
 
 	*canonical = true;
-	wire_cursor_init(&cursor, data, size, WIRE_STRICT);
+	wire_reader_init(&reader, data, size, WIRE_STRICT);
 	decoder->data = data;
 	decoder->size = 0;
 	memset(&decoder->entry, 0, sizeof(decoder->entry));
-	decoder->error = cursor.error;
+	decoder->error = reader.error;
 	decoder->staged = 0;
 	decoder->rest = 0;
 	decoder->rest_vshards = 0;
@@ -569,22 +569,22 @@ decode(WireDecoder *decoder, const uint8_t *data, size_t size, bool *canonical)
 	}
 	if (size > WIRE_MAX_ENTRY)
 	{
-		wire_cursor_fail(&cursor, WIRE_TOO_LARGE, data + WIRE_MAX_ENTRY,
+		wire_reader_fail(&reader, WIRE_TOO_LARGE, data + WIRE_MAX_ENTRY,
 						 WIRE_F_ENTRY, WIRE_X_SIZE);
-		decoder->error = cursor.error;
+		decoder->error = reader.error;
 		return false;
 	}
 	decoder->size = (uint32_t) size;
 
-	p = decode_entry(decoder, &cursor);
+	p = decode_entry(decoder, &reader);
 	if (p == NULL)
 	{
-		decoder->error = cursor.error;
+		decoder->error = reader.error;
 		decoder->entry.txn_count = 0;	/* wire_next_txn yields nothing */
 		return false;
 	}
 	decoder->entry.length = (uint32_t) (p - data);
-	*canonical = cursor.minimal && p == cursor.end;
+	*canonical = reader.minimal && p == reader.end;
 	wire_rewind(decoder);
 	return true;
 }
@@ -614,7 +614,7 @@ wire_examine(const uint8_t *data, size_t size, WireEntry *entry,
 bool
 wire_next_txn(WireDecoder *decoder, WireTxn *txn)
 {
-	WireCursor	cursor;
+	WireReader	reader;
 	const uint8_t *p;
 
 	if (decoder->next >= decoder->entry.txn_count || decoder->vshards == NULL)
@@ -625,8 +625,8 @@ wire_next_txn(WireDecoder *decoder, WireTxn *txn)
 		return true;
 	}
 
-	wire_cursor_init(&cursor, decoder->data, decoder->size, WIRE_STRICT);
-	p = decode_txn(&cursor, decoder->data + decoder->next_rest, txn,
+	wire_reader_init(&reader, decoder->data, decoder->size, WIRE_STRICT);
+	p = decode_txn(&reader, decoder->data + decoder->next_rest, txn,
 				   decoder->vshards + decoder->rest_vshards);
 	if (p == NULL)
 		return false;			/* only if the bytes changed since */

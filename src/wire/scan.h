@@ -3,60 +3,60 @@
  *	  The common forms of values, inline, for the decoder's hot path.
  *
  * wire_scan_<type> takes the minimal form where all its bytes are at hand and
- * leaves everything else to wire_take_<type> in cursor.c: other forms, values
+ * leaves everything else to wire_take_<type> in reader.c: other forms, values
  * near the end, and errors.  So a form is refused, and why, in one place only.
  *
  * Each takes the position of a value and returns that of the next, or NULL
- * after an error was set in the cursor; cursor->pos is not used.  "end" is
- * cursor->end, kept by the caller in a register.
+ * after an error was set in the reader; reader->pos is not used.  "end" is
+ * reader->end, kept by the caller in a register.
  */
 #ifndef CALVIN_WIRE_SCAN_H
 #define CALVIN_WIRE_SCAN_H
 
 #include "wire/bytes.h"
-#include "wire/cursor.h"
+#include "wire/reader.h"
 
 #define WIRE_LIKELY(x) __builtin_expect((x) != 0, 1)
 #define WIRE_UNLIKELY(x) __builtin_expect((x) != 0, 0)
 #define WIRE_INLINE static inline __attribute__((always_inline))
 #define WIRE_NOINLINE __attribute__((noinline))
 
-/* Any form; each clears cursor->minimal if the form is not the shortest. */
-extern const uint8_t *wire_take_uint(WireCursor *cursor, const uint8_t *p,
+/* Any form; each clears reader->minimal if the form is not the shortest. */
+extern const uint8_t *wire_take_uint(WireReader *reader, const uint8_t *p,
 									 uint64_t max, uint64_t *value,
 									 const char *field);
-extern const uint8_t *wire_take_int(WireCursor *cursor, const uint8_t *p,
+extern const uint8_t *wire_take_int(WireReader *reader, const uint8_t *p,
 									int64_t *value, const char *field);
 /* The content is not checked to be UTF-8. */
-extern const uint8_t *wire_take_str(WireCursor *cursor, const uint8_t *p,
+extern const uint8_t *wire_take_str(WireReader *reader, const uint8_t *p,
 									WireSlice *value, const char *field);
-extern const uint8_t *wire_take_bin(WireCursor *cursor, const uint8_t *p,
+extern const uint8_t *wire_take_bin(WireReader *reader, const uint8_t *p,
 									WireSlice *value, const char *field);
 /* Refuses a count whose elements, "least" bytes each, cannot all be there. */
-extern const uint8_t *wire_take_array(WireCursor *cursor, const uint8_t *p,
+extern const uint8_t *wire_take_array(WireReader *reader, const uint8_t *p,
 									  uint32_t least, uint32_t *count,
 									  const char *field);
-extern const uint8_t *wire_take_tuple(WireCursor *cursor, const uint8_t *p,
+extern const uint8_t *wire_take_tuple(WireReader *reader, const uint8_t *p,
 									  uint32_t count, const char *field);
-extern const uint8_t *wire_take_map(WireCursor *cursor, const uint8_t *p,
+extern const uint8_t *wire_take_map(WireReader *reader, const uint8_t *p,
 									uint32_t *count, const char *field);
 
-/* wire_cursor_fail for functions that return a position: always NULL. */
-extern const uint8_t *wire_refuse(WireCursor *cursor, WireStatus status,
+/* wire_reader_fail for functions that return a position: always NULL. */
+extern const uint8_t *wire_refuse(WireReader *reader, WireStatus status,
 								  const uint8_t *at, const char *field,
 								  const char *expected);
 
 WIRE_INLINE const uint8_t *
-wire_scan_tuple(WireCursor *cursor, const uint8_t *p, const uint8_t *end,
+wire_scan_tuple(WireReader *reader, const uint8_t *p, const uint8_t *end,
 				uint32_t count, const char *field)
 {
 	if (WIRE_LIKELY(p < end && *p == (0x90 | count)))
 		return p + 1;
-	return wire_take_tuple(cursor, p, count, field);
+	return wire_take_tuple(reader, p, count, field);
 }
 
 WIRE_INLINE const uint8_t *
-wire_scan_array(WireCursor *cursor, const uint8_t *p, const uint8_t *end,
+wire_scan_array(WireReader *reader, const uint8_t *p, const uint8_t *end,
 				uint32_t *count, const char *field)
 {
 	uint32_t	taken;
@@ -66,13 +66,13 @@ wire_scan_array(WireCursor *cursor, const uint8_t *p, const uint8_t *end,
 		*count = *p & 0x0f;
 		return p + 1;
 	}
-	p = wire_take_array(cursor, p, 1, &taken, field);
+	p = wire_take_array(reader, p, 1, &taken, field);
 	*count = p ? taken : 0;
 	return p;
 }
 
 WIRE_INLINE const uint8_t *
-wire_scan_u64(WireCursor *cursor, const uint8_t *p, const uint8_t *end,
+wire_scan_u64(WireReader *reader, const uint8_t *p, const uint8_t *end,
 			  uint64_t max, uint64_t *value, const char *field)
 {
 	uint64_t	taken;
@@ -99,13 +99,13 @@ wire_scan_u64(WireCursor *cursor, const uint8_t *p, const uint8_t *end,
 			}
 		}
 	}
-	p = wire_take_uint(cursor, p, max, &taken, field);
+	p = wire_take_uint(reader, p, max, &taken, field);
 	*value = p ? taken : 0;
 	return p;
 }
 
 WIRE_INLINE const uint8_t *
-wire_scan_u32(WireCursor *cursor, const uint8_t *p, const uint8_t *end,
+wire_scan_u32(WireReader *reader, const uint8_t *p, const uint8_t *end,
 			  uint32_t *value, const char *field)
 {
 	uint64_t	taken;
@@ -132,13 +132,13 @@ wire_scan_u32(WireCursor *cursor, const uint8_t *p, const uint8_t *end,
 			}
 		}
 	}
-	p = wire_take_uint(cursor, p, UINT32_MAX, &taken, field);
+	p = wire_take_uint(reader, p, UINT32_MAX, &taken, field);
 	*value = p ? (uint32_t) taken : 0;
 	return p;
 }
 
 WIRE_INLINE const uint8_t *
-wire_scan_int(WireCursor *cursor, const uint8_t *p, const uint8_t *end,
+wire_scan_int(WireReader *reader, const uint8_t *p, const uint8_t *end,
 			  int64_t *value, const char *field)
 {
 	int64_t		taken;
@@ -157,13 +157,13 @@ wire_scan_int(WireCursor *cursor, const uint8_t *p, const uint8_t *end,
 			return p + 9;
 		}
 	}
-	p = wire_take_int(cursor, p, &taken, field);
+	p = wire_take_int(reader, p, &taken, field);
 	*value = p ? taken : 0;
 	return p;
 }
 
 WIRE_INLINE const uint8_t *
-wire_scan_str(WireCursor *cursor, const uint8_t *p, const uint8_t *end,
+wire_scan_str(WireReader *reader, const uint8_t *p, const uint8_t *end,
 			  WireSlice *value, const char *field)
 {
 	WireSlice	taken;
@@ -174,14 +174,14 @@ wire_scan_str(WireCursor *cursor, const uint8_t *p, const uint8_t *end,
 		value->len = *p & 0x1f;
 		return p + 1 + value->len;
 	}
-	p = wire_take_str(cursor, p, &taken, field);
+	p = wire_take_str(reader, p, &taken, field);
 	if (p)
 		*value = taken;
 	return p;
 }
 
 WIRE_INLINE const uint8_t *
-wire_scan_bin(WireCursor *cursor, const uint8_t *p, const uint8_t *end,
+wire_scan_bin(WireReader *reader, const uint8_t *p, const uint8_t *end,
 			  WireSlice *value, const char *field)
 {
 	WireSlice	taken;
@@ -192,7 +192,7 @@ wire_scan_bin(WireCursor *cursor, const uint8_t *p, const uint8_t *end,
 		value->len = p[1];
 		return p + 2 + value->len;
 	}
-	p = wire_take_bin(cursor, p, &taken, field);
+	p = wire_take_bin(reader, p, &taken, field);
 	if (p)
 		*value = taken;
 	return p;

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "wire/cursor.h"
+#include "wire/reader.h"
 
 WireDecoder *
 new_decoder(uint32_t txns_size, uint32_t vshards_size)
@@ -171,7 +171,7 @@ bool
 reencode(WireDecoder *decoder, WireBuffer *out)
 {
 	const WireEntry *entry = &decoder->entry;
-	WireCursor	cursor;
+	WireReader	reader;
 	WireError	error;
 	WireTxn		txn;
 	WireSlice	tag;
@@ -179,8 +179,8 @@ reencode(WireDecoder *decoder, WireBuffer *out)
 	int64_t		ms;
 	uint32_t	count;
 
-	wire_cursor_init(&cursor, decoder->data, decoder->size, WIRE_STRICT);
-	if (!wire_read_tuple(&cursor, 2, "") || !wire_read_str(&cursor, &tag, ""))
+	wire_reader_init(&reader, decoder->data, decoder->size, WIRE_STRICT);
+	if (!wire_read_tuple(&reader, 2, "") || !wire_read_str(&reader, &tag, ""))
 		return false;
 	wire_put_array_header(out, 2);
 	wire_put_str(out, tag.data, tag.len);
@@ -194,9 +194,9 @@ reencode(WireDecoder *decoder, WireBuffer *out)
 		return true;
 	}
 
-	if (!wire_read_tuple(&cursor, 1, "") || !wire_read_tuple(&cursor, 3, "") ||
-		!wire_read_uint(&cursor, WIRE_MAX_EPOCH, &value, "") ||
-		value != entry->epoch || !wire_read_array(&cursor, &count, "") ||
+	if (!wire_read_tuple(&reader, 1, "") || !wire_read_tuple(&reader, 3, "") ||
+		!wire_read_uint(&reader, WIRE_MAX_EPOCH, &value, "") ||
+		value != entry->epoch || !wire_read_array(&reader, &count, "") ||
 		count != entry->txn_count)
 		return false;
 	wire_put_array_header(out, 1);
@@ -208,25 +208,25 @@ reencode(WireDecoder *decoder, WireBuffer *out)
 	while (wire_next_txn(decoder, &txn))
 	{
 		count--;
-		if (!wire_read_tuple(&cursor, 4, "") ||
-			!wire_read_uint(&cursor, WIRE_MAX_EPOCH, &value, ""))
+		if (!wire_read_tuple(&reader, 4, "") ||
+			!wire_read_uint(&reader, WIRE_MAX_EPOCH, &value, ""))
 			return false;
 		wire_put_array_header(out, 4);
 		wire_put_uint(out, value);
-		if (!wire_read_uint(&cursor, UINT32_MAX, &value, "") ||
-			cursor.pos != txn.tx_class.data)
+		if (!wire_read_uint(&reader, UINT32_MAX, &value, "") ||
+			reader.pos != txn.tx_class.data)
 			return false;
 		wire_put_uint(out, value);
 		if (!wire_canonical_tx_class(txn.tx_class, out, &error))
 			return false;
-		cursor.pos += txn.tx_class.len;
-		if (!wire_read_int(&cursor, &ms, ""))
+		reader.pos += txn.tx_class.len;
+		if (!wire_read_int(&reader, &ms, ""))
 			return false;
 		wire_put_int(out, ms);
 	}
-	if (count != 0 || !wire_read_int(&cursor, &ms, "") ||
+	if (count != 0 || !wire_read_int(&reader, &ms, "") ||
 		ms != entry->epoch_system_ms ||
-		cursor.pos != cursor.start + entry->length)
+		reader.pos != reader.start + entry->length)
 		return false;
 	wire_put_int(out, ms);
 	return true;

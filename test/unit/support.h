@@ -44,7 +44,7 @@ extern uint64_t next_random(uint64_t *state);
 
 /*
  * The canonical form of a decoded entry, its own numbers kept even where they
- * disagree with the batch.  Frame by cursor, TxClasses by
+ * disagree with the batch.  Frame by reader, TxClasses by
  * wire_canonical_tx_class.
  */
 extern bool reencode(WireDecoder *decoder, WireBuffer *out);

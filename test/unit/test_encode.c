@@ -11,7 +11,7 @@
 #include "support.h"
 #include "tap.h"
 #include "walk.h"
-#include "wire/cursor.h"
+#include "wire/reader.h"
 
 static WireDecoder *decoder;
 
@@ -41,17 +41,17 @@ test_uint(void)
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
 	{
 		WireBuffer	buffer;
-		WireCursor	cursor;
+		WireReader	reader;
 		uint64_t	back = 0;
 
 		new_buffer(&buffer);
 		wire_put_uint(&buffer, cases[i].value);
-		wire_cursor_init(&cursor, buffer.data, buffer.len, WIRE_STRICT);
+		wire_reader_init(&reader, buffer.data, buffer.len, WIRE_STRICT);
 		ok(buffer.len == cases[i].form.len &&
 		   buffer.data[0] == cases[i].form.first &&
-		   wire_read_uint(&cursor, UINT64_MAX, &back, "x") &&
-		   back == cases[i].value && cursor.minimal &&
-		   cursor.pos == cursor.end, "unsigned %" PRIu64, cases[i].value);
+		   wire_read_uint(&reader, UINT64_MAX, &back, "x") &&
+		   back == cases[i].value && reader.minimal &&
+		   reader.pos == reader.end, "unsigned %" PRIu64, cases[i].value);
 		wire_buffer_free(&buffer);
 	}
 }
@@ -78,16 +78,16 @@ test_int(void)
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
 	{
 		WireBuffer	buffer;
-		WireCursor	cursor;
+		WireReader	reader;
 		int64_t		back = 0;
 
 		new_buffer(&buffer);
 		wire_put_int(&buffer, cases[i].value);
-		wire_cursor_init(&cursor, buffer.data, buffer.len, WIRE_STRICT);
+		wire_reader_init(&reader, buffer.data, buffer.len, WIRE_STRICT);
 		ok(buffer.len == cases[i].form.len &&
 		   buffer.data[0] == cases[i].form.first &&
-		   wire_read_int(&cursor, &back, "x") && back == cases[i].value &&
-		   cursor.minimal && cursor.pos == cursor.end,
+		   wire_read_int(&reader, &back, "x") && back == cases[i].value &&
+		   reader.minimal && reader.pos == reader.end,
 		   "signed %" PRId64, cases[i].value);
 		wire_buffer_free(&buffer);
 	}
@@ -122,59 +122,59 @@ test_headers(void)
 	{
 		uint32_t	len = cases[i].len;
 		WireBuffer	b;
-		WireCursor	cursor;
+		WireReader	reader;
 		WireSlice	back;
 		uint32_t	count;
 		bool		good;
 
 		new_buffer(&b);
 		wire_put_str(&b, content, len);
-		wire_cursor_init(&cursor, b.data, b.len, WIRE_STRICT);
+		wire_reader_init(&reader, b.data, b.len, WIRE_STRICT);
 		good = b.data[0] == cases[i].str.first &&
 			b.len == cases[i].str.len + len &&
-			wire_read_str(&cursor, &back, "x") && back.len == len &&
-			memcmp(back.data, content, len) == 0 && cursor.pos == cursor.end;
-		ok(good && cursor.minimal, "str of %u", len);
+			wire_read_str(&reader, &back, "x") && back.len == len &&
+			memcmp(back.data, content, len) == 0 && reader.pos == reader.end;
+		ok(good && reader.minimal, "str of %u", len);
 
 		b.len = 0;
 		wire_put_bin(&b, content, len);
-		wire_cursor_init(&cursor, b.data, b.len, WIRE_STRICT);
+		wire_reader_init(&reader, b.data, b.len, WIRE_STRICT);
 		good = b.data[0] == cases[i].bin.first &&
 			b.len == cases[i].bin.len + len &&
-			wire_read_bin(&cursor, &back, "x") && back.len == len &&
-			memcmp(back.data, content, len) == 0 && cursor.pos == cursor.end;
-		ok(good && cursor.minimal, "bin of %u", len);
+			wire_read_bin(&reader, &back, "x") && back.len == len &&
+			memcmp(back.data, content, len) == 0 && reader.pos == reader.end;
+		ok(good && reader.minimal, "bin of %u", len);
 
 		b.len = 0;
 		wire_put_array_header(&b, len);
 		good = b.data[0] == cases[i].array.first &&
 			b.len == cases[i].array.len;
 		wire_put_raw(&b, content, len);
-		wire_cursor_init(&cursor, b.data, b.len, WIRE_STRICT);
-		good &= wire_read_array(&cursor, &count, "x") && count == len;
+		wire_reader_init(&reader, b.data, b.len, WIRE_STRICT);
+		good &= wire_read_array(&reader, &count, "x") && count == len;
 		if (len > 0)
 		{
-			wire_cursor_init(&cursor, b.data, b.len - 1, WIRE_STRICT);
-			good &= !wire_read_array(&cursor, &count, "x") &&
-				cursor.error.status == WIRE_TRUNCATED &&
-				cursor.pos == cursor.start;
+			wire_reader_init(&reader, b.data, b.len - 1, WIRE_STRICT);
+			good &= !wire_read_array(&reader, &count, "x") &&
+				reader.error.status == WIRE_TRUNCATED &&
+				reader.pos == reader.start;
 		}
-		ok(good && cursor.minimal, "array of %u", len);
+		ok(good && reader.minimal, "array of %u", len);
 
 		b.len = 0;
 		wire_put_map_header(&b, len);
 		good = b.data[0] == cases[i].map.first && b.len == cases[i].map.len;
 		wire_put_raw(&b, content, len);
 		wire_put_raw(&b, content, len);
-		wire_cursor_init(&cursor, b.data, b.len, WIRE_STRICT);
-		good &= wire_read_map(&cursor, &count, "x") && count == len;
+		wire_reader_init(&reader, b.data, b.len, WIRE_STRICT);
+		good &= wire_read_map(&reader, &count, "x") && count == len;
 		if (len > 0)
 		{
-			wire_cursor_init(&cursor, b.data, b.len - 1, WIRE_STRICT);
-			good &= !wire_read_map(&cursor, &count, "x") &&
-				cursor.error.status == WIRE_TRUNCATED;
+			wire_reader_init(&reader, b.data, b.len - 1, WIRE_STRICT);
+			good &= !wire_read_map(&reader, &count, "x") &&
+				reader.error.status == WIRE_TRUNCATED;
 		}
-		ok(good && cursor.minimal, "map of %u", len);
+		ok(good && reader.minimal, "map of %u", len);
 		wire_buffer_free(&b);
 	}
 	free(content);
@@ -208,7 +208,7 @@ test_minimal(void)
 				size_t		len = wide_form(form, type, width, number);
 				WireBuffer	b;
 				WireBuffer	ours;
-				WireCursor	cursor;
+				WireReader	reader;
 				WireSlice	slice;
 				uint64_t	value;
 				int64_t		signed_value;
@@ -226,40 +226,40 @@ test_minimal(void)
 				new_buffer(&ours);
 				wire_put_raw(&b, form, len);
 				wire_put_raw(&b, content, 131072);
-				wire_cursor_init(&cursor, b.data, b.len, WIRE_STRICT);
+				wire_reader_init(&reader, b.data, b.len, WIRE_STRICT);
 				switch (type)
 				{
 					case WALK_UINT:
 						wire_put_uint(&ours, number);
-						read = wire_read_uint(&cursor, UINT64_MAX, &value,
+						read = wire_read_uint(&reader, UINT64_MAX, &value,
 											  "x");
 						break;
 					case WALK_INT:
 						wire_put_int(&ours, number);
-						read = wire_read_int(&cursor, &signed_value, "x");
+						read = wire_read_int(&reader, &signed_value, "x");
 						break;
 					case WALK_STR:
 						wire_put_str(&ours, content, number);
-						read = wire_read_str(&cursor, &slice, "x");
+						read = wire_read_str(&reader, &slice, "x");
 						break;
 					case WALK_BIN:
 						wire_put_bin(&ours, content, number);
-						read = wire_read_bin(&cursor, &slice, "x");
+						read = wire_read_bin(&reader, &slice, "x");
 						break;
 					case WALK_ARRAY:
 						wire_put_array_header(&ours, number);
-						read = wire_read_array(&cursor, &count, "x");
+						read = wire_read_array(&reader, &count, "x");
 						break;
 					default:
 						wire_put_map_header(&ours, number);
-						read = wire_read_map(&cursor, &count, "x");
+						read = wire_read_map(&reader, &count, "x");
 						break;
 				}
 				is_ours = ours.len >= len &&
 					memcmp(ours.data, form, len) == 0;
 				minimal += is_ours;
 				others += !is_ours;
-				good &= read && cursor.minimal == is_ours;
+				good &= read && reader.minimal == is_ours;
 				wire_buffer_free(&b);
 				wire_buffer_free(&ours);
 			}
@@ -270,46 +270,46 @@ test_minimal(void)
 	free(content);
 }
 
-/* The first error stays, and a cursor does not move on one. */
+/* The first error stays, and a reader does not move on one. */
 static void
-test_cursor(void)
+test_reader(void)
 {
 	WireBuffer	b = from_hex("c0 05 a161 91");
-	WireCursor	cursor;
+	WireReader	reader;
 	WireSlice	text;
 	uint64_t	value;
 	int64_t		number;
 	uint32_t	count;
 
-	wire_cursor_init(&cursor, b.data, b.len, WIRE_STRICT);
-	ok(!wire_read_uint(&cursor, 255, &value, "first") &&
-	   cursor.pos == cursor.start && wire_skip_nil(&cursor) &&
-	   !wire_skip_nil(&cursor) && wire_read_uint(&cursor, 255, &value, "x") &&
-	   value == 5 && !wire_read_bin(&cursor, &text, "second") &&
-	   wire_read_str(&cursor, &text, "x") && text.len == 1 &&
-	   !wire_read_array(&cursor, &count, "third") &&
-	   strcmp(cursor.error.field, "first") == 0 && cursor.error.offset == 0 &&
-	   cursor.error.status == WIRE_WRONG_TYPE, "the first error wins");
-	wire_cursor_init(&cursor, b.data, 0, WIRE_STRICT);
-	ok(!wire_skip_nil(&cursor) && cursor.error.status == WIRE_OK &&
-	   !wire_read_int(&cursor, &(int64_t) {0}, "x") &&
-	   cursor.error.status == WIRE_TRUNCATED && cursor.error.offset == 0,
-	   "an empty cursor");
+	wire_reader_init(&reader, b.data, b.len, WIRE_STRICT);
+	ok(!wire_read_uint(&reader, 255, &value, "first") &&
+	   reader.pos == reader.start && wire_skip_nil(&reader) &&
+	   !wire_skip_nil(&reader) && wire_read_uint(&reader, 255, &value, "x") &&
+	   value == 5 && !wire_read_bin(&reader, &text, "second") &&
+	   wire_read_str(&reader, &text, "x") && text.len == 1 &&
+	   !wire_read_array(&reader, &count, "third") &&
+	   strcmp(reader.error.field, "first") == 0 && reader.error.offset == 0 &&
+	   reader.error.status == WIRE_WRONG_TYPE, "the first error wins");
+	wire_reader_init(&reader, b.data, 0, WIRE_STRICT);
+	ok(!wire_skip_nil(&reader) && reader.error.status == WIRE_OK &&
+	   !wire_read_int(&reader, &(int64_t) {0}, "x") &&
+	   reader.error.status == WIRE_TRUNCATED && reader.error.offset == 0,
+	   "an empty reader");
 	wire_buffer_free(&b);
 
 	b = from_hex("d0ff d005 cc05 d103e8");
-	wire_cursor_init(&cursor, b.data, b.len, WIRE_LENIENT);
-	ok(!wire_read_uint(&cursor, UINT64_MAX, &value, "x") &&
-	   cursor.error.status == WIRE_OUT_OF_RANGE, "no unsigned field holds -1");
-	wire_cursor_init(&cursor, b.data + 2, b.len - 2, WIRE_LENIENT);
-	ok(wire_read_uint(&cursor, 255, &value, "x") && value == 5 &&
-	   !cursor.minimal, "a signed form is never an unsigned field's minimal");
-	cursor.minimal = true;
-	ok(wire_read_int(&cursor, &number, "x") && number == 5 &&
-	   !cursor.minimal, "nor the other way round");
-	cursor.minimal = true;
-	ok(wire_read_uint(&cursor, 1000, &value, "x") && value == 1000 &&
-	   !cursor.minimal, "even if it is as short as it gets");
+	wire_reader_init(&reader, b.data, b.len, WIRE_LENIENT);
+	ok(!wire_read_uint(&reader, UINT64_MAX, &value, "x") &&
+	   reader.error.status == WIRE_OUT_OF_RANGE, "no unsigned field holds -1");
+	wire_reader_init(&reader, b.data + 2, b.len - 2, WIRE_LENIENT);
+	ok(wire_read_uint(&reader, 255, &value, "x") && value == 5 &&
+	   !reader.minimal, "a signed form is never an unsigned field's minimal");
+	reader.minimal = true;
+	ok(wire_read_int(&reader, &number, "x") && number == 5 &&
+	   !reader.minimal, "nor the other way round");
+	reader.minimal = true;
+	ok(wire_read_uint(&reader, 1000, &value, "x") && value == 1000 &&
+	   !reader.minimal, "even if it is as short as it gets");
 	wire_buffer_free(&b);
 }
 
@@ -511,7 +511,7 @@ main(void)
 	test_int();
 	test_headers();
 	test_minimal();
-	test_cursor();
+	test_reader();
 	test_buffer();
 	test_msgpack_c("accept.jsonl");
 	test_msgpack_c("basic.jsonl");

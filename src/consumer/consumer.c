@@ -10,7 +10,7 @@
 #include "compat.h"
 
 #include "miscadmin.h"
-#include "shared/consumer_impl.h"
+#include "consumer/consumer_impl.h"
 #include "storage/ipc.h"
 #include "utils/memutils.h"
 

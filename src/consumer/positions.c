@@ -15,7 +15,7 @@
  */
 #include "compat.h"
 
-#include "shared/consumer_impl.h"
+#include "consumer/consumer_impl.h"
 #include "utils/memutils.h"
 
 /* Epochs that an idle stream's cursor may lag before it is stored anew. */

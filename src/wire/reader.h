@@ -1,14 +1,14 @@
 /*
- * cursor.h
+ * reader.h
  *	  Typed reading of MessagePack values from a byte slice.
  *
- * A cursor never moves past its end and never trusts a length: a header that
+ * A reader never moves past its end and never trusts a length: a header that
  * announces more elements than bytes remain is refused where it stands.
- * Every read returns false after setting cursor->error (the first error
+ * Every read returns false after setting reader->error (the first error
  * wins).  The field name is for that error only.
  */
-#ifndef CALVIN_WIRE_CURSOR_H
-#define CALVIN_WIRE_CURSOR_H
+#ifndef CALVIN_WIRE_READER_H
+#define CALVIN_WIRE_READER_H
 
 #include "wire/wire.h"
 
@@ -22,7 +22,7 @@ typedef enum WireMode
 	WIRE_LENIENT
 } WireMode;
 
-typedef struct WireCursor
+typedef struct WireReader
 {
 	const uint8_t *start; /* offsets in errors count from here */
 	const uint8_t *pos;
@@ -31,16 +31,16 @@ typedef struct WireCursor
 	bool		minimal; /* every value so far had its minimal form; readers
 						  * set it to true where they begin to care */
 	WireError	error;
-} WireCursor;
+} WireReader;
 
-extern void wire_cursor_init(WireCursor *cursor, const uint8_t *data,
+extern void wire_reader_init(WireReader *reader, const uint8_t *data,
 							 size_t size, WireMode mode);
 
 /*
  * Refuse the value at "at" unless something was refused before.  "field" and
  * "expected" are string constants.
  */
-extern void wire_cursor_fail(WireCursor *cursor, WireStatus status,
+extern void wire_reader_fail(WireReader *reader, WireStatus status,
 							 const uint8_t *at, const char *field,
 							 const char *expected);
 
@@ -48,24 +48,24 @@ extern void wire_cursor_fail(WireCursor *cursor, WireStatus status,
  * 0 <= value <= max.  In strict mode max also tells the field's type and so
  * the forms it may have: u8 up to 255, u32 up to 2^32 - 1, else u64.
  */
-extern bool wire_read_uint(WireCursor *cursor, uint64_t max, uint64_t *value,
+extern bool wire_read_uint(WireReader *reader, uint64_t max, uint64_t *value,
 						   const char *field);
-extern bool wire_read_int(WireCursor *cursor, int64_t *value,
+extern bool wire_read_int(WireReader *reader, int64_t *value,
 						  const char *field);
 /* UTF-8, checked */
-extern bool wire_read_str(WireCursor *cursor, WireSlice *value,
+extern bool wire_read_str(WireReader *reader, WireSlice *value,
 						  const char *field);
-extern bool wire_read_bin(WireCursor *cursor, WireSlice *value,
+extern bool wire_read_bin(WireReader *reader, WireSlice *value,
 						  const char *field);
 /* An array of any length, and one of exactly "count" elements. */
-extern bool wire_read_array(WireCursor *cursor, uint32_t *count,
+extern bool wire_read_array(WireReader *reader, uint32_t *count,
 							const char *field);
-extern bool wire_read_tuple(WireCursor *cursor, uint32_t count,
+extern bool wire_read_tuple(WireReader *reader, uint32_t count,
 							const char *field);
-extern bool wire_read_map(WireCursor *cursor, uint32_t *count,
+extern bool wire_read_map(WireReader *reader, uint32_t *count,
 						  const char *field);
 
 /* True and one byte further if a nil is next; otherwise false, no error. */
-extern bool wire_skip_nil(WireCursor *cursor);
+extern bool wire_skip_nil(WireReader *reader);
 
-#endif							/* CALVIN_WIRE_CURSOR_H */
+#endif							/* CALVIN_WIRE_READER_H */

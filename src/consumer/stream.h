@@ -3,13 +3,13 @@
  *	  A consumer's stream: the live queues, spliced with the log where they
  *	  lack something.
  */
-#ifndef CALVIN_LOG_STREAM_H
-#define CALVIN_LOG_STREAM_H
+#ifndef CALVIN_CONSUMER_STREAM_H
+#define CALVIN_CONSUMER_STREAM_H
 
 #include "compat.h"
 
 #include "log/delivery.h"
-#include "shared/consumer.h"
+#include "consumer/consumer.h"
 
 /*
  * Subscribe this session; see consumer_subscribe().  A lossless subscription
@@ -41,4 +41,4 @@ extern int	stream_commit(Consumer *consumer);
 /* Go back to the durable cursor, or to where this transaction began. */
 extern void stream_rewind(Consumer *consumer);
 
-#endif							/* CALVIN_LOG_STREAM_H */
+#endif							/* CALVIN_CONSUMER_STREAM_H */

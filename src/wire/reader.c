@@ -1,5 +1,5 @@
 /*
- * cursor.c
+ * reader.c
  *	  Every form of every MessagePack value that an entry can hold, and what
  *	  is wrong with the others.
  *
@@ -14,44 +14,44 @@
 #define EXPECTED_BACKED "no more elements than the remaining bytes can hold"
 
 void
-wire_cursor_init(WireCursor *cursor, const uint8_t *data, size_t size,
+wire_reader_init(WireReader *reader, const uint8_t *data, size_t size,
 				 WireMode mode)
 {
-	cursor->start = data;
-	cursor->pos = data;
-	cursor->end = size > 0 ? data + size : data;
-	cursor->mode = mode;
-	cursor->minimal = true;
-	cursor->error.status = WIRE_OK;
-	cursor->error.offset = 0;
-	cursor->error.field = NULL;
-	cursor->error.expected = NULL;
+	reader->start = data;
+	reader->pos = data;
+	reader->end = size > 0 ? data + size : data;
+	reader->mode = mode;
+	reader->minimal = true;
+	reader->error.status = WIRE_OK;
+	reader->error.offset = 0;
+	reader->error.field = NULL;
+	reader->error.expected = NULL;
 }
 
 void
-wire_cursor_fail(WireCursor *cursor, WireStatus status, const uint8_t *at,
+wire_reader_fail(WireReader *reader, WireStatus status, const uint8_t *at,
 				 const char *field, const char *expected)
 {
-	if (cursor->error.status != WIRE_OK)
+	if (reader->error.status != WIRE_OK)
 		return;
-	cursor->error.status = status;
-	cursor->error.offset = (uint32_t) (at - cursor->start);
-	cursor->error.field = field;
-	cursor->error.expected = expected;
+	reader->error.status = status;
+	reader->error.offset = (uint32_t) (at - reader->start);
+	reader->error.field = field;
+	reader->error.expected = expected;
 }
 
 const uint8_t *
-wire_refuse(WireCursor *cursor, WireStatus status, const uint8_t *at,
+wire_refuse(WireReader *reader, WireStatus status, const uint8_t *at,
 			const char *field, const char *expected)
 {
-	wire_cursor_fail(cursor, status, at, field, expected);
+	wire_reader_fail(reader, status, at, field, expected);
 	return NULL;
 }
 
 static const uint8_t *
-refuse_truncated(WireCursor *cursor, const char *field)
+refuse_truncated(WireReader *reader, const char *field)
 {
-	return wire_refuse(cursor, WIRE_TRUNCATED, cursor->end, field,
+	return wire_refuse(reader, WIRE_TRUNCATED, reader->end, field,
 					   EXPECTED_MORE);
 }
 
@@ -143,17 +143,17 @@ minimal_int_width(int64_t value)
 }
 
 const uint8_t *
-wire_take_uint(WireCursor *cursor, const uint8_t *p, uint64_t max,
+wire_take_uint(WireReader *reader, const uint8_t *p, uint64_t max,
 			   uint64_t *value, const char *field)
 {
-	bool		lenient = cursor->mode == WIRE_LENIENT;
+	bool		lenient = reader->mode == WIRE_LENIENT;
 	bool		is_signed = false;
 	bool		fits;
 	unsigned	width;
 	uint64_t	v;
 
-	if (p >= cursor->end)
-		return refuse_truncated(cursor, field);
+	if (p >= reader->end)
+		return refuse_truncated(reader, field);
 
 	if (*p < 0x80)
 		width = 0;
@@ -165,14 +165,14 @@ wire_take_uint(WireCursor *cursor, const uint8_t *p, uint64_t max,
 		is_signed = true;
 	}
 	else if (lenient && *p >= 0xe0)
-		return wire_refuse(cursor, WIRE_OUT_OF_RANGE, p, field,
+		return wire_refuse(reader, WIRE_OUT_OF_RANGE, p, field,
 						   expected_uint(max));
 	else
-		return wire_refuse(cursor, WIRE_WRONG_TYPE, p, field,
+		return wire_refuse(reader, WIRE_WRONG_TYPE, p, field,
 						   expected_uint(max));
 
-	if ((size_t) (cursor->end - p) <= width)
-		return refuse_truncated(cursor, field);
+	if ((size_t) (reader->end - p) <= width)
+		return refuse_truncated(reader, field);
 
 	if (width == 0)
 		v = *p;
@@ -183,29 +183,29 @@ wire_take_uint(WireCursor *cursor, const uint8_t *p, uint64_t max,
 
 	fits = v <= max && !(is_signed && v > INT64_MAX);
 	if (!fits)
-		return wire_refuse(cursor, WIRE_OUT_OF_RANGE, p, field,
+		return wire_refuse(reader, WIRE_OUT_OF_RANGE, p, field,
 						   expected_uint(max));
 	if (!lenient && width > widest_form(max))
-		return wire_refuse(cursor, WIRE_WRONG_TYPE, p, field,
+		return wire_refuse(reader, WIRE_WRONG_TYPE, p, field,
 						   expected_uint(max));
 
 	if (is_signed || width != minimal_uint_width(v))
-		cursor->minimal = false;
+		reader->minimal = false;
 	*value = v;
 	return p + 1 + width;
 }
 
 const uint8_t *
-wire_take_int(WireCursor *cursor, const uint8_t *p, int64_t *value,
+wire_take_int(WireReader *reader, const uint8_t *p, int64_t *value,
 			  const char *field)
 {
-	bool		lenient = cursor->mode == WIRE_LENIENT;
+	bool		lenient = reader->mode == WIRE_LENIENT;
 	bool		is_signed = true;
 	unsigned	width;
 	int64_t		v;
 
-	if (p >= cursor->end)
-		return refuse_truncated(cursor, field);
+	if (p >= reader->end)
+		return refuse_truncated(reader, field);
 
 	if (*p < 0x80 || *p >= 0xe0)
 		width = 0;
@@ -217,11 +217,11 @@ wire_take_int(WireCursor *cursor, const uint8_t *p, int64_t *value,
 		is_signed = false;
 	}
 	else
-		return wire_refuse(cursor, WIRE_WRONG_TYPE, p, field,
+		return wire_refuse(reader, WIRE_WRONG_TYPE, p, field,
 						   "a signed integer");
 
-	if ((size_t) (cursor->end - p) <= width)
-		return refuse_truncated(cursor, field);
+	if ((size_t) (reader->end - p) <= width)
+		return refuse_truncated(reader, field);
 
 	if (width == 0)
 		v = (int8_t) *p;
@@ -232,72 +232,72 @@ wire_take_int(WireCursor *cursor, const uint8_t *p, int64_t *value,
 		uint64_t	u = load_width(p + 1, width);
 
 		if (u > INT64_MAX)
-			return wire_refuse(cursor, WIRE_OUT_OF_RANGE, p, field,
+			return wire_refuse(reader, WIRE_OUT_OF_RANGE, p, field,
 							   "an integer up to 9223372036854775807");
 		v = (int64_t) u;
 	}
 
 	if (!is_signed || width != minimal_int_width(v))
-		cursor->minimal = false;
+		reader->minimal = false;
 	*value = v;
 	return p + 1 + width;
 }
 
 /* Content of "len" bytes after a header of "header" bytes. */
 static const uint8_t *
-take_content(WireCursor *cursor, const uint8_t *p, unsigned header,
+take_content(WireReader *reader, const uint8_t *p, unsigned header,
 			 uint32_t len, WireSlice *value, const char *field)
 {
-	if ((size_t) (cursor->end - p) < (size_t) header + len)
-		return refuse_truncated(cursor, field);
+	if ((size_t) (reader->end - p) < (size_t) header + len)
+		return refuse_truncated(reader, field);
 	value->data = p + header;
 	value->len = len;
 	return p + header + len;
 }
 
 const uint8_t *
-wire_take_str(WireCursor *cursor, const uint8_t *p, WireSlice *value,
+wire_take_str(WireReader *reader, const uint8_t *p, WireSlice *value,
 			  const char *field)
 {
 	unsigned	width;
 	uint32_t	len;
 
-	if (p >= cursor->end)
-		return refuse_truncated(cursor, field);
+	if (p >= reader->end)
+		return refuse_truncated(reader, field);
 	if ((*p & 0xe0) == 0xa0)
-		return take_content(cursor, p, 1, *p & 0x1f, value, field);
+		return take_content(reader, p, 1, *p & 0x1f, value, field);
 	if (*p < 0xd9 || *p > 0xdb)
-		return wire_refuse(cursor, WIRE_WRONG_TYPE, p, field, "a str");
+		return wire_refuse(reader, WIRE_WRONG_TYPE, p, field, "a str");
 
 	width = 1u << (*p - 0xd9);
-	if ((size_t) (cursor->end - p) <= width)
-		return refuse_truncated(cursor, field);
+	if ((size_t) (reader->end - p) <= width)
+		return refuse_truncated(reader, field);
 	len = (uint32_t) load_width(p + 1, width);
 	if (len < 32 || (width == 2 && len <= UINT8_MAX) ||
 		(width == 4 && len <= UINT16_MAX))
-		cursor->minimal = false;
-	return take_content(cursor, p, 1 + width, len, value, field);
+		reader->minimal = false;
+	return take_content(reader, p, 1 + width, len, value, field);
 }
 
 const uint8_t *
-wire_take_bin(WireCursor *cursor, const uint8_t *p, WireSlice *value,
+wire_take_bin(WireReader *reader, const uint8_t *p, WireSlice *value,
 			  const char *field)
 {
 	unsigned	width;
 	uint32_t	len;
 
-	if (p >= cursor->end)
-		return refuse_truncated(cursor, field);
+	if (p >= reader->end)
+		return refuse_truncated(reader, field);
 	if (*p < 0xc4 || *p > 0xc6)
-		return wire_refuse(cursor, WIRE_WRONG_TYPE, p, field, "a bin");
+		return wire_refuse(reader, WIRE_WRONG_TYPE, p, field, "a bin");
 
 	width = 1u << (*p - 0xc4);
-	if ((size_t) (cursor->end - p) <= width)
-		return refuse_truncated(cursor, field);
+	if ((size_t) (reader->end - p) <= width)
+		return refuse_truncated(reader, field);
 	len = (uint32_t) load_width(p + 1, width);
 	if ((width == 2 && len <= UINT8_MAX) || (width == 4 && len <= UINT16_MAX))
-		cursor->minimal = false;
-	return take_content(cursor, p, 1 + width, len, value, field);
+		reader->minimal = false;
+	return take_content(reader, p, 1 + width, len, value, field);
 }
 
 /*
@@ -305,45 +305,45 @@ wire_take_bin(WireCursor *cursor, const uint8_t *p, WireSlice *value,
  * 0xde): both have a fix form and two wide ones.
  */
 static const uint8_t *
-take_count(WireCursor *cursor, const uint8_t *p, uint8_t fix, uint8_t wide,
+take_count(WireReader *reader, const uint8_t *p, uint8_t fix, uint8_t wide,
 		   uint32_t *count, const char *field, const char *expected)
 {
 	unsigned	width;
 
-	if (p >= cursor->end)
-		return refuse_truncated(cursor, field);
+	if (p >= reader->end)
+		return refuse_truncated(reader, field);
 	if ((*p & 0xf0) == fix)
 	{
 		*count = *p & 0x0f;
 		return p + 1;
 	}
 	if (*p != wide && *p != wide + 1)
-		return wire_refuse(cursor, WIRE_WRONG_TYPE, p, field, expected);
+		return wire_refuse(reader, WIRE_WRONG_TYPE, p, field, expected);
 
 	width = *p == wide ? 2 : 4;
-	if ((size_t) (cursor->end - p) <= width)
-		return refuse_truncated(cursor, field);
+	if ((size_t) (reader->end - p) <= width)
+		return refuse_truncated(reader, field);
 	*count = (uint32_t) load_width(p + 1, width);
 	if (*count < 16 || (width == 4 && *count <= UINT16_MAX))
-		cursor->minimal = false;
+		reader->minimal = false;
 	return p + 1 + width;
 }
 
 const uint8_t *
-wire_take_array(WireCursor *cursor, const uint8_t *p, uint32_t least,
+wire_take_array(WireReader *reader, const uint8_t *p, uint32_t least,
 				uint32_t *count, const char *field)
 {
-	const uint8_t *next = take_count(cursor, p, 0x90, 0xdc, count, field,
+	const uint8_t *next = take_count(reader, p, 0x90, 0xdc, count, field,
 									 "an array");
 
 	if (next != NULL &&
-		(uint64_t) *count * least > (size_t) (cursor->end - next))
-		return wire_refuse(cursor, WIRE_TRUNCATED, p, field, EXPECTED_BACKED);
+		(uint64_t) *count * least > (size_t) (reader->end - next))
+		return wire_refuse(reader, WIRE_TRUNCATED, p, field, EXPECTED_BACKED);
 	return next;
 }
 
 const uint8_t *
-wire_take_tuple(WireCursor *cursor, const uint8_t *p, uint32_t count,
+wire_take_tuple(WireReader *reader, const uint8_t *p, uint32_t count,
 				const char *field)
 {
 	static const char *const expected[] = {
@@ -358,90 +358,90 @@ wire_take_tuple(WireCursor *cursor, const uint8_t *p, uint32_t count,
 	const uint8_t *next;
 	uint32_t	found;
 
-	next = take_count(cursor, p, 0x90, 0xdc, &found, field, wanted);
+	next = take_count(reader, p, 0x90, 0xdc, &found, field, wanted);
 	if (next != NULL && found != count)
-		return wire_refuse(cursor, WIRE_WRONG_LENGTH, p, field, wanted);
+		return wire_refuse(reader, WIRE_WRONG_LENGTH, p, field, wanted);
 	return next;
 }
 
 const uint8_t *
-wire_take_map(WireCursor *cursor, const uint8_t *p, uint32_t *count,
+wire_take_map(WireReader *reader, const uint8_t *p, uint32_t *count,
 			  const char *field)
 {
-	const uint8_t *next = take_count(cursor, p, 0x80, 0xde, count, field,
+	const uint8_t *next = take_count(reader, p, 0x80, 0xde, count, field,
 									 "a map");
 
-	if (next != NULL && (uint64_t) *count * 2 > (size_t) (cursor->end - next))
-		return wire_refuse(cursor, WIRE_TRUNCATED, p, field, EXPECTED_BACKED);
+	if (next != NULL && (uint64_t) *count * 2 > (size_t) (reader->end - next))
+		return wire_refuse(reader, WIRE_TRUNCATED, p, field, EXPECTED_BACKED);
 	return next;
 }
 
 /* A reader's end: move on, or stay where the error is. */
 static bool
-move_to(WireCursor *cursor, const uint8_t *next)
+move_to(WireReader *reader, const uint8_t *next)
 {
 	if (next == NULL)
 		return false;
-	cursor->pos = next;
+	reader->pos = next;
 	return true;
 }
 
 bool
-wire_read_uint(WireCursor *cursor, uint64_t max, uint64_t *value,
+wire_read_uint(WireReader *reader, uint64_t max, uint64_t *value,
 			   const char *field)
 {
-	return move_to(cursor,
-				   wire_take_uint(cursor, cursor->pos, max, value, field));
+	return move_to(reader,
+				   wire_take_uint(reader, reader->pos, max, value, field));
 }
 
 bool
-wire_read_int(WireCursor *cursor, int64_t *value, const char *field)
+wire_read_int(WireReader *reader, int64_t *value, const char *field)
 {
-	return move_to(cursor, wire_take_int(cursor, cursor->pos, value, field));
+	return move_to(reader, wire_take_int(reader, reader->pos, value, field));
 }
 
 bool
-wire_read_str(WireCursor *cursor, WireSlice *value, const char *field)
+wire_read_str(WireReader *reader, WireSlice *value, const char *field)
 {
-	const uint8_t *next = wire_take_str(cursor, cursor->pos, value, field);
+	const uint8_t *next = wire_take_str(reader, reader->pos, value, field);
 
 	if (next != NULL && !wire_utf8_valid(value->data, value->len))
-		next = wire_refuse(cursor, WIRE_BAD_UTF8, cursor->pos, field,
+		next = wire_refuse(reader, WIRE_BAD_UTF8, reader->pos, field,
 						   WIRE_X_UTF8);
-	return move_to(cursor, next);
+	return move_to(reader, next);
 }
 
 bool
-wire_read_bin(WireCursor *cursor, WireSlice *value, const char *field)
+wire_read_bin(WireReader *reader, WireSlice *value, const char *field)
 {
-	return move_to(cursor, wire_take_bin(cursor, cursor->pos, value, field));
+	return move_to(reader, wire_take_bin(reader, reader->pos, value, field));
 }
 
 bool
-wire_read_array(WireCursor *cursor, uint32_t *count, const char *field)
+wire_read_array(WireReader *reader, uint32_t *count, const char *field)
 {
-	return move_to(cursor,
-				   wire_take_array(cursor, cursor->pos, 1, count, field));
+	return move_to(reader,
+				   wire_take_array(reader, reader->pos, 1, count, field));
 }
 
 bool
-wire_read_tuple(WireCursor *cursor, uint32_t count, const char *field)
+wire_read_tuple(WireReader *reader, uint32_t count, const char *field)
 {
-	return move_to(cursor, wire_take_tuple(cursor, cursor->pos, count, field));
+	return move_to(reader, wire_take_tuple(reader, reader->pos, count, field));
 }
 
 bool
-wire_read_map(WireCursor *cursor, uint32_t *count, const char *field)
+wire_read_map(WireReader *reader, uint32_t *count, const char *field)
 {
-	return move_to(cursor, wire_take_map(cursor, cursor->pos, count, field));
+	return move_to(reader, wire_take_map(reader, reader->pos, count, field));
 }
 
 bool
-wire_skip_nil(WireCursor *cursor)
+wire_skip_nil(WireReader *reader)
 {
-	if (cursor->pos >= cursor->end || *cursor->pos != 0xc0)
+	if (reader->pos >= reader->end || *reader->pos != 0xc0)
 		return false;
-	cursor->pos++;
+	reader->pos++;
 	return true;
 }
 

@@ -4,13 +4,13 @@
  *	  life), receiving.c (what comes, and what is missing), positions.c
  *	  (rolling back, durable cursors).
  */
-#ifndef CALVIN_SHARED_CONSUMER_IMPL_H
-#define CALVIN_SHARED_CONSUMER_IMPL_H
+#ifndef CALVIN_CONSUMER_CONSUMER_IMPL_H
+#define CALVIN_CONSUMER_CONSUMER_IMPL_H
 
 #include "compat.h"
 
 #include "access/xact.h"
-#include "shared/consumer.h"
+#include "consumer/consumer.h"
 #include "shared/subscription.h"
 
 /* A DSM segment of this session. */
@@ -116,4 +116,4 @@ stream_of(Consumer *consumer, uint16 vshard)
 	return number < 0 ? NULL : &consumer->streams[number];
 }
 
-#endif							/* CALVIN_SHARED_CONSUMER_IMPL_H */
+#endif							/* CALVIN_CONSUMER_CONSUMER_IMPL_H */

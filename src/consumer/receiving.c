@@ -14,7 +14,7 @@
  */
 #include "compat.h"
 
-#include "shared/consumer_impl.h"
+#include "consumer/consumer_impl.h"
 #include "shared/database.h"
 
 /* Transactions taken from one vshard before it is the next one's turn. */

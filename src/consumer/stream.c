@@ -16,7 +16,7 @@
 #include "log/cursors.h"
 #include "log/reader.h"
 #include "log/snapshots.h"
-#include "log/stream.h"
+#include "consumer/stream.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 

@@ -7,24 +7,17 @@
  * lossless subscriptions have a position each, the key that they wait for;
  * this part notices what the queues lack, log/stream.c gets it from the log.
  */
-#ifndef CALVIN_SHARED_CONSUMER_H
-#define CALVIN_SHARED_CONSUMER_H
+#ifndef CALVIN_CONSUMER_CONSUMER_H
+#define CALVIN_CONSUMER_CONSUMER_H
 
 #include "compat.h"
 
+#include "log/cursors.h"
 #include "shared/key.h"
 #include "shared/queue.h"
 #include "shared/shmem.h"
 
 typedef struct Consumer Consumer;
-
-/* A durable cursor: the first key not processed yet. */
-typedef struct StreamCursor
-{
-	uint16		vshard;
-	StreamKey	next;
-	uint64		version; /* goes up with every change; 0: there is none */
-} StreamCursor;
 
 /* An error unless a consumer can have that name: 1 to NAMEDATALEN - 1 bytes. */
 extern void consumer_check_name(const char *name);
@@ -167,4 +160,4 @@ extern void *consumer_attachment(Consumer *consumer);
 extern void consumer_attach(Consumer *consumer, MemoryContext context,
 							void *attachment);
 
-#endif							/* CALVIN_SHARED_CONSUMER_H */
+#endif							/* CALVIN_CONSUMER_CONSUMER_H */
