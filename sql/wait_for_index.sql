@@ -2,10 +2,8 @@
 -- Waiting until the log is applied up to a log_index: what seq_wait_for_epoch
 -- does for epochs, for entries of any kind.
 --
-SET client_min_messages = warning;
-DROP EXTENSION IF EXISTS calvin_seq CASCADE;
-CREATE EXTENSION calvin_seq;
-RESET client_min_messages;
+\getenv src PG_ABS_SRCDIR
+\i :src/test/regress/prologue.sql
 -- Nothing here waits long, unless it is broken.
 SET statement_timeout = '2 min';
 
