@@ -11,6 +11,7 @@
 #include "log/step.h"
 #include "process/apply.h"
 #include "shared/database.h"
+#include "shared/pause.h"
 #include "utils/snapmgr.h"
 
 /* Transactions of one entry decoded once; a larger one costs a second pass. */
@@ -277,5 +278,8 @@ apply_publish(Applying *applying)
 			histogram_add(&applying->slot->latency, now - applying->stamps[i]);
 		applying->nstamps = 0;
 	}
+	PAUSE_POINT("apply: told, not published");
 	database_publish(applying->slot, &applying->state);
+	router_wake_readers(applying->router,
+						machine_next_epoch(&applying->state.machine));
 }

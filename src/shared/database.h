@@ -31,6 +31,13 @@ extern void database_forget(DatabaseSlot *slot);
 extern void database_publish(DatabaseSlot *slot, const PublishedState *state);
 extern void database_read(DatabaseSlot *slot, PublishedState *state);
 
+/*
+ * Who stands before an epoch that is to be read from the log is to be woken when
+ * more is applied.  Whoever calls this has published where he stands, and reads
+ * the state again afterwards, before he waits.
+ */
+extern void database_wake_until(DatabaseSlot *slot, uint64 epoch);
+
 /* Tell the applier of this session's database that the log got longer. */
 extern void database_wake_applier(void);
 

@@ -7,9 +7,10 @@
 #include "access/htup_details.h"
 #include "funcapi.h"
 #include "log/attach.h"
-#include "consumer/stream.h"
+#include "consumer/start.h"
 #include "shared/database.h"
 #include "shared/subscription.h"
+#include "shared/whole.h"
 #include "sql/args.h"
 #include "utils/builtins.h"
 
@@ -75,7 +76,7 @@ seq_subscribe(PG_FUNCTION_ARGS)
 	}
 
 	database = attach_database();
-	stream_subscribe(database, name, n, vshards, ring_size, lossless,
+	start_streams(database, name, n, vshards, ring_size, lossless,
 					 PG_ARGISNULL(2) ? NULL : &from);
 	PG_RETURN_VOID();
 }
@@ -110,45 +111,41 @@ typedef struct SubscriptionRow
 	Size		ring_size;
 	uint64		start_index;
 	TimestampTz subscribed_at;
-	uint64		sent;
-	uint64		dropped;
-	uint64		replayed;
-	uint64		used;
-	uint64		routed_epoch;
-	uint64		delivered_epoch;
-	uint32		delivered_position;
-	uint32		routed_position;
-	StreamKey	next;
-	uint64		log_until_epoch;
+	RoutedState routed;
+	ConsumedState consumed;
 } SubscriptionRow;
 
 static void
 copy_slot_locked(SubscriptionSlot *slot, SubscriptionRow *row)
 {
-	uint64		read = pg_atomic_read_u64(&slot->read);
-	uint64		written = pg_atomic_read_u64(&slot->written);
-
 	row->vshard = slot->vshard;
 	row->name = slot->name;
 	row->pid = slot->pid;
 	row->lossless = slot->lossless;
 	row->attached = slot->attached;
-	row->stalled = pg_atomic_read_u32(&slot->stalled) != 0;
 	row->ring_size = slot->ring_size;
 	row->start_index = slot->start_index;
 	row->subscribed_at = slot->subscribed_at;
-	row->sent = pg_atomic_read_u64(&slot->sent);
-	row->dropped = pg_atomic_read_u64(&slot->dropped);
-	row->replayed = pg_atomic_read_u64(&slot->replayed);
-	/* the two are reported by different processes, each in its time */
-	row->used = written > read ? written - read : 0;
-	row->routed_epoch = pg_atomic_read_u64(&slot->routed_epoch);
-	row->delivered_epoch = pg_atomic_read_u64(&slot->delivered_epoch);
-	row->delivered_position = pg_atomic_read_u32(&slot->delivered_position);
-	row->routed_position = pg_atomic_read_u32(&slot->routed_position);
-	row->next.epoch = pg_atomic_read_u64(&slot->next_epoch);
-	row->next.position = pg_atomic_read_u32(&slot->next_position);
-	row->log_until_epoch = pg_atomic_read_u64(&slot->log_until_epoch);
+	whole_read(&slot->routed_version, slot->routed, ROUTED_WORDS, &row->routed);
+	whole_read(&slot->consumed_version, slot->consumed, CONSUMED_WORDS, &row->consumed);
+}
+
+/* The two are told by different processes, each in its time and of its queue. */
+static uint64
+used_of(const SubscriptionRow *row)
+{
+	if (row->routed.queue != row->consumed.queue ||
+		row->routed.written <= row->consumed.read)
+		return 0;
+	return row->routed.written - row->consumed.read;
+}
+
+static StreamKey
+next_of(const SubscriptionRow *row)
+{
+	StreamKey	next = {row->consumed.next_epoch, (uint32) row->consumed.next_position};
+
+	return next;
 }
 
 /* Copies of this database's slots; returns how many. */
@@ -178,28 +175,33 @@ static int64
 lag_of(const SubscriptionRow *row, const PublishedState *state)
 {
 	int64		applied = (int64) state->machine.last_applied_epoch;
-	int64		next = (int64) row->next.epoch;
+	StreamKey	next = next_of(row);
 	int64		last = -1;
+	StreamKey	until = {row->consumed.log_until_epoch,
+						 (uint32) row->consumed.log_until_position};
 
-	if (row->routed_epoch != MACHINE_NO_EPOCH &&
-		!key_before(row->routed_epoch, row->routed_position, row->next))
-		last = (int64) row->routed_epoch;
-	if (row->lossless)
-		last = Max(last, Min((int64) row->log_until_epoch - 1, applied));
-	if (last < next)
+	if (row->routed.epoch != MACHINE_NO_EPOCH &&
+		!key_before(row->routed.epoch, (uint32) row->routed.position, next))
+		last = (int64) row->routed.epoch;
+	if (row->lossless && key_less(next, until))
+		last = Max(last, Min((int64) key_end_epoch(until) - 1, applied));
+	if (last < (int64) next.epoch)
 		return 0;
-	return Max(last - (row->next.position > 0 ? next : next - 1), 1);
+	return Max(last - (int64) (next.position > 0 ? next.epoch : next.epoch - 1), 1);
 }
 
 static const char *
 state_name(const SubscriptionRow *row, const PublishedState *state)
 {
-	if (row->stalled)
+	StreamKey	until = {row->consumed.log_until_epoch,
+						 (uint32) row->consumed.log_until_position};
+
+	if (row->routed.stalled)
 		return "stalled";
 	if (!row->attached ||
 		state->machine.last_applied_index < row->start_index ||
-		(row->lossless && row->next.epoch < row->log_until_epoch &&
-		 (int64) row->next.epoch <= (int64) state->machine.last_applied_epoch))
+		(row->lossless && key_less(next_of(row), until) &&
+		 (int64) row->consumed.next_epoch <= (int64) state->machine.last_applied_epoch))
 		return "catching up";
 	return "live";
 }
@@ -242,13 +244,13 @@ seq_subscriptions_info(PG_FUNCTION_ARGS)
 		values[3] = BoolGetDatum(row->lossless);
 		values[4] = CStringGetTextDatum(state_name(row, &state));
 		values[5] = Int64GetDatum((int64) row->ring_size);
-		values[6] = Int64GetDatum((int64) row->used);
-		values[7] = Int64GetDatum((int64) row->sent);
-		values[8] = Int64GetDatum((int64) row->dropped);
-		values[9] = Int64GetDatum((int64) row->replayed);
-		values[10] = Int64GetDatum((int64) row->delivered_epoch);
-		values[11] = Int64GetDatum((int64) row->delivered_position);
-		nulls[10] = nulls[11] = row->delivered_epoch == MACHINE_NO_EPOCH;
+		values[6] = Int64GetDatum((int64) used_of(row));
+		values[7] = Int64GetDatum((int64) row->routed.sent);
+		values[8] = Int64GetDatum((int64) row->routed.dropped);
+		values[9] = Int64GetDatum((int64) row->consumed.replayed);
+		values[10] = Int64GetDatum((int64) row->consumed.delivered_epoch);
+		values[11] = Int64GetDatum((int64) row->consumed.delivered_position);
+		nulls[10] = nulls[11] = row->consumed.delivered_epoch == MACHINE_NO_EPOCH;
 		values[12] = Int64GetDatum(lag_of(row, &state));
 		values[13] = TimestampTzGetDatum(row->subscribed_at);
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
