@@ -158,8 +158,8 @@ note_latency(Applying *applying, TimestampTz appended_at)
 	if (applying->nstamps < MAX_STAMPS)
 		applying->stamps[applying->nstamps++] = appended_at;
 	else
-		histogram_add(&applying->slot->latency,
-					  GetCurrentTimestamp() - appended_at);
+		database_note_latency(applying->slot,
+							  GetCurrentTimestamp() - appended_at);
 }
 
 static void
@@ -274,7 +274,7 @@ apply_publish(Applying *applying)
 		TimestampTz now = GetCurrentTimestamp();
 
 		for (int i = 0; i < applying->nstamps; i++)
-			histogram_add(&applying->slot->latency, now - applying->stamps[i]);
+			database_note_latency(applying->slot, now - applying->stamps[i]);
 		applying->nstamps = 0;
 	}
 	database_publish(applying->slot, &applying->state);

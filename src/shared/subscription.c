@@ -344,3 +344,49 @@ subscription_needs_log(Oid database, uint64 epoch, const PublishedState *state,
 	LWLockRelease(Calvin->lock);
 	return n;
 }
+
+static void
+view_slot_locked(SubscriptionSlot *slot, SubscriptionView *view)
+{
+	uint64		read = pg_atomic_read_u64(&slot->read);
+	uint64		written = pg_atomic_read_u64(&slot->written);
+
+	view->vshard = slot->vshard;
+	view->name = slot->name;
+	view->pid = slot->pid;
+	view->lossless = slot->lossless;
+	view->attached = slot->attached;
+	view->stalled = pg_atomic_read_u32(&slot->stalled) != 0;
+	view->ring_size = slot->ring_size;
+	view->start_index = slot->start_index;
+	view->subscribed_at = slot->subscribed_at;
+	view->sent = pg_atomic_read_u64(&slot->sent);
+	view->dropped = pg_atomic_read_u64(&slot->dropped);
+	view->replayed = pg_atomic_read_u64(&slot->replayed);
+	/* the two are reported by different processes, each in its time */
+	view->used = written > read ? written - read : 0;
+	view->routed_epoch = pg_atomic_read_u64(&slot->routed_epoch);
+	view->delivered_epoch = pg_atomic_read_u64(&slot->delivered_epoch);
+	view->delivered_position = pg_atomic_read_u32(&slot->delivered_position);
+	view->routed_position = pg_atomic_read_u32(&slot->routed_position);
+	view->next.epoch = pg_atomic_read_u64(&slot->next_epoch);
+	view->next.position = pg_atomic_read_u32(&slot->next_position);
+	view->log_until_epoch = pg_atomic_read_u64(&slot->log_until_epoch);
+}
+
+int
+subscription_views(Oid database, SubscriptionView *views)
+{
+	int			n = 0;
+
+	LWLockAcquire(Calvin->lock, LW_SHARED);
+	for (int s = 0; s < Calvin->max_subscriptions; s++)
+	{
+		SubscriptionSlot *slot = &Calvin->subscriptions[s];
+
+		if (slot->in_use && slot->database == database)
+			view_slot_locked(slot, &views[n++]);
+	}
+	LWLockRelease(Calvin->lock);
+	return n;
+}

@@ -124,4 +124,35 @@ extern int	subscription_needs_log(Oid database, uint64 epoch,
 extern bool subscription_quiet(const SubscriptionRef *ref, uint64 epoch,
 							   uint32 position, uint64 *through);
 
+/* What is shown of a slot, of one moment but for the applier's and the
+ * consumer's progress, which each of them reports in its own time. */
+typedef struct SubscriptionView
+{
+	uint16		vshard;
+	NameData	name;
+	pid_t		pid;
+	bool		lossless;
+	bool		attached;
+	bool		stalled;
+	Size		ring_size;
+	uint64		start_index;
+	TimestampTz subscribed_at;
+	uint64		sent;
+	uint64		dropped;
+	uint64		replayed;
+	uint64		used;
+	uint64		routed_epoch;
+	uint64		delivered_epoch;
+	uint32		delivered_position;
+	uint32		routed_position;
+	StreamKey	next;
+	uint64		log_until_epoch;
+} SubscriptionView;
+
+/*
+ * Those of a database, in an array with room for Calvin->max_subscriptions;
+ * returns how many there are.
+ */
+extern int	subscription_views(Oid database, SubscriptionView *views);
+
 #endif							/* CALVIN_SHARED_SUBSCRIPTION_H */
