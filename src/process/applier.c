@@ -57,6 +57,7 @@ typedef struct Applier
 	Oid			log; /* the seq_log that applying.state speaks of */
 	bool		retired; /* the extension is gone: give the slot up */
 	bool		found_end; /* slot->catch_up_to is set */
+	bool		unconfirmed; /* the state begins with a snapshot that may be lost */
 	uint64		snapshot_index; /* log_index of the last snapshot, or tried */
 	uint64		appends;  /* slot->appends before the last look at the log */
 	XLogRecPtr	replayed; /* standby: replayed up to here before that */
@@ -214,8 +215,9 @@ apply_some(const LogTable *table, Relation rel, uint64 end)
 }
 
 /*
- * Begin with the state the last applier left, or with that of a fresh slot.
- * False if the slot is that of another seq_log.
+ * Begin with the state the last applier left or, in a fresh slot, with the last
+ * snapshot.  That one was found as any entry is, so nobody is told of it before
+ * it is durable.  False if the slot is that of another seq_log.
  */
 static bool
 adopt_state(const LogTable *table)
@@ -226,10 +228,9 @@ adopt_state(const LogTable *table)
 	if (ours)
 	{
 		database_read(slot, &applying.state);
-		if (applying.state.machine.last_applied_index == 0 &&
+		applier.unconfirmed = applying.state.machine.last_applied_index == 0 &&
 			snapshots_latest(table, GetActiveSnapshot(), PG_UINT64_MAX,
-							 &applying.state.machine))
-			database_publish(slot, &applying.state);
+							 &applying.state.machine);
 		applier.snapshot_index = applying.state.machine.last_applied_index;
 		applier.log = table->log;
 	}
@@ -238,7 +239,9 @@ adopt_state(const LogTable *table)
 
 /*
  * Store a snapshot if it is time for one.  It is no loss if that fails: the
- * next one is due an interval later.
+ * next one is due an interval later.  Nor if it is lost, since the log alone
+ * determines the state: so its commit waits for nobody, be it the disk or a
+ * standby.  Nor does anything else here but for seq_log itself.
  */
 static void
 take_snapshot(void)
@@ -253,6 +256,8 @@ take_snapshot(void)
 		return;
 	applier.snapshot_index = applied;
 	table = begin(&rel);
+	(void) set_config_option("synchronous_commit", "off", PGC_SUSET,
+							 PGC_S_OVERRIDE, GUC_ACTION_LOCAL, true, 0, false);
 	self = log_become_side_owner(table, SIDE_SNAPSHOTS, true);
 	snapshots_store(table, &applying.state.machine, true);
 	log_become_self(&self);
@@ -322,7 +327,7 @@ apply_burst(void)
 								  applying.state.machine.last_applied_index,
 								  end);
 	}
-	if (end <= applying.state.machine.last_applied_index)
+	if (end <= applying.state.machine.last_applied_index && !applier.unconfirmed)
 	{
 		commit(rel);
 		router_sync(applying.router, 0);
@@ -331,6 +336,17 @@ apply_burst(void)
 
 	if (!prepare_burst(rel, end, lsn))
 		table = NULL;
+	if (applier.unconfirmed)
+	{
+		applier.unconfirmed = false;
+		apply_publish(&applying);
+	}
+	if (end <= applying.state.machine.last_applied_index)
+	{
+		if (table != NULL)
+			commit(rel);
+		return;
+	}
 	set_activity(applying.state.machine.last_applied_index <
 				 pg_atomic_read_u64(&applier.slot->catch_up_to) ?
 				 ACTIVITY_CATCHING_UP : ACTIVITY_APPLYING);
@@ -475,7 +491,7 @@ recover_from_error(void)
 	MemoryContextReset(applier.entry_context);
 	RESUME_INTERRUPTS();
 
-	if (OidIsValid(applier.log))
+	if (OidIsValid(applier.log) && !applier.unconfirmed)
 		apply_publish(&applying);
 	applier.retry_ms = applier.retry_ms == 0 ? MIN_RETRY_MS :
 		Min(applier.retry_ms * 2, MAX_RETRY_MS);
