@@ -164,7 +164,7 @@ foreach my $point ('router: flushed, not told', 'apply: told, not published')
 		($output) = $s2->finish;
 	};
 	is($output, "$begin.0", 'woken when the first of what it begins with is applied');
-	cmp_ok($seconds, '<', within(60), 'at once');
+	cmp_ok($seconds, '<', within(5), 'at once');
 	$pauses->release($second);
 	$s2->quit;
 	wait_for_epoch($node, $db, $epoch - 1);
@@ -188,7 +188,7 @@ foreach my $point ('router: flushed, not told', 'apply: told, not published')
 	my $output;
 	my $seconds = elapsed { $pauses->release($point); ($output) = $s->finish; };
 	is($output, ($epoch - 1) . '.0', 'what was rolled back comes when the burst is applied');
-	cmp_ok($seconds, '<', within(60), 'at once');
+	cmp_ok($seconds, '<', within(5), 'at once');
 }
 
 $_->quit foreach $s, $pauses;
