@@ -219,7 +219,9 @@ suite_regress() {
 }
 
 suite_isolation() {
-	local tests=${ISOLATION:-$(tests_in specs .spec)}
+	local tests=" ${ISOLATION:-$(tests_in specs .spec)} "
+	# as the Makefile does, for the count
+	tests="prologue ${tests// prologue / }"
 	run_pg_regress isolation output_iso "$tests" REGRESS= "ISOLATION=$tests" TAP_TESTS=
 }
 
