@@ -119,19 +119,19 @@ seq_wait_for_index(PG_FUNCTION_ARGS)
 }
 
 static const char *
-applier_state_name(const DatabaseSlot *slot, ApplierActivity activity)
+applier_state_name(const DatabaseView *view)
 {
-	switch (slot->status)
+	switch (view->status)
 	{
 		case APPLIER_NONE:
 		case APPLIER_WANTED:
-			return slot->holds > 0 ? "held off" : "waiting to start";
+			return view->held ? "held off" : "waiting to start";
 		case APPLIER_STARTING:
 			return "starting";
 		case APPLIER_RUNNING:
 			break;
 	}
-	switch (activity)
+	switch (view->activity)
 	{
 		case ACTIVITY_IDLE:
 			return "idle";
@@ -162,8 +162,7 @@ Datum
 seq_state_info(PG_FUNCTION_ARGS)
 {
 	DatabaseSlot *slot = attach_database();
-	DatabaseSlot copy;
-	ApplierActivity activity;
+	DatabaseView view;
 	PublishedState state;
 	int64		log_end;
 	int64		applied;
@@ -179,15 +178,12 @@ seq_state_info(PG_FUNCTION_ARGS)
 	database_read(slot, &state);
 	log_end = append_committed_end(log_table_require());
 	applied = (int64) state.machine.last_applied_index;
-	LWLockAcquire(Calvin->lock, LW_SHARED);
-	memcpy(&copy, slot, offsetof(DatabaseSlot, baseline));
-	activity = (ApplierActivity) pg_atomic_read_u32(&slot->activity);
-	LWLockRelease(Calvin->lock);
+	database_view(slot, &view);
 
 	values[0] = CStringGetTextDatum(RecoveryInProgress() ? "standby" : "primary");
-	values[1] = Int32GetDatum((int32) copy.applier_pid);
-	nulls[1] = copy.applier_pid == 0;
-	values[2] = CStringGetTextDatum(applier_state_name(&copy, activity));
+	values[1] = Int32GetDatum((int32) view.applier_pid);
+	nulls[1] = view.applier_pid == 0;
+	values[2] = CStringGetTextDatum(applier_state_name(&view));
 	values[3] = Int64GetDatum((int64) state.machine.last_applied_epoch);
 	nulls[3] = state.machine.last_applied_epoch == MACHINE_NO_EPOCH;
 	values[4] = Int64GetDatum(applied);
@@ -195,10 +191,10 @@ seq_state_info(PG_FUNCTION_ARGS)
 	values[6] = Int64GetDatum(Max(log_end - applied, 0));
 	values[7] = CStringGetTextDatum(psprintf("%016llx",
 											 (unsigned long long) state.machine.digest));
-	values[8] = TimestampTzGetDatum(copy.applier_started);
-	nulls[8] = copy.applier_pid == 0;
-	values[9] = CStringGetTextDatum(copy.last_error);
-	values[10] = TimestampTzGetDatum(copy.last_error_at);
-	nulls[9] = nulls[10] = copy.last_error_at == 0;
+	values[8] = TimestampTzGetDatum(view.applier_started);
+	nulls[8] = view.applier_pid == 0;
+	values[9] = CStringGetTextDatum(view.last_error);
+	values[10] = TimestampTzGetDatum(view.last_error_at);
+	nulls[9] = nulls[10] = view.last_error_at == 0;
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(desc, values, nulls)));
 }
