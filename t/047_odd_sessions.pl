@@ -63,7 +63,6 @@ sub scenario
 {
 	my ($name, $code) = @_;
 
-	local $Test::Builder::Level = $Test::Builder::Level + 1;
 	sql($node, $db, "SELECT seq_drop_cursor('default'); TRUNCATE effects");
 	append(1);
 	$first = $next;
@@ -74,6 +73,8 @@ sub scenario
 	$s = session($node, $db) if $s->dead;
 	drain($s);
 	$s->quit;
+
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
 	return is(
 		sql($node, $db, q{SELECT vshard, string_agg(epoch || '.' || "position", ' ' ORDER BY n) FROM effects GROUP BY 1 ORDER BY 1}),
 		sql($node, $db, "SELECT vshard, string_agg(epoch || '.' || \"position\", ' ' ORDER BY epoch, \"position\")
@@ -165,6 +166,114 @@ END $$;
 EOS
 		like($error, qr/^40001: /, 'rows that are not processed yet cannot be committed');
 		is(effects(), 0, 'nor those that are');
+	});
+
+scenario(
+	'receiving for each row received, in blocks that fail',
+	sub {
+		$s->query(<<'EOS');
+CREATE FUNCTION pg_temp.looks_ahead(n int) RETURNS int LANGUAGE plpgsql AS $$
+DECLARE
+	seen int;
+BEGIN
+	SELECT count(*) INTO seen FROM seq_receive(n);
+	RAISE '%', seen;
+EXCEPTION WHEN raise_exception THEN
+	RETURN SQLERRM;
+END $$;
+BEGIN;
+INSERT INTO effects (vshard, epoch, "position") SELECT vshard, epoch, "position" FROM seq_receive(6) WHERE pg_temp.looks_ahead(epoch::int % 5 + 1) >= 0;
+SELECT seq_commit();
+COMMIT;
+EOS
+		is(effects(), 6, 'what was committed');
+	});
+
+scenario(
+	'a cursor that is opened in a block, and read after it',
+	sub {
+		$s->query(<<'EOS');
+CREATE FUNCTION pg_temp.opens(fail boolean) RETURNS refcursor LANGUAGE plpgsql AS $$
+DECLARE
+	c refcursor;
+	r record;
+BEGIN
+	BEGIN
+		OPEN c FOR SELECT vshard, epoch, "position" FROM seq_receive(6);
+		FETCH c INTO r;
+		MOVE BACKWARD ALL FROM c;
+		IF fail THEN RAISE 'with its cursor'; END IF;
+	EXCEPTION WHEN raise_exception THEN
+		c := NULL;
+	END;
+	RETURN c;
+END $$;
+DO $$
+DECLARE
+	c refcursor;
+	r record;
+BEGIN
+	FOR i IN 1..4 LOOP
+		c := pg_temp.opens(i % 2 = 1);
+		CONTINUE WHEN c IS NULL;
+		LOOP
+			FETCH c INTO r;
+			EXIT WHEN NOT FOUND;
+			INSERT INTO effects (vshard, epoch, "position") VALUES (r.vshard, r.epoch, r."position");
+		END LOOP;
+		PERFORM seq_commit();
+	END LOOP;
+END $$;
+EOS
+		is(effects(), 12, 'what was committed');
+	});
+
+scenario(
+	'a thousand blocks, half of which fail',
+	sub {
+		$s->query(<<'EOS');
+DO $$
+BEGIN
+	FOR i IN 1..1000 LOOP
+		BEGIN
+			PERFORM process(1);
+			IF i % 3 = 0 THEN PERFORM seq_commit(); END IF;
+			IF i % 2 = 0 OR i > 50 THEN RAISE 'failed'; END IF;
+		EXCEPTION WHEN raise_exception THEN NULL;
+		END;
+	END LOOP;
+	PERFORM seq_commit();
+END $$;
+EOS
+		is(effects(), 25, 'what was committed');
+	});
+
+scenario(
+	'transactions in a chain',
+	sub {
+		$s->query(<<'EOS');
+BEGIN; SELECT process(3); SELECT seq_commit(); COMMIT AND CHAIN;
+SELECT process(3); ROLLBACK AND CHAIN;
+SAVEPOINT s; SELECT seq_unsubscribe(); ROLLBACK TO s;
+EOS
+		like($s->error('SELECT process(3)'), qr/^55000: /, 'the end of a subscription is not taken back');
+		$s->query("ROLLBACK AND CHAIN; SELECT seq_subscribe('{$va,$vb}'); SELECT process(3); SELECT seq_commit(); COMMIT AND CHAIN; SELECT process(3); COMMIT");
+		$s->query(q{DELETE FROM effects WHERE n IN (SELECT n FROM effects ORDER BY n DESC LIMIT 3)});
+		is(effects(), 6, 'what was committed');
+	});
+
+scenario(
+	'several statements in one message, the last of which fails',
+	sub {
+		my $c = CalvinProtocol->new($node, $db);
+
+		$c->query("SELECT seq_subscribe('{$va,$vb}')");
+		like($c->query('SELECT process(3); SELECT seq_commit(); SELECT 1 / 0')->{error}, qr/^22012: /, 'all of it fails');
+		is(effects(), 0, 'and leaves nothing');
+		like($c->query('SELECT process(3); SELECT seq_commit(); COMMIT; SELECT process(3); SELECT seq_commit(); SELECT 1 / 0')->{error},
+			qr/^22012: /, 'or only what was not committed in it');
+		is(effects(), 3, 'which leaves the rest');
+		$c->quit;
 	});
 
 #
