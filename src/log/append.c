@@ -10,41 +10,39 @@
  * holes, except those that explicit log_indexes make on purpose.
  *
  * The lock is on the extension's catalog object with a sub-object number that
- * nothing else uses.  It belongs to the resource owner of the subtransaction
- * that took it: rolled back to a savepoint before the first append, it is
- * released, and everything remembered below is forgotten.
+ * nothing else uses.  It belongs to the subtransaction that took it, as the
+ * rows do: rolled back to a savepoint before the first append, it is released,
+ * and everything remembered below is forgotten.
  */
 #include "compat.h"
 
 #include "access/detoast.h"
 #include "access/htup_details.h"
 #include "access/xact.h"
-#include "catalog/pg_extension.h"
 #include "catalog/pg_type_d.h"
 #include "commands/trigger.h"
 #include "executor/spi.h"
 #include "log/append.h"
 #include "log/insert.h"
+#include "log/locks.h"
 #include "log/reader.h"
 #include "log/report.h"
 #include "log/snapshots.h"
 #include "shared/database.h"
-#include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
-/* Sub-object number of the extension that stands for the end of its log. */
-#define APPEND_LOCK_SUBID 1
-
 /* Something was inserted by this transaction: wake the applier at commit. */
 static bool wake_at_commit = false;
 
-/* The log's end when this transaction took the lock, in which subxact. */
-static bool base_known = false;
-static SubTransactionId base_subid;
-static int64 base_index;
+/* Whether this transaction has the lock, from which subtransaction on. */
+static bool locked = false;
+static SubTransactionId locked_subid;
+
+/* The log's end when it took the lock. */
+static int64 end_when_locked;
 
 /*
  * The log's end now.  Looked up for every row: whether the row before really
@@ -64,17 +62,10 @@ CALVIN_FUNCTION(seq_log_after_insert);
 CALVIN_FUNCTION(seq_log_refuse_change);
 
 static void
-append_locktag(const LogTable *table, LOCKTAG *tag)
-{
-	SET_LOCKTAG_OBJECT(*tag, MyDatabaseId, ExtensionRelationId,
-					   table->extension, APPEND_LOCK_SUBID);
-}
-
-static void
 forget_all(void)
 {
 	wake_at_commit = false;
-	base_known = false;
+	locked = false;
 	out_of_order = false;
 	correcting = false;
 }
@@ -85,7 +76,7 @@ at_xact_event(XactEvent event, void *arg)
 	switch (event)
 	{
 		case XACT_EVENT_PRE_PREPARE:
-			if (base_known)
+			if (locked)
 				ereport(ERROR,
 						(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 						 errmsg("cannot PREPARE a transaction that has appended to seq_log"),
@@ -111,12 +102,12 @@ at_subxact_event(SubXactEvent event, SubTransactionId subid,
 				 SubTransactionId parent, void *arg)
 {
 	correcting = false;
-	if (base_known && base_subid == subid)
+	if (locked && locked_subid == subid)
 	{
 		if (event == SUBXACT_EVENT_ABORT_SUB)
-			base_known = false;
+			locked = false;
 		else if (event == SUBXACT_EVENT_COMMIT_SUB)
-			base_subid = parent;
+			locked_subid = parent;
 	}
 }
 
@@ -162,11 +153,7 @@ epoch_before(const LogTable *table, int64 log_index)
 void
 append_lock(const LogTable *table)
 {
-	LOCKTAG		tag;
-
-	append_locktag(table, &tag);
-	(void) LockAcquire(&tag, ExclusiveLock, false, false);
-
+	log_lock_for_transaction(LOG_LOCK_APPEND, ExclusiveLock);
 	end_index = log_end(table, SnapshotSelf, &end_epoch);
 	if (out_of_order)
 		/* not all kinds are right yet */
@@ -178,11 +165,11 @@ append_lock(const LogTable *table)
 		end_epoch = base_epoch(table, &begin);
 		end_index = Max(end_index, begin);
 	}
-	if (!base_known)
+	if (!locked)
 	{
-		base_known = true;
-		base_subid = GetCurrentSubTransactionId();
-		base_index = end_index;
+		locked = true;
+		locked_subid = GetCurrentSubTransactionId();
+		end_when_locked = end_index;
 	}
 }
 
@@ -199,8 +186,8 @@ append_committed_end(const LogTable *table)
 	int64		end;
 
 	/* nobody else appends while we hold the lock */
-	if (base_known)
-		return base_index;
+	if (locked)
+		return end_when_locked;
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	end = log_last_index(table, snapshot);
 	UnregisterSnapshot(snapshot);
@@ -211,8 +198,8 @@ int64
 append_committed_epoch(const LogTable *table)
 {
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	int64		epoch = base_known ?
-		log_epoch_before(table, snapshot, base_index + 1) :
+	int64		epoch = locked ?
+		log_epoch_before(table, snapshot, end_when_locked + 1) :
 		log_last_epoch(table, snapshot);
 
 	UnregisterSnapshot(snapshot);
@@ -243,8 +230,8 @@ correct_kinds(const LogTable *table)
 	Datum		values[2];
 	LogIdentity self;
 
-	values[0] = Int64GetDatum(base_index);
-	values[1] = Int64GetDatum(epoch_before(table, base_index + 1));
+	values[0] = Int64GetDatum(end_when_locked);
+	values[1] = Int64GetDatum(epoch_before(table, end_when_locked + 1));
 	self = log_become_owner(table, false);
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
@@ -295,13 +282,13 @@ choose_index(bool is_explicit, int64 wanted)
 							   end_index)));
 		return end_index + 1;
 	}
-	if (wanted <= base_index)
+	if (wanted <= end_when_locked)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("log_index " INT64_FORMAT " is not above the end of the log",
 						wanted),
 				 errdetail("The log ended at " INT64_FORMAT " when this transaction first appended to it.",
-						   base_index),
+						   end_when_locked),
 				 errhint("Leave log_index out to have it assigned.")));
 	return wanted;
 }
@@ -396,7 +383,7 @@ seq_log_after_insert(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("seq_log_after_insert() was not called by its trigger")));
-	if (out_of_order && base_known)
+	if (out_of_order && locked)
 		correct_kinds(log_table_require());
 	out_of_order = false;
 	return PointerGetDatum(NULL);
@@ -459,7 +446,7 @@ append_insert(const LogTable *table, bytea *entry, const WireEntry *what)
 	int64		log_index;
 
 	/* with this lock nobody can give it another trigger, or another owner */
-	LockRelationOid(log, RowExclusiveLock);
+	log_lock_table_for_transaction(log, RowExclusiveLock);
 	table = log_table_require();
 	/* the end that was looked up is not that of another one */
 	if (table->log != log)

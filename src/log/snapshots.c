@@ -20,9 +20,9 @@
 #include "commands/trigger.h"
 #include "log/append.h"
 #include "log/insert.h"
+#include "log/locks.h"
 #include "log/reader.h"
 #include "log/snapshots.h"
-#include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/snapmgr.h"
@@ -290,8 +290,8 @@ insert_state(Oid relid, const MachineState *state, bool base)
 void
 snapshots_lock(const LogTable *table)
 {
-	LockRelationOid(log_side_table(table, SIDE_SNAPSHOTS),
-					ShareRowExclusiveLock);
+	log_lock_table_for_transaction(log_side_table(table, SIDE_SNAPSHOTS),
+								   ShareRowExclusiveLock);
 }
 
 void
@@ -302,7 +302,7 @@ snapshots_store(const LogTable *table, const MachineState *state, bool nowait)
 	/* against itself: two at a time would remove the same rows */
 	if (!nowait)
 		snapshots_lock(table);
-	else if (!ConditionalLockRelationOid(relid, ShareRowExclusiveLock))
+	else if (!log_try_lock_table_for_transaction(relid, ShareRowExclusiveLock))
 		return;
 	PushActiveSnapshot(GetLatestSnapshot());
 	if (!prune(table, 0, state->last_applied_index))
