@@ -18,7 +18,6 @@
 #include "log/snapshots.h"
 #include "consumer/stream.h"
 #include "utils/memutils.h"
-#include "utils/snapmgr.h"
 
 /* The walk of one consumer, in its own memory context. */
 typedef struct Filler
@@ -92,7 +91,7 @@ walk_next(Consumer *consumer, Filler *filler, Delivery *delivery)
 		}
 		filler->txn.vshard_count = 0;
 		filler->participant = 0;
-		if (!batch_walk_next(filler->walk, NULL, &filler->txn))
+		if (!batch_walk_next(filler->walk, ACCESS_LATEST, &filler->txn))
 			return false;
 	}
 }
@@ -223,7 +222,7 @@ static void
 require_start(const char *name, int n, const uint16 *vshards,
 			  const StreamKey *from)
 {
-	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	LogAccess	access;
 	uint64		first = MACHINE_NO_EPOCH;
 
 	if (from != NULL)
@@ -239,8 +238,9 @@ require_start(const char *name, int n, const uint16 *vshards,
 					first = Min(first, cursors[c].next.epoch);
 		pfree(cursors);
 	}
-	base_require_epoch(log_table_require(), snapshot, first, name);
-	UnregisterSnapshot(snapshot);
+	log_access_begin(&access, ACCESS_SNAPSHOTS, ACCESS_LATEST);
+	base_require_epoch(&access, first, name);
+	log_access_end(&access);
 }
 
 /* Begin at the cursors, at "from", or with what is not in the log yet. */
@@ -248,14 +248,15 @@ static void
 start_consumer(Consumer *consumer, int n, const uint16 *vshards, uint64 start,
 			   bool lossless, const StreamKey *from)
 {
-	const LogTable *table = log_table_require();
-	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	int64		before = log_epoch_before(table, snapshot, (int64) start + 1);
+	LogAccess	access;
+	int64		before;
 	MachineState base;
 	StreamKey	key;
 
+	log_access_begin(&access, ACCESS_SNAPSHOTS, ACCESS_LATEST);
+	before = log_epoch_before(&access, (int64) start + 1);
 	/* a log that is being restored may have its base, and no batches yet */
-	if (before < 0 && snapshots_base(table, snapshot, &base))
+	if (before < 0 && snapshots_base(&access, &base))
 		before = (int64) base.last_applied_epoch;
 	key.epoch = (uint64) (before + 1);
 	key.position = 0;
@@ -265,13 +266,13 @@ start_consumer(Consumer *consumer, int n, const uint16 *vshards, uint64 start,
 		uint64		first = start_at_cursors(consumer, n, vshards, from, key.epoch);
 
 		if (first < key.epoch)
-			base_require_epoch(table, snapshot, first, consumer_name(consumer));
+			base_require_epoch(&access, first, consumer_name(consumer));
 	}
 	/* before the floors: who sees those has to know what it reads of the log */
 	consumer_report(consumer);
 	if (lossless)
 		consumer_enter_positions(consumer, n, vshards, from != NULL);
-	UnregisterSnapshot(snapshot);
+	log_access_end(&access);
 }
 
 void
@@ -280,7 +281,7 @@ stream_subscribe(DatabaseSlot *database, const char *name, int n,
 				 const StreamKey *from)
 {
 	uint64		start;
-	uint64		log_end = (uint64) append_committed_end(log_table_require());
+	uint64		log_end = (uint64) append_committed_end();
 	Consumer   *consumer;
 
 	if (lossless)

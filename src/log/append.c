@@ -45,9 +45,10 @@ static SubTransactionId locked_subid;
 static int64 end_when_locked;
 
 /*
- * The log's end now.  Looked up for every row: whether the row before really
+ * The log's end now, and which log that is.  Looked up for every row: whether the row before really
  * went in is not ours to say, another trigger may have kept it out.
  */
+static Oid	end_log;
 static int64 end_index;
 static int64 end_epoch; /* of the last batch that raised it, or -1 */
 
@@ -129,11 +130,16 @@ append_wake_applier_at_commit(void)
  * goes on: while a dump is restored, its base may be there already.
  */
 static int64
-base_epoch(const LogTable *table, int64 *log_index)
+base_epoch(int64 *log_index)
 {
+	LogAccess	access;
 	MachineState base;
+	bool		found;
 
-	if (!snapshots_base(table, SnapshotSelf, &base))
+	log_access_begin(&access, ACCESS_SNAPSHOTS, ACCESS_SELF);
+	found = snapshots_base(&access, &base);
+	log_access_end(&access);
+	if (!found)
 		return -1;
 	*log_index = (int64) base.last_applied_index;
 	/* MACHINE_NO_EPOCH is -1 in these terms */
@@ -142,27 +148,45 @@ base_epoch(const LogTable *table, int64 *log_index)
 
 /* The epoch that the log has reached before a log_index, -1 for none. */
 static int64
-epoch_before(const LogTable *table, int64 log_index)
+epoch_before(int64 log_index)
 {
-	int64		epoch = log_epoch_before(table, SnapshotSelf, log_index);
+	LogAccess	access;
+	int64		epoch;
 	int64		unused;
 
-	return epoch >= 0 ? epoch : base_epoch(table, &unused);
+	log_access_begin(&access, 0, ACCESS_SELF);
+	epoch = log_epoch_before(&access, log_index);
+	log_access_end(&access);
+	return epoch >= 0 ? epoch : base_epoch(&unused);
 }
 
 void
-append_lock(const LogTable *table)
+append_lock(void)
 {
-	log_lock_for_transaction(LOG_LOCK_APPEND, ExclusiveLock);
-	end_index = log_end(table, SnapshotSelf, &end_epoch);
+	LogAccess	access;
+
+	for (;;)
+	{
+		Oid			extension = log_table_require()->extension;
+
+		log_lock_for_transaction(LOG_LOCK_APPEND, ExclusiveLock);
+		log_access_begin(&access, 0, ACCESS_SELF);
+		if (access.table.extension == extension)
+			break;
+		/* it was created anew while we waited: the lock is not that of its log */
+		log_access_end(&access);
+	}
+	end_log = access.table.log;
+	end_index = log_end(&access, &end_epoch);
 	if (out_of_order)
 		/* not all kinds are right yet */
-		end_epoch = log_last_epoch(table, SnapshotSelf);
+		end_epoch = log_last_epoch(&access);
+	log_access_end(&access);
 	if (end_epoch < 0)
 	{
 		int64		begin = 0;
 
-		end_epoch = base_epoch(table, &begin);
+		end_epoch = base_epoch(&begin);
 		end_index = Max(end_index, begin);
 	}
 	if (!locked)
@@ -174,35 +198,36 @@ append_lock(const LogTable *table)
 }
 
 uint64
-append_next_epoch(const LogTable *table)
+append_next_epoch(void)
 {
 	return (uint64) (end_epoch + 1);
 }
 
 int64
-append_committed_end(const LogTable *table)
+append_committed_end(void)
 {
-	Snapshot	snapshot;
+	LogAccess	access;
 	int64		end;
 
 	/* nobody else appends while we hold the lock */
 	if (locked)
 		return end_when_locked;
-	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	end = log_last_index(table, snapshot);
-	UnregisterSnapshot(snapshot);
+	log_access_begin(&access, 0, ACCESS_LATEST);
+	end = log_last_index(&access);
+	log_access_end(&access);
 	return end;
 }
 
 int64
-append_committed_epoch(const LogTable *table)
+append_committed_epoch(void)
 {
-	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	int64		epoch = locked ?
-		log_epoch_before(table, snapshot, end_when_locked + 1) :
-		log_last_epoch(table, snapshot);
+	LogAccess	access;
+	int64		epoch;
 
-	UnregisterSnapshot(snapshot);
+	log_access_begin(&access, 0, ACCESS_LATEST);
+	epoch = locked ? log_epoch_before(&access, end_when_locked + 1) :
+		log_last_epoch(&access);
+	log_access_end(&access);
 	return epoch;
 }
 
@@ -231,7 +256,7 @@ correct_kinds(const LogTable *table)
 	LogIdentity self;
 
 	values[0] = Int64GetDatum(end_when_locked);
-	values[1] = Int64GetDatum(epoch_before(table, end_when_locked + 1));
+	values[1] = Int64GetDatum(epoch_before(end_when_locked + 1));
 	self = log_become_owner(table, false);
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
@@ -245,8 +270,7 @@ correct_kinds(const LogTable *table)
 }
 
 static const char *
-classify(const LogTable *table, const WireEntry *entry, int64 log_index,
-		 int64 *epoch)
+classify(const WireEntry *entry, int64 log_index, int64 *epoch)
 {
 	int64		before;
 
@@ -262,7 +286,7 @@ classify(const LogTable *table, const WireEntry *entry, int64 log_index,
 	}
 
 	*epoch = (int64) entry->epoch;
-	before = log_index > end_index ? end_epoch : epoch_before(table, log_index);
+	before = log_index > end_index ? end_epoch : epoch_before(log_index);
 	if (*epoch <= before)
 		return LOG_KIND_STALE_BATCH;
 	return LOG_KIND_EPOCH_BATCH;
@@ -345,13 +369,13 @@ seq_log_before_insert(PG_FUNCTION_ARGS)
 	}
 	data = pg_detoast_datum_packed((struct varlena *) DatumGetPointer(value));
 
-	append_lock(table);
+	append_lock();
 	value = heap_getattr(tuple, LOG_ATTR_INDEX, desc, &isnull);
 	log_index = choose_index(!isnull, isnull ? 0 : DatumGetInt64(value));
 
 	if (wire_examine((const uint8 *) VARDATA_ANY(data),
 					 VARSIZE_ANY_EXHDR(data), &what, &canonical))
-		kind = classify(table, &what, log_index, &epoch);
+		kind = classify(&what, log_index, &epoch);
 	else
 		kind = LOG_KIND_UNDECODABLE;
 	if ((Pointer) data != DatumGetPointer(heap_getattr(tuple, LOG_ATTR_ENTRY, desc, &isnull)))
@@ -414,11 +438,11 @@ seq_log_refuse_change(PG_FUNCTION_ARGS)
 
 /* What seq_log_before_insert() would make of the row in the slot. */
 static void
-assign(const LogTable *table, TupleTableSlot *slot, const WireEntry *what)
+assign(TupleTableSlot *slot, const WireEntry *what)
 {
 	int64		log_index = choose_index(false, 0);
 	int64		epoch = -1;
-	const char *kind = classify(table, what, log_index, &epoch);
+	const char *kind = classify(what, log_index, &epoch);
 
 	slot->tts_values[LOG_ATTR_INDEX - 1] = Int64GetDatum(log_index);
 	slot->tts_isnull[LOG_ATTR_INDEX - 1] = false;
@@ -435,9 +459,9 @@ assign(const LogTable *table, TupleTableSlot *slot, const WireEntry *what)
  * spares copying the row over and over.
  */
 int64
-append_insert(const LogTable *table, bytea *entry, const WireEntry *what)
+append_insert(bytea *entry, const WireEntry *what)
 {
-	Oid			log = table->log;
+	const LogTable *table;
 	LogIdentity self;
 	bool		triggers;
 	Insert		insert;
@@ -446,14 +470,14 @@ append_insert(const LogTable *table, bytea *entry, const WireEntry *what)
 	int64		log_index;
 
 	/* with this lock nobody can give it another trigger, or another owner */
-	log_lock_table_for_transaction(log, RowExclusiveLock);
+	log_lock_table_for_transaction(end_log, RowExclusiveLock);
 	table = log_table_require();
 	/* the end that was looked up is not that of another one */
-	if (table->log != log)
+	if (table->log != end_log)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_TABLE),
 				 errmsg("extension %s was dropped and created anew meanwhile",
-						"calvin_seq")));
+						EXTENSION_NAME)));
 	triggers = !table->bare;
 	self = log_become_owner_to_append(table);
 	insert_begin(&insert, table->log, triggers);
@@ -464,7 +488,7 @@ append_insert(const LogTable *table, bytea *entry, const WireEntry *what)
 		TimestampTzGetDatum(GetCurrentTimestamp());
 	slot->tts_isnull[LOG_ATTR_APPENDED_AT - 1] = false;
 	if (!triggers)
-		assign(table, slot, what);
+		assign(slot, what);
 	if (!insert_row(&insert))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
