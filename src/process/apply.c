@@ -13,7 +13,6 @@
 #include "process/apply.h"
 #include "shared/database.h"
 #include "shared/pause.h"
-#include "utils/snapmgr.h"
 
 /* Transactions of one entry decoded once; a larger one costs a second pass. */
 #define STAGED_TXNS 16384
@@ -244,12 +243,17 @@ report_base_missing(Applying *applying, uint64 first_index)
  * yet.
  */
 static bool
-cross_hole(Applying *applying, const LogTable *table, uint64 log_index)
+cross_hole(Applying *applying, const LogAccess *access, uint64 log_index)
 {
 	uint64		applied = applying->state.machine.last_applied_index;
 	MachineState base;
 
-	if (!snapshots_base(table, GetActiveSnapshot(), &base))
+	if (access->snapshots == NULL)
+	{
+		applying->wants_base = true;
+		return false;
+	}
+	if (!snapshots_base(access, &base))
 	{
 		if (applied == 0)
 			report_base_missing(applying, log_index);
@@ -265,10 +269,10 @@ cross_hole(Applying *applying, const LogTable *table, uint64 log_index)
 }
 
 bool
-apply_row(Applying *applying, const LogTable *table, const LogRow *row)
+apply_row(Applying *applying, const LogAccess *access, const LogRow *row)
 {
 	if (row->log_index > applying->state.machine.last_applied_index + 1 &&
-		!cross_hole(applying, table, row->log_index))
+		!cross_hole(applying, access, row->log_index))
 		return false;
 	applying->base_missing = false;
 	apply_entry(applying, row);
