@@ -304,6 +304,7 @@ apply_burst(void)
 		AbortCurrentTransaction();
 		retire();
 	}
+	apply_look_for_late_rows(&applying, &access);
 	end = (uint64) log_last_index(&access);
 	/* behind the snapshot: whatever it sees was inserted into WAL before */
 	lsn = RecoveryInProgress() ? InvalidXLogRecPtr : durable_wal_end();

@@ -271,12 +271,37 @@ cross_hole(Applying *applying, const LogAccess *access, uint64 log_index)
 bool
 apply_row(Applying *applying, const LogAccess *access, const LogRow *row)
 {
+	uint64		expected;
+
 	if (row->log_index > applying->state.machine.last_applied_index + 1 &&
 		!cross_hole(applying, access, row->log_index))
 		return false;
+	expected = applying->state.machine.last_applied_index + 1;
+	if (row->log_index > expected)
+		holes_note(&applying->holes, expected, row->log_index - 1);
 	applying->base_missing = false;
 	apply_entry(applying, row);
 	return true;
+}
+
+void
+apply_look_for_late_rows(Applying *applying, const LogAccess *access)
+{
+	uint64		log_index;
+
+	while (holes_find_row(&applying->holes, access, &log_index))
+	{
+		char	   *message = psprintf("a row turned up at log_index " UINT64_FORMAT ", but the log was applied up to " UINT64_FORMAT " without it",
+									   log_index,
+									   applying->state.machine.last_applied_index);
+
+		ereport(WARNING,
+				(errmsg("calvin_seq: %s", message),
+				 errdetail("It was not applied, and is in no stream. Who reads the log anew will apply it and come to another digest."),
+				 errhint("Find out who wrote it: somebody got past the triggers of seq_log, or this is a bug.")));
+		database_report_error(applying->slot, message);
+		pfree(message);
+	}
 }
 
 void

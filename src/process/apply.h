@@ -7,6 +7,7 @@
 
 #include "compat.h"
 
+#include "log/holes.h"
 #include "log/reader.h"
 #include "shared/router.h"
 #include "utils/timestamp.h"
@@ -20,6 +21,7 @@ typedef struct Applying
 	PublishedState state; /* after the last whole entry */
 	bool		base_missing; /* the log's beginning is not known yet */
 	bool		wants_base; /* there was a hole: open seq_snapshots too */
+	Holes		holes; /* passed by this process */
 	WireDecoder collecting; /* decodes what somebody listens to */
 	WireDecoder checking;	/* and what nobody does: no transactions */
 	WireBuffer	canonical; /* of transactions that were not */
@@ -38,6 +40,10 @@ extern void apply_init(Applying *applying, DatabaseSlot *slot);
  */
 extern bool apply_row(Applying *applying, const LogAccess *access,
 					  const LogRow *row);
+
+/* Raise an alarm if rows have turned up where the log was applied already. */
+extern void apply_look_for_late_rows(Applying *applying,
+									 const LogAccess *access);
 
 /* Give up buffers that one large entry needed. */
 extern void apply_trim(Applying *applying);
