@@ -31,6 +31,7 @@
 #include "shared/applier_slot.h"
 #include "shared/clock.h"
 #include "shared/database.h"
+#include "shared/pause.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "storage/lmgr.h"
@@ -261,6 +262,7 @@ take_snapshot(void)
 	self = log_become_side_owner(table, SIDE_SNAPSHOTS, true);
 	snapshots_store(table, &applying.state.machine, true);
 	log_become_self(&self);
+	PAUSE_POINT("applier: snapshot stored");
 	commit(rel);
 }
 

@@ -12,6 +12,7 @@
 #include "miscadmin.h"
 #include "process/apply.h"
 #include "shared/database.h"
+#include "shared/pause.h"
 #include "utils/snapmgr.h"
 
 /* Transactions of one entry decoded once; a larger one costs a second pass. */
@@ -149,6 +150,8 @@ fan_out(Applying *applying, WireDecoder *decoder, const LogRow *row,
 						decoder->entry.epoch, &txn, counters);
 			continue;
 		}
+		if (!txn.canonical)
+			PAUSE_POINT("apply: writing anew");
 		tx_class = memory_deliverable(&txn, &applying->canonical,
 									  &plans_offset);
 		queue_prepare(applying->out, decoder->entry.epoch,
