@@ -280,12 +280,14 @@ stream_subscribe(DatabaseSlot *database, const char *name, int n,
 				 const StreamKey *from)
 {
 	uint64		start;
-	uint64		log_end = (uint64) append_committed_end(log_table_require());
+	const LogTable *table = log_table_require();
+	Oid			log = table->log;
+	uint64		log_end = (uint64) append_committed_end(table);
 	Consumer   *consumer;
 
 	if (lossless)
 		require_start(name, n, vshards, from);
-	consumer = consumer_subscribe(database, name, n, vshards, ring_size,
+	consumer = consumer_subscribe(database, log, name, n, vshards, ring_size,
 								  lossless, log_end, &start);
 	PG_TRY();
 	{

@@ -529,7 +529,9 @@ calvin_seq_applier_main(Datum arg)
 		proc_exit(0);
 	before_shmem_exit(leave_slot, (Datum) 0);
 
-	BackgroundWorkerInitializeConnectionByOid(args.database, InvalidOid, 0);
+	/* as autovacuum does: sessions that are there already count on us */
+	BackgroundWorkerInitializeConnectionByOid(args.database, InvalidOid,
+											  BGWORKER_BYPASS_ALLOWCONN);
 	worker_settle(APPLIER_NAME);
 
 	MemoryContextSwitchTo(TopMemoryContext);
