@@ -296,5 +296,8 @@ apply_publish(Applying *applying)
 			database_note_latency(applying->slot, now - applying->stamps[i]);
 		applying->nstamps = 0;
 	}
+	PAUSE_POINT("apply: told, not published");
 	database_publish(applying->slot, &applying->state);
+	router_wake_readers(applying->router,
+						machine_next_epoch(&applying->state.machine));
 }

@@ -2,17 +2,15 @@
  * database.c
  *	  Database slots: finding them, publishing and reading their state.
  *
- * The published state is a sequence lock.  Its writer, the applier, makes
- * "version" odd, writes the words and makes it even again; a reader copies
- * the words and starts over if the version was odd or has moved.  The writer
- * cannot fail in between, so a reader never waits longer than the few stores
- * take (a crash there restarts the whole server, and with it the memory).
+ * The published state becomes visible in one step (whole.h); the applier is the
+ * only one who writes it.
  */
 #include "compat.h"
 
 #include "miscadmin.h"
 #include "shared/database.h"
 #include "shared/requests.h"
+#include "shared/whole.h"
 #include "storage/latch.h"
 #include "utils/timestamp.h"
 
@@ -98,16 +96,7 @@ database_serving(Oid log, bool *full)
 static void
 write_published(DatabaseSlot *slot, const PublishedState *state)
 {
-	const uint64 *words = (const uint64 *) state;
-	uint64		version = pg_atomic_read_u64(&slot->version);
-
-	Assert(version % 2 == 0);
-	pg_atomic_write_u64(&slot->version, version + 1);
-	pg_write_barrier();
-	for (size_t i = 0; i < PUBLISHED_WORDS; i++)
-		pg_atomic_write_u64(&slot->published[i], words[i]);
-	pg_write_barrier();
-	pg_atomic_write_u64(&slot->version, version + 2);
+	whole_write(&slot->version, slot->published, PUBLISHED_WORDS, state);
 }
 
 void
@@ -123,6 +112,7 @@ database_begin_locked(DatabaseSlot *slot, Oid database)
 	slot->last_error[0] = '\0';
 	slot->baseline = fresh;
 	slot->routed_through = 0;
+	pg_atomic_write_u64(&slot->wake_until, 0);
 	histogram_rebase(&slot->latency, &slot->latency_baseline);
 }
 
@@ -136,23 +126,20 @@ database_publish(DatabaseSlot *slot, const PublishedState *state)
 void
 database_read(DatabaseSlot *slot, PublishedState *state)
 {
-	uint64	   *words = (uint64 *) state;
-	uint64		version;
+	whole_read(&slot->version, slot->published, PUBLISHED_WORDS, state);
+}
 
-	for (;;)
-	{
-		version = pg_atomic_read_u64(&slot->version);
-		pg_read_barrier();
-		if (version % 2 == 0)
-		{
-			for (size_t i = 0; i < PUBLISHED_WORDS; i++)
-				words[i] = pg_atomic_read_u64(&slot->published[i]);
-			pg_read_barrier();
-			if (pg_atomic_read_u64(&slot->version) == version)
-				return;
-		}
-		pg_spin_delay();
-	}
+void
+database_wake_until(DatabaseSlot *slot, uint64 epoch)
+{
+	uint64		known = pg_atomic_read_u64(&slot->wake_until);
+
+	/* a full barrier, also where nothing is to be raised */
+	pg_memory_barrier();
+	while (known < epoch &&
+		   !pg_atomic_compare_exchange_u64(&slot->wake_until, &known, epoch))
+		continue;
+	pg_memory_barrier();
 }
 
 void

@@ -37,6 +37,13 @@ extern bool database_bind(DatabaseSlot *slot, Oid log);
 extern void database_publish(DatabaseSlot *slot, const PublishedState *state);
 extern void database_read(DatabaseSlot *slot, PublishedState *state);
 
+/*
+ * Who stands before an epoch that is to be read from the log is to be woken when
+ * more is applied.  Whoever calls this has published where he stands, and reads
+ * the state again afterwards, before he waits.
+ */
+extern void database_wake_until(DatabaseSlot *slot, uint64 epoch);
+
 /* The applier's only: how long an entry took from append to fan-out. */
 extern void database_note_latency(DatabaseSlot *slot, int64 usecs);
 

@@ -63,4 +63,10 @@ extern void router_pass_over_all(Router *router, uint64 log_index,
  */
 extern void router_flush(Router *router, MachineCounters *counters);
 
+/*
+ * After the state was published: wake those who stand before next_epoch and can
+ * read more of the log now.
+ */
+extern void router_wake_readers(Router *router, uint64 next_epoch);
+
 #endif							/* CALVIN_SHARED_ROUTER_H */

@@ -152,11 +152,74 @@ typedef struct DatabaseSlot
 	 * freed.
 	 */
 	ConditionVariable progress;
+
+	/*
+	 * Some consumer waits for epochs below this one to be applied, to read them
+	 * from the log: raised by consumers, never lowered.  Each then looks at the
+	 * published state once more, as the applier looks here after publishing.
+	 */
+	pg_atomic_uint64 wake_until;
 } DatabaseSlot;
+
+/*
+ * What the applier tells of a subscription: all that it has done for one
+ * generation, whatever queues that had.  Whole words, published in one step.
+ */
+typedef struct RoutedState
+{
+	uint64		generation; /* that it speaks of */
+	uint64		epoch;	   /* last key meant for it, dropped or not; */
+	uint64		position;  /* MACHINE_NO_EPOCH: none yet */
+	uint64		routed;	   /* transactions meant for it */
+	uint64		sent;	   /* of those, put on the queue */
+	uint64		dropped;   /* of those, not */
+	uint64		stalled;   /* the last one did not fit */
+	uint64		queue;	   /* the queue it sends to at present, */
+	uint64		written;   /* and the bytes it has put on that */
+} RoutedState;
+
+/* What its consumer tells: likewise of one generation, and in one step. */
+typedef struct ConsumedState
+{
+	uint64		generation;
+	uint64		delivered_epoch; /* last key handed out; */
+	uint64		delivered_position; /* MACHINE_NO_EPOCH: none yet */
+	uint64		next_epoch;	 /* first key it still wants */
+	uint64		next_position;
+	uint64		log_until_epoch; /* before this key it reads the log */
+	uint64		log_until_position;
+	uint64		floor_epoch; /* no rollback leads back behind this key; */
+	uint64		floor_position; /* MACHINE_NO_EPOCH: not told yet */
+	uint64		replayed;	 /* transactions taken from the log */
+	uint64		queue;		 /* the queue it reads at present, */
+	uint64		read;		 /* and the bytes it has taken off that */
+} ConsumedState;
+
+#define ROUTED_WORDS (sizeof(RoutedState) / sizeof(uint64))
+#define CONSUMED_WORDS (sizeof(ConsumedState) / sizeof(uint64))
 
 /*
  * One (database, vshard, name).  "generation" goes up with every change of
  * hands: whoever remembers another one no longer owns the slot.
+ *
+ *	field			written by					read by
+ *	generation		who claims, takes over or	the owner and the applier, also
+ *					releases, under the lock	without the lock: a number that
+ *					in exclusive mode			they do not know ends their right
+ *	routed			the applier, under the lock	anyone, any time; it says nothing
+ *					in shared mode if the		of another generation than the
+ *					generation is its own; who	one in it
+ *					claims, in exclusive mode
+ *	consumed		the owner, likewise			likewise
+ *	all others		who claims, takes over,		under the lock
+ *					requeues or releases, and
+ *					"attached" by the applier,
+ *					in exclusive mode
+ *
+ * Whoever has read the database's state first, and then "routed" of its own
+ * generation, may conclude: through that state's epoch nothing was meant for it
+ * behind the key in "routed".  For the applier publishes in the other order,
+ * and for every generation that it has routed to.
  */
 typedef struct SubscriptionSlot
 {
@@ -165,6 +228,7 @@ typedef struct SubscriptionSlot
 	bool		attached;	 /* the queue has got its sender, for good */
 	uint16		vshard;
 	uint32		generation;
+	uint32		queue;		 /* goes up with every new queue */
 	Oid			database;
 	pid_t		pid;		 /* of the owner; kept after it left, for messages */
 	PGPROC	   *owner;		 /* to wake it */
@@ -175,29 +239,10 @@ typedef struct SubscriptionSlot
 	NameData	name;
 	TimestampTz subscribed_at;
 
-	/*
-	 * Progress, for everyone to see.  Written by the applier at the end of a
-	 * burst and by the consumer at the end of a call, both under the lock in
-	 * shared mode after a look at "generation": so nobody writes into a slot
-	 * that has changed hands.  A reader may see a key's two halves from
-	 * before and after a change, for a moment.
-	 */
-	pg_atomic_uint64 routed;  /* applier: transactions meant for it */
-	pg_atomic_uint64 routed_epoch; /* applier: last key meant for it, dropped */
-	pg_atomic_uint32 routed_position; /* or not; MACHINE_NO_EPOCH: none */
-	pg_atomic_uint32 stalled; /* applier: the last one did not fit */
-	pg_atomic_uint64 sent;	  /* applier: of those, put on the queue */
-	pg_atomic_uint64 dropped; /* applier: of those, not */
-	pg_atomic_uint64 written; /* applier: bytes put on the ring */
-	pg_atomic_uint64 read;	  /* consumer: bytes taken off the ring */
-	pg_atomic_uint64 replayed; /* consumer: transactions taken from the log */
-	pg_atomic_uint64 delivered_epoch; /* consumer: last key handed out, */
-	pg_atomic_uint32 delivered_position; /* MACHINE_NO_EPOCH: none */
-	pg_atomic_uint64 next_epoch; /* consumer: first key it still wants */
-	pg_atomic_uint32 next_position;
-	pg_atomic_uint64 log_until_epoch; /* consumer: reads the log up to there */
-	pg_atomic_uint64 floor_epoch; /* consumer: no rollback leads back behind */
-	pg_atomic_uint32 floor_position; /* this key; MACHINE_NO_EPOCH: not told yet */
+	pg_atomic_uint64 routed_version;
+	pg_atomic_uint64 routed[ROUTED_WORDS];
+	pg_atomic_uint64 consumed_version;
+	pg_atomic_uint64 consumed[CONSUMED_WORDS];
 
 	/*
 	 * Nothing from this key on, through this epoch, was meant for it.  Written

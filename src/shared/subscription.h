@@ -73,31 +73,27 @@ subscription_owned(const SubscriptionRef *ref)
 extern pid_t subscription_successor(const SubscriptionRef *ref, Oid database,
 									const char *name, uint16 vshard);
 
-/* What the consumer did in one call. */
-typedef struct ConsumerProgress
+/* What a consumer has to tell of one of its subscriptions. */
+typedef struct ConsumerReport
 {
 	SubscriptionRef ref;
-	uint64		read;
-	uint64		replayed;
-	uint64		epoch; /* last key handed out, MACHINE_NO_EPOCH: none yet */
-	uint32		position;
-	uint64		next_epoch; /* first key it still wants */
-	uint32		next_position;
-	uint64		log_until_epoch; /* before it, it wants to read the log */
-} ConsumerProgress;
+	ConsumedState state; /* generation and queue are filled in */
+} ConsumerReport;
 
-extern void subscription_report_consumer(int n, const ConsumerProgress *progress);
+/*
+ * Those that are owned no more are passed over.  Raises no error: to be called
+ * at the end of transactions too.
+ */
+extern void subscription_report(int n, ConsumerReport *reports);
 
-/* The first key that a rollback could lead a consumer back to. */
-typedef struct ConsumerFloor
-{
-	SubscriptionRef ref;
-	uint64		epoch;
-	uint32		position;
-} ConsumerFloor;
+/*
+ * What the applier has told of a subscription, as a whole; false if that is not
+ * of this generation, so that nothing can be concluded from it.
+ */
+extern bool subscription_routed(const SubscriptionRef *ref, RoutedState *state);
 
-/* Raises no error: to be called at the end of transactions too. */
-extern void subscription_report_floors(int n, const ConsumerFloor *floors);
+/* Wake every consumer of a database that stands before what it reads from the log. */
+extern void subscription_wake_readers(Oid database);
 
 /* A lossless subscription that needs something of the log. */
 typedef struct SubscriptionNeed
@@ -131,8 +127,10 @@ extern int	subscription_needs_log(Oid database, uint64 epoch,
 extern bool subscription_quiet(const SubscriptionRef *ref, uint64 epoch,
 							   uint32 position, uint64 *through);
 
-/* What is shown of a slot, of one moment but for the applier's and the
- * consumer's progress, which each of them reports in its own time. */
+/*
+ * What is shown of a slot, of one moment but for what the applier and the
+ * consumer tell, each in its own time.
+ */
 typedef struct SubscriptionView
 {
 	uint16		vshard;
@@ -140,20 +138,11 @@ typedef struct SubscriptionView
 	pid_t		pid;
 	bool		lossless;
 	bool		attached;
-	bool		stalled;
 	Size		ring_size;
 	uint64		start_index;
 	TimestampTz subscribed_at;
-	uint64		sent;
-	uint64		dropped;
-	uint64		replayed;
-	uint64		used;
-	uint64		routed_epoch;
-	uint64		delivered_epoch;
-	uint32		delivered_position;
-	uint32		routed_position;
-	StreamKey	next;
-	uint64		log_until_epoch;
+	RoutedState routed;
+	ConsumedState consumed;
 } SubscriptionView;
 
 /*

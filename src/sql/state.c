@@ -1,6 +1,6 @@
 /*
  * state.c
- *	  What the state machine knows: epochs, seq_state, waiting for an epoch.
+ *	  What the state machine knows: epochs, seq_state, waiting for an epoch or a log_index.
  */
 #include "compat.h"
 
@@ -19,6 +19,7 @@ CALVIN_FUNCTION(seq_last_applied_epoch);
 CALVIN_FUNCTION(seq_next_epoch);
 CALVIN_FUNCTION(seq_current_committed_epoch);
 CALVIN_FUNCTION(seq_wait_for_epoch);
+CALVIN_FUNCTION(seq_wait_for_index);
 CALVIN_FUNCTION(seq_state_info);
 
 /* The last applied epoch, NULL if there is none. */
@@ -54,12 +55,13 @@ seq_current_committed_epoch(PG_FUNCTION_ARGS)
 	PG_RETURN_INT64(epoch);
 }
 
-/* seq_wait_for_epoch(epoch, timeout) -> was it applied in time? */
-Datum
-seq_wait_for_epoch(PG_FUNCTION_ARGS)
+/* What is waited for. */
+typedef bool (*Reached) (const MachineState *state, uint64 goal);
+
+/* Wait until the published state has reached the goal; false if time runs out. */
+static bool
+wait_until_reached(Reached has_reached, uint64 goal, int64 deadline)
 {
-	uint64		epoch = arg_epoch(PG_GETARG_INT64(0));
-	int64		deadline = arg_deadline(PG_GETARG_INTERVAL_P(1));
 	DatabaseSlot *slot = attach_database();
 	bool		reached = false;
 
@@ -70,8 +72,7 @@ seq_wait_for_epoch(PG_FUNCTION_ARGS)
 		long		left;
 
 		database_read(slot, &state);
-		reached = state.machine.last_applied_epoch != MACHINE_NO_EPOCH &&
-			state.machine.last_applied_epoch >= epoch;
+		reached = has_reached(&state.machine, goal);
 		if (reached || (left = deadline_left(deadline)) == 0)
 			break;
 		/* the extension may be dropped while we wait */
@@ -81,7 +82,40 @@ seq_wait_for_epoch(PG_FUNCTION_ARGS)
 										   PG_WAIT_EXTENSION);
 	}
 	ConditionVariableCancelSleep();
-	PG_RETURN_BOOL(reached);
+	return reached;
+}
+
+static bool
+has_reached_epoch(const MachineState *state, uint64 epoch)
+{
+	return state->last_applied_epoch != MACHINE_NO_EPOCH &&
+		state->last_applied_epoch >= epoch;
+}
+
+static bool
+has_reached_index(const MachineState *state, uint64 log_index)
+{
+	return state->last_applied_index >= log_index;
+}
+
+/* seq_wait_for_epoch(epoch, timeout) -> was it applied in time? */
+Datum
+seq_wait_for_epoch(PG_FUNCTION_ARGS)
+{
+	uint64		epoch = arg_epoch(PG_GETARG_INT64(0));
+	int64		deadline = arg_deadline(PG_GETARG_INTERVAL_P(1));
+
+	PG_RETURN_BOOL(wait_until_reached(has_reached_epoch, epoch, deadline));
+}
+
+/* seq_wait_for_index(log_index, timeout) -> was it applied in time? */
+Datum
+seq_wait_for_index(PG_FUNCTION_ARGS)
+{
+	uint64		log_index = arg_log_index(PG_GETARG_INT64(0));
+	int64		deadline = arg_deadline(PG_GETARG_INTERVAL_P(1));
+
+	PG_RETURN_BOOL(wait_until_reached(has_reached_index, log_index, deadline));
 }
 
 static const char *

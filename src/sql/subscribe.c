@@ -4,8 +4,7 @@
  */
 #include "compat.h"
 
-#include "consumer/stream.h"
-#include "fmgr.h"
+#include "consumer/start.h"
 #include "log/attach.h"
 #include "sql/args.h"
 #include "utils/builtins.h"
@@ -71,7 +70,7 @@ seq_subscribe(PG_FUNCTION_ARGS)
 	}
 
 	database = attach_database();
-	stream_subscribe(database, name, n, vshards, ring_size, lossless,
+	start_streams(database, name, n, vshards, ring_size, lossless,
 					 PG_ARGISNULL(2) ? NULL : &from);
 	PG_RETURN_VOID();
 }
