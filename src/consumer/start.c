@@ -136,13 +136,14 @@ start_streams(DatabaseSlot *database, const char *name, int n,
 				 const StreamKey *from)
 {
 	uint64		start;
+	Oid			log = log_table_require()->log;
 	uint64		log_end = (uint64) append_committed_end();
 	Consumer   *consumer;
 
 	positions_init();
 	if (lossless)
 		require_start(name, n, vshards, from);
-	consumer = consumer_subscribe(database, name, n, vshards, ring_size,
+	consumer = consumer_subscribe(database, log, name, n, vshards, ring_size,
 								  lossless, log_end, &start);
 	PG_TRY();
 	{

@@ -30,6 +30,7 @@
 #include "shared/applier_slot.h"
 #include "shared/clock.h"
 #include "shared/database.h"
+#include "shared/pause.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "storage/lmgr.h"
@@ -247,6 +248,7 @@ take_snapshot(void)
 	self = log_become_side_owner(&access.table, SIDE_SNAPSHOTS, true);
 	snapshots_store(&access.table, &applying.state.machine, true);
 	log_become_self(&self);
+	PAUSE_POINT("applier: snapshot stored");
 	commit(&access);
 }
 
@@ -515,7 +517,9 @@ calvin_seq_applier_main(Datum arg)
 		proc_exit(0);
 	before_shmem_exit(leave_slot, (Datum) 0);
 
-	BackgroundWorkerInitializeConnectionByOid(args.database, InvalidOid, 0);
+	/* as autovacuum does: sessions that are there already count on us */
+	BackgroundWorkerInitializeConnectionByOid(args.database, InvalidOid,
+											  BGWORKER_BYPASS_ALLOWCONN);
 	worker_settle(APPLIER_NAME);
 
 	MemoryContextSwitchTo(TopMemoryContext);

@@ -149,6 +149,8 @@ fan_out(Applying *applying, WireDecoder *decoder, const LogRow *row,
 						decoder->entry.epoch, &txn, counters);
 			continue;
 		}
+		if (!txn.canonical)
+			PAUSE_POINT("apply: writing anew");
 		tx_class = memory_deliverable(&txn, &applying->canonical,
 									  &plans_offset);
 		queue_prepare(applying->out, decoder->entry.epoch,
