@@ -83,7 +83,7 @@ SET statement_timeout = '2 min';
 
 -- The table.
 SELECT attname, format_type(atttypid, atttypmod) AS type FROM pg_attribute WHERE attrelid = 'seq_cursors'::regclass AND attnum > 0 ORDER BY attnum;
-SELECT t.failure(format('INSERT INTO seq_cursors VALUES (%s, now())', c)) LIKE '23%' AS refused FROM unnest(ARRAY[
+SELECT t.failure(format('INSERT INTO seq_cursor_positions VALUES (%s, now())', c)) LIKE '23%' AS refused FROM unnest(ARRAY[
 	'''x'', -1, 0, 0, 1', '''x'', 1024, 0, 0, 1', '''x'', 1, -1, 0, 1', '''x'', 1, 0, -1, 1', '''x'', 1, 0, 0, 0', 'NULL, 1, 0, 0, 1']) c;
 
 --
@@ -414,7 +414,7 @@ SELECT t.next(10, 'future');
 SELECT seq_rewind('future');
 CALL t.append(3);
 SELECT t.next(10, 'future');
-UPDATE seq_cursors SET version = version + 1 WHERE name = 'future';
+UPDATE seq_cursor_positions SET version = version + 1 WHERE name = 'future';
 SELECT seq_commit('future');
 SELECT t.next(10, 'future');
 CALL t.append(3);
@@ -463,7 +463,7 @@ ROLLBACK;
 SELECT count(*) FILTER (WHERE vshard = 122) AS of_122, min(epoch) FILTER (WHERE vshard = 97) - :first AS next FROM seq_receive(1000, '0', 'own');
 SELECT seq_subscribe('{97}', 'own');
 -- A cursor beyond the log: as restored without the log, or so.
-UPDATE seq_cursors SET epoch = 9223372036854775807, "position" = 4294967295 WHERE name = 'own';
+UPDATE seq_cursor_positions SET epoch = 9223372036854775807, "position" = 4294967295 WHERE name = 'own';
 SELECT seq_subscribe('{97}', 'own');
 CALL t.append(1);
 SELECT count(*) FROM seq_receive(1000, '0', 'own');
@@ -477,7 +477,7 @@ SELECT seq_unsubscribe(name => 'own') + seq_drop_cursor('own'), seq_unsubscribe(
 -- not, and the session goes on from there.
 SELECT seq_subscribe('{97,98}', 'cas', from_epoch => :first);
 SELECT seq_commit('cas');
-UPDATE seq_cursors SET epoch = :first + 5, version = version + 1 WHERE name = 'cas' AND vshard = 97;
+UPDATE seq_cursor_positions SET epoch = :first + 5, version = version + 1 WHERE name = 'cas' AND vshard = 97;
 BEGIN;
 SELECT count(*) FROM seq_receive(3, '0', 'cas');
 SAVEPOINT s;
@@ -491,7 +491,7 @@ COMMIT;
 SELECT min(epoch) - :first AS next FROM seq_receive(1, '0', 'cas');
 SELECT seq_commit('cas');
 -- In an exception block, the same.
-UPDATE seq_cursors SET version = version + 1 WHERE name = 'cas' AND vshard = 97;
+UPDATE seq_cursor_positions SET version = version + 1 WHERE name = 'cas' AND vshard = 97;
 DO $$
 BEGIN
 	PERFORM seq_receive(1, '0', 'cas');
@@ -507,7 +507,7 @@ END $$;
 SELECT min(epoch) - :first AS next FROM seq_receive(1, '0', 'cas');
 SELECT seq_commit('cas');
 SELECT vshard, epoch - :first AS epoch, version FROM seq_cursors WHERE name = 'cas' ORDER BY 1;
-UPDATE seq_cursors SET epoch = :first + 8, version = version + 1 WHERE name = 'cas' AND vshard = 97;
+UPDATE seq_cursor_positions SET epoch = :first + 8, version = version + 1 WHERE name = 'cas' AND vshard = 97;
 SELECT count(*) FROM seq_receive(1, '0', 'cas');
 SELECT seq_commit('cas');
 SELECT min(epoch) - :first AS next FROM seq_receive(1, '0', 'cas');
@@ -516,7 +516,7 @@ SELECT seq_commit('cas');
 SELECT seq_subscribe('{99}', 'cas', from_epoch => :first);
 CALL t.append(1, '{c}');
 SELECT seq_current_committed_epoch() AS last \gset
-INSERT INTO seq_cursors VALUES ('cas', 99, :last + 1, 0, 7, now());
+INSERT INTO seq_cursor_positions VALUES ('cas', 99, :last + 1, 0, 7, now());
 SELECT count(*) FROM seq_receive(1, '0', 'cas') WHERE vshard = 99;
 SELECT seq_commit('cas');
 SELECT count(*) FROM seq_receive(10, '0', 'cas') WHERE vshard = 99;
@@ -536,7 +536,7 @@ SELECT seq_commit('cas');
 COMMIT;
 SELECT vshard, version > 1 AS old FROM seq_cursors WHERE name = 'cas' ORDER BY 1;
 -- The error in full.
-UPDATE seq_cursors SET version = version + 1 WHERE name = 'cas';
+UPDATE seq_cursor_positions SET version = version + 1 WHERE name = 'cas';
 CALL t.append(1, '{"a,b,c"}');
 SELECT count(*) FROM seq_receive(1000, '0', 'cas');
 \set VERBOSITY verbose
@@ -622,7 +622,7 @@ GRANT USAGE ON SCHEMA t TO PUBLIC;
 GRANT EXECUTE ON FUNCTION seq_subscribe, seq_receive, seq_commit, seq_rewind, seq_drop_cursor, seq_unsubscribe TO regress_cursor_consumer;
 SET ROLE regress_cursor_nobody;
 SELECT c, t.failure(c) FROM unnest(ARRAY['SELECT seq_commit()', 'SELECT seq_rewind()', 'SELECT seq_drop_cursor(''back'')', 'TABLE seq_cursors',
-	'INSERT INTO seq_cursors VALUES (''x'', 1, 1, 1, 1, now())', 'UPDATE seq_cursors SET epoch = 0', 'DELETE FROM seq_cursors']) c;
+	'INSERT INTO seq_cursor_positions VALUES (''x'', 1, 1, 1, 1, now())', 'UPDATE seq_cursor_positions SET epoch = 0', 'DELETE FROM seq_cursor_positions']) c;
 SET ROLE regress_cursor_consumer;
 SELECT seq_subscribe('{97}', 'theirs', from_epoch => :first);
 BEGIN;
@@ -635,6 +635,7 @@ SELECT epoch - :first AS next FROM seq_receive(1, '0', 'theirs');
 SELECT seq_commit('theirs');
 -- whoever shadows what it is made of,
 CREATE TEMP TABLE seq_cursors (LIKE pg_class);
+CREATE TEMP TABLE seq_cursor_positions (LIKE pg_class);
 CREATE FUNCTION pg_temp.unnest(anyarray, anyarray, anyarray, anyarray) RETURNS int LANGUAGE plpgsql AS $$ BEGIN RAISE 'called as %', current_user; END $$;
 SET search_path = pg_temp, public, pg_catalog;
 SELECT epoch - :first AS next FROM seq_receive(1, '0', 'theirs');
@@ -644,13 +645,13 @@ RESET search_path;
 SELECT t.failure('TABLE public.seq_cursors');
 SELECT seq_unsubscribe(name => 'theirs');
 RESET ROLE;
-DROP TABLE pg_temp.seq_cursors;
+DROP TABLE pg_temp.seq_cursors, pg_temp.seq_cursor_positions;
 SELECT epoch - :first AS epoch, version FROM seq_cursors WHERE name = 'theirs';
 SET ROLE regress_cursor_consumer;
 SELECT seq_drop_cursor('theirs');
 RESET ROLE;
 -- with or without row security.
-ALTER TABLE seq_cursors ENABLE ROW LEVEL SECURITY;
+ALTER TABLE seq_cursor_positions ENABLE ROW LEVEL SECURITY;
 SET ROLE regress_cursor_consumer;
 SELECT seq_subscribe('{97}', 'theirs', from_epoch => :first);
 SELECT seq_commit('theirs');
@@ -658,7 +659,7 @@ SELECT count(*) FROM seq_receive(2, '0', 'theirs');
 SELECT seq_commit('theirs');
 SELECT seq_unsubscribe(name => 'theirs'), seq_drop_cursor('theirs');
 RESET ROLE;
-ALTER TABLE seq_cursors DISABLE ROW LEVEL SECURITY;
+ALTER TABLE seq_cursor_positions DISABLE ROW LEVEL SECURITY;
 DROP OWNED BY regress_cursor_consumer, regress_cursor_nobody;
 DROP ROLE regress_cursor_consumer, regress_cursor_nobody;
 

@@ -30,7 +30,7 @@
 
 #define EXTENSION_NAME "calvin_seq"
 #define LOG_NAME "seq_log"
-#define CURSORS_NAME "seq_cursors"
+#define CURSORS_NAME "seq_cursor_positions"
 #define SNAPSHOTS_NAME "seq_snapshots"
 #define EPOCH_INDEX_NAME "seq_log_epoch_idx"
 #define ACK_INDEX_NAME "seq_log_ack_idx"
@@ -330,7 +330,8 @@ log_open_side_table(const LogTable *table, SideTable side, LOCKMODE mode,
 {
 	static const Column cursors_columns[] = {
 		{"name", NAMEOID}, {"vshard", INT4OID}, {"epoch", INT8OID},
-		{"position", INT8OID}, {"version", INT8OID}
+		{"position", INT8OID}, {"version", INT8OID},
+		{"committed_at", TIMESTAMPTZOID}, {"incarnation", INT8OID}
 	};
 	static const Column snapshots_columns[] = {
 		{"log_index", INT8OID}, {"last_applied_epoch", INT8OID},
@@ -342,7 +343,7 @@ log_open_side_table(const LogTable *table, SideTable side, LOCKMODE mode,
 	if (side == SIDE_CURSORS)
 		*primary_key = check_table(rel, cursors_columns,
 								   lengthof(cursors_columns),
-								   CURSOR_ATTR_NAME, 2);
+								   CURSOR_ATTR_NAME, 4);
 	else
 		*primary_key = check_table(rel, snapshots_columns,
 								   lengthof(snapshots_columns),

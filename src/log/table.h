@@ -55,7 +55,7 @@ extern const LogTable *log_table_require(void);
  */
 typedef enum SideTable
 {
-	SIDE_CURSORS,	/* seq_cursors, key (name, vshard) */
+	SIDE_CURSORS,	/* seq_cursor_positions, key (name, vshard, incarnation, version) */
 	SIDE_SNAPSHOTS	/* seq_snapshots, key (log_index) */
 } SideTable;
 

@@ -156,7 +156,7 @@ is_new_trigger(Oid relid, const char *name)
 static void
 check_new_trigger(Oid log, const CreateTrigStmt *statement)
 {
-	static const char *const tables[] = {"seq_log", "seq_cursors", "seq_snapshots"};
+	static const char *const tables[] = {"seq_log", "seq_cursor_positions", "seq_snapshots"};
 
 	for (size_t i = 0; i < lengthof(tables); i++)
 	{
