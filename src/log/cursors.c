@@ -34,6 +34,7 @@
 #include "log/reader.h"
 #include "log/remove.h"
 #include "miscadmin.h"
+#include "shared/pause.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -390,6 +391,7 @@ store_rows(CursorScan *scan, Insert *insert, const NameData *name, int n,
 			rows[i].incarnation =
 				U64FromFullTransactionId(GetCurrentFullTransactionId());
 		}
+		PAUSE_POINT("cursors: between look and row");
 		fill_in(insert, scan->slot, name, &rows[i]);
 		if (!insert_row(insert))
 			return false;
@@ -470,6 +472,7 @@ cursors_store(const char *name, int n, StreamCursor *rows)
 	/* two that store several of the same shall not wait for each other */
 	qsort(rows, n, sizeof(StreamCursor), compare_vshards);
 	self = log_become_side_owner(table, SIDE_CURSORS, false);
+	PAUSE_POINT("cursors: before the look");
 	storing = true;
 	PG_TRY();
 	{
