@@ -312,6 +312,11 @@ CREATE FUNCTION seq_wait_for_epoch(epoch bigint, timeout interval)
 	LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION seq_wait_for_epoch(bigint, interval) IS
 	'wait until an epoch is applied and can be received; false if timeout comes first';
+CREATE FUNCTION seq_wait_for_index(log_index bigint, timeout interval)
+	RETURNS boolean
+	LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION seq_wait_for_index(bigint, interval) IS
+	'wait until the log is applied up to a log_index; false if timeout comes first';
 
 CREATE FUNCTION seq_state_info(
 	OUT role text, OUT applier_pid integer, OUT applier_state text,
@@ -369,6 +374,7 @@ REVOKE ALL ON FUNCTION
 	seq_cursors_info(),
 	seq_replay(integer, bigint, bigint),
 	seq_wait_for_epoch(bigint, interval),
+	seq_wait_for_index(bigint, interval),
 	seq_completion(bigint, bigint),
 	seq_ack(bigint, bigint, integer),
 	seq_wait_for_completion(bigint, bigint, interval),

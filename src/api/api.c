@@ -8,9 +8,9 @@
 #include "compat.h"
 
 #include "access/xlog.h"
-#include "log/attach.h"
 #include "consumer/start.h"
 #include "consumer/stream.h"
+#include "log/attach.h"
 #include "wire/wire.h"
 
 #define CALVIN_API extern PGDLLEXPORT

@@ -72,9 +72,10 @@ outlook(const Stream *stream, int64 applied, uint64 *to_epoch)
 	if (stands_before(stream, stream->log_until) &&
 		(int64) stream->next.epoch <= applied)
 	{
+		uint64		last = key_end_epoch(stream->log_until) - 1;
+
 		/* it may be a start in the future: only what is there can be read */
-		*to_epoch = Max(*to_epoch, Min(key_end_epoch(stream->log_until) - 1,
-									   (uint64) applied));
+		*to_epoch = Max(*to_epoch, Min(last, (uint64) applied));
 		something = true;
 	}
 	if (stream->holed)

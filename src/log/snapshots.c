@@ -229,13 +229,31 @@ snapshots_base(const LogTable *table, Snapshot snapshot, MachineState *state)
 	return found;
 }
 
+/* Remove the row a walk is at; false if "nowait" and somebody has it locked. */
+static bool
+remove_row(SnapshotWalk *walk, bool nowait)
+{
+	TM_FailureData failure;
+
+	if (!nowait)
+	{
+		simple_table_tuple_delete(walk->rel, &walk->slot->tts_tid,
+								  GetActiveSnapshot());
+		return true;
+	}
+	return table_tuple_delete(walk->rel, &walk->slot->tts_tid,
+							  GetCurrentCommandId(true), GetActiveSnapshot(),
+							  InvalidSnapshot, false, &failure, false) == TM_Ok;
+}
+
 /*
  * Remove snapshots up to a log_index and, of those behind it, all but the
  * newest, but not the base unless it is among the first; true if "log_index"
- * is among those that stay.
+ * is among those that stay.  With "nowait" so does, until the next time, what
+ * somebody has locked.
  */
 static bool
-prune(const LogTable *table, uint64 through, uint64 log_index)
+prune(const LogTable *table, uint64 through, uint64 log_index, bool nowait)
 {
 	SnapshotWalk walk;
 	int			kept = 0;
@@ -252,9 +270,8 @@ prune(const LogTable *table, uint64 through, uint64 log_index)
 			/* one place is for the snapshot to be stored */
 			goes = !walk_is_base(&walk) && ++kept >= SNAPSHOTS_KEPT;
 		if (goes)
-			simple_table_tuple_delete(walk.rel, &walk.slot->tts_tid,
-									  GetActiveSnapshot());
-		else if (walk_index(&walk) == log_index)
+			goes = remove_row(&walk, nowait);
+		if (!goes && walk_index(&walk) == log_index)
 			exists = true;
 	}
 	walk_end(&walk);
@@ -305,7 +322,7 @@ snapshots_store(const LogTable *table, const MachineState *state, bool nowait)
 	else if (!ConditionalLockRelationOid(relid, ShareRowExclusiveLock))
 		return;
 	PushActiveSnapshot(GetLatestSnapshot());
-	if (!prune(table, 0, state->last_applied_index))
+	if (!prune(table, 0, state->last_applied_index, nowait))
 		insert_state(relid, state, false);
 	PopActiveSnapshot();
 }
@@ -316,7 +333,7 @@ snapshots_rebase(const LogTable *table, const MachineState *state)
 	LogIdentity self = log_become_side_owner(table, SIDE_SNAPSHOTS, true);
 
 	PushActiveSnapshot(GetLatestSnapshot());
-	(void) prune(table, state->last_applied_index, 0);
+	(void) prune(table, state->last_applied_index, 0, false);
 	insert_state(log_side_table(table, SIDE_SNAPSHOTS), state, true);
 	PopActiveSnapshot();
 	log_become_self(&self);

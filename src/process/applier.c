@@ -28,9 +28,9 @@
 #include "process/apply.h"
 #include "process/durable.h"
 #include "process/worker.h"
+#include "shared/applier_slot.h"
 #include "shared/clock.h"
 #include "shared/database.h"
-#include "shared/subscription.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "storage/lmgr.h"
@@ -54,10 +54,10 @@
 typedef struct Applier
 {
 	DatabaseSlot *slot;
-	Oid			database;
 	Oid			log; /* the seq_log that applying.state speaks of */
 	bool		retired; /* the extension is gone: give the slot up */
 	bool		found_end; /* slot->catch_up_to is set */
+	bool		unconfirmed; /* the state begins with a snapshot that may be lost */
 	uint64		snapshot_index; /* log_index of the last snapshot, or tried */
 	uint64		appends;  /* slot->appends before the last look at the log */
 	XLogRecPtr	replayed; /* standby: replayed up to here before that */
@@ -101,71 +101,17 @@ applier_init(void)
 static void
 set_activity(ApplierActivity activity)
 {
-	pg_atomic_write_u32(&applier.slot->activity, activity);
-}
-
-/*
- * Take the place that the launcher made for this worker, unless somebody has
- * changed his mind since.
- */
-static bool
-claim_slot(const WorkerArgs *args)
-{
-	DatabaseSlot *slot;
-
-	LWLockAcquire(Calvin->lock, LW_EXCLUSIVE);
-	slot = database_find_locked(args->database);
-	if (slot == NULL || slot->status != APPLIER_STARTING ||
-		slot->start_token != args->token || slot->holds > 0)
-	{
-		if (slot != NULL && slot->status == APPLIER_STARTING &&
-			slot->start_token == args->token)
-			slot->status = APPLIER_WANTED;
-		LWLockRelease(Calvin->lock);
-		return false;
-	}
-	slot->status = APPLIER_RUNNING;
-	slot->applier_pid = MyProcPid;
-	slot->applier_started = GetCurrentTimestamp();
-	pg_atomic_write_u32(&slot->activity, ACTIVITY_STARTING);
-	pg_atomic_write_u32(&slot->stop, 0);
-	pg_atomic_write_u32(&slot->recheck, 0);
-	pg_atomic_write_u64(&slot->catch_up_to, 0);
-	pg_atomic_write_u64(&slot->applier_proc, (uint64) (uintptr_t) MyProc);
-	LWLockRelease(Calvin->lock);
-
-	applier.slot = slot;
-	applier.database = args->database;
-	return true;
+	applier_slot_set_activity(applier.slot, activity);
 }
 
 /* before_shmem_exit: give the place back, however the process ends. */
 static void
 leave_slot(int code, Datum arg)
 {
-	DatabaseSlot *slot = applier.slot;
-	pg_atomic_write_u32(&slot->activity, ACTIVITY_IDLE);
 	if (applier.retired)
-	{
-		subscription_release_database(applier.database);
-		database_forget(slot);
-		return;
-	}
-
-	LWLockAcquire(Calvin->lock, LW_EXCLUSIVE);
-	slot->applier_pid = 0;
-	pg_atomic_write_u64(&slot->applier_proc, 0);
-	slot->status = APPLIER_WANTED;
-	slot->not_before = clock_ms();
-	if (code != 0)
-	{
-		slot->not_before += Min(1000 << Min(slot->failures, 6), 60000);
-		slot->failures++;
-	}
-	LWLockRelease(Calvin->lock);
-
-	ConditionVariableBroadcast(&slot->progress);
-	database_wake_proc(&Calvin->launcher_proc);
+		applier_slot_retire(applier.slot);
+	else
+		applier_slot_leave(applier.slot, code != 0);
 }
 
 /* The extension was dropped, perhaps made anew: this process is done. */
@@ -218,7 +164,7 @@ commit(Relation rel)
 static inline bool
 told_to_stop(void)
 {
-	return pg_atomic_read_u32(&applier.slot->stop) != 0;
+	return applier_slot_stop_asked(applier.slot);
 }
 
 /*
@@ -269,27 +215,22 @@ apply_some(const LogTable *table, Relation rel, uint64 end)
 }
 
 /*
- * Begin with the state the last applier left, or with that of a fresh slot.
- * False if the slot is that of another seq_log.
+ * Begin with the state the last applier left or, in a fresh slot, with the last
+ * snapshot.  That one was found as any entry is, so nobody is told of it before
+ * it is durable.  False if the slot is that of another seq_log.
  */
 static bool
 adopt_state(const LogTable *table)
 {
 	DatabaseSlot *slot = applier.slot;
-	bool		ours;
+	bool		ours = database_bind(slot, table->log);
 
-	LWLockAcquire(Calvin->lock, LW_EXCLUSIVE);
-	ours = !OidIsValid(slot->log_relid) || slot->log_relid == table->log;
-	if (ours)
-		slot->log_relid = table->log;
-	LWLockRelease(Calvin->lock);
 	if (ours)
 	{
 		database_read(slot, &applying.state);
-		if (applying.state.machine.last_applied_index == 0 &&
+		applier.unconfirmed = applying.state.machine.last_applied_index == 0 &&
 			snapshots_latest(table, GetActiveSnapshot(), PG_UINT64_MAX,
-							 &applying.state.machine))
-			database_publish(slot, &applying.state);
+							 &applying.state.machine);
 		applier.snapshot_index = applying.state.machine.last_applied_index;
 		applier.log = table->log;
 	}
@@ -298,7 +239,9 @@ adopt_state(const LogTable *table)
 
 /*
  * Store a snapshot if it is time for one.  It is no loss if that fails: the
- * next one is due an interval later.
+ * next one is due an interval later.  Nor if it is lost, since the log alone
+ * determines the state: so its commit waits for nobody, be it the disk or a
+ * standby.  Nor does anything else here but for seq_log itself.
  */
 static void
 take_snapshot(void)
@@ -313,6 +256,8 @@ take_snapshot(void)
 		return;
 	applier.snapshot_index = applied;
 	table = begin(&rel);
+	(void) set_config_option("synchronous_commit", "off", PGC_SUSET,
+							 PGC_S_OVERRIDE, GUC_ACTION_LOCAL, true, 0, false);
 	self = log_become_side_owner(table, SIDE_SNAPSHOTS, true);
 	snapshots_store(table, &applying.state.machine, true);
 	log_become_self(&self);
@@ -378,11 +323,11 @@ apply_burst(void)
 	if (!applier.found_end)
 	{
 		applier.found_end = true;
-		pg_atomic_write_u64(&applier.slot->catch_up_from,
-							applying.state.machine.last_applied_index);
-		pg_atomic_write_u64(&applier.slot->catch_up_to, end);
+		applier_slot_set_catch_up(applier.slot,
+								  applying.state.machine.last_applied_index,
+								  end);
 	}
-	if (end <= applying.state.machine.last_applied_index)
+	if (end <= applying.state.machine.last_applied_index && !applier.unconfirmed)
 	{
 		commit(rel);
 		router_sync(applying.router, 0);
@@ -391,6 +336,17 @@ apply_burst(void)
 
 	if (!prepare_burst(rel, end, lsn))
 		table = NULL;
+	if (applier.unconfirmed)
+	{
+		applier.unconfirmed = false;
+		apply_publish(&applying);
+	}
+	if (end <= applying.state.machine.last_applied_index)
+	{
+		if (table != NULL)
+			commit(rel);
+		return;
+	}
 	set_activity(applying.state.machine.last_applied_index <
 				 pg_atomic_read_u64(&applier.slot->catch_up_to) ?
 				 ACTIVITY_CATCHING_UP : ACTIVITY_APPLYING);
@@ -462,11 +418,7 @@ static void
 note_success(void)
 {
 	applier.retry_ms = 0;
-	if (applier.slot->failures == 0)
-		return;
-	LWLockAcquire(Calvin->lock, LW_EXCLUSIVE);
-	applier.slot->failures = 0;
-	LWLockRelease(Calvin->lock);
+	applier_slot_succeeded(applier.slot);
 }
 
 /*
@@ -476,7 +428,7 @@ note_success(void)
 static bool
 told_to_recheck(void)
 {
-	if (pg_atomic_exchange_u32(&applier.slot->recheck, 0) == 0)
+	if (!applier_slot_take_recheck(applier.slot))
 		return false;
 	log_table_forget();
 	return true;
@@ -539,7 +491,7 @@ recover_from_error(void)
 	MemoryContextReset(applier.entry_context);
 	RESUME_INTERRUPTS();
 
-	if (OidIsValid(applier.log))
+	if (OidIsValid(applier.log) && !applier.unconfirmed)
 		apply_publish(&applying);
 	applier.retry_ms = applier.retry_ms == 0 ? MIN_RETRY_MS :
 		Min(applier.retry_ms * 2, MAX_RETRY_MS);
@@ -548,7 +500,7 @@ recover_from_error(void)
 	until = clock_ms() + applier.retry_ms;
 	/* not if the extension was dropped or altered: that may help */
 	while ((left = until - clock_ms()) > 0 &&
-		   pg_atomic_read_u32(&applier.slot->recheck) == 0)
+		   !applier_slot_recheck_asked(applier.slot))
 	{
 		(void) WaitLatch(MyLatch,
 						 WL_LATCH_SET | WL_EXIT_ON_PM_DEATH | WL_TIMEOUT,
@@ -570,7 +522,8 @@ calvin_seq_applier_main(Datum arg)
 	pqsignal(SIGINT, SIG_IGN);
 	BackgroundWorkerUnblockSignals();
 
-	if (!claim_slot(&args))
+	applier.slot = applier_slot_claim(args.database, args.token);
+	if (applier.slot == NULL)
 		proc_exit(0);
 	before_shmem_exit(leave_slot, (Datum) 0);
 

@@ -9,6 +9,7 @@
 #include "log/report.h"
 #include "log/snapshots.h"
 #include "log/step.h"
+#include "miscadmin.h"
 #include "process/apply.h"
 #include "shared/database.h"
 #include "shared/pause.h"
@@ -20,6 +21,13 @@
 
 /* A larger buffer for transactions written anew is not kept. */
 #define CANONICAL_KEPT (1024 * 1024)
+
+/*
+ * Writing so much anew takes some milliseconds: what is larger, and fits into no
+ * ring as it stands in the log, is not written anew only to be dropped, even if
+ * it would then fit.
+ */
+#define CANONICAL_ALWAYS (256 * 1024)
 
 /* Entries whose latency is taken at the end of their burst. */
 #define MAX_STAMPS 4096
@@ -132,8 +140,16 @@ fan_out(Applying *applying, WireDecoder *decoder, const LogRow *row,
 		uint32		plans_offset;
 		WireSlice	tx_class;
 
+		CHECK_FOR_INTERRUPTS();
 		if (!router_wants(applying->router, row->log_index, &txn))
 			continue;
+		if (!txn.canonical && txn.tx_class.len > CANONICAL_ALWAYS &&
+			!router_has_room(applying->router, row->log_index, &txn))
+		{
+			router_drop(applying->router, row->log_index,
+						decoder->entry.epoch, &txn, counters);
+			continue;
+		}
 		tx_class = memory_deliverable(&txn, &applying->canonical,
 									  &plans_offset);
 		queue_prepare(applying->out, decoder->entry.epoch,
@@ -159,8 +175,8 @@ note_latency(Applying *applying, TimestampTz appended_at)
 	if (applying->nstamps < MAX_STAMPS)
 		applying->stamps[applying->nstamps++] = appended_at;
 	else
-		histogram_add(&applying->slot->latency,
-					  GetCurrentTimestamp() - appended_at);
+		database_note_latency(applying->slot,
+							  GetCurrentTimestamp() - appended_at);
 }
 
 static void
@@ -275,7 +291,7 @@ apply_publish(Applying *applying)
 		TimestampTz now = GetCurrentTimestamp();
 
 		for (int i = 0; i < applying->nstamps; i++)
-			histogram_add(&applying->slot->latency, now - applying->stamps[i]);
+			database_note_latency(applying->slot, now - applying->stamps[i]);
 		applying->nstamps = 0;
 	}
 	PAUSE_POINT("apply: told, not published");

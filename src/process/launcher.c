@@ -28,9 +28,10 @@
 #include "pgstat.h"
 #include "postmaster/interrupt.h"
 #include "process/worker.h"
+#include "shared/applier_slot.h"
 #include "shared/clock.h"
 #include "shared/database.h"
-#include "shared/subscription.h"
+#include "shared/requests.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "tcop/tcopprot.h"
@@ -59,6 +60,7 @@ static Launched *launched;
 static List *pending = NIL; /* databases to probe, as Oids */
 static BackgroundWorkerHandle *probe = NULL;
 static Oid	probe_database;
+static uint32 probe_token;
 static bool warned_full = false;
 static bool warned_no_worker = false;
 static bool short_of_workers = false;
@@ -189,20 +191,12 @@ static void
 take_requests(void)
 {
 	Oid			requests[CALVIN_MAX_REQUESTS];
-	int			n;
-	bool		rescan;
-
-	LWLockAcquire(Calvin->lock, LW_EXCLUSIVE);
-	n = Calvin->nrequests;
-	memcpy(requests, Calvin->requests, n * sizeof(Oid));
-	rescan = Calvin->rescan;
-	Calvin->nrequests = 0;
-	Calvin->rescan = false;
-	LWLockRelease(Calvin->lock);
+	bool		all;
+	int			n = requests_take(requests, &all);
 
 	for (int i = 0; i < n; i++)
 		add_pending(requests[i]);
-	if (rescan)
+	if (all)
 		list_databases();
 }
 
@@ -210,7 +204,7 @@ take_requests(void)
 static void
 adopt_database(Oid database)
 {
-	if (database_adopt(database))
+	if (applier_slot_adopt(database))
 		warned_full = false;
 	else if (!warned_full)
 	{
@@ -224,75 +218,34 @@ adopt_database(Oid database)
 	}
 }
 
-static bool
-has_slot(Oid database)
-{
-	bool		found;
-
-	LWLockAcquire(Calvin->lock, LW_SHARED);
-	found = database_find_locked(database) != NULL;
-	LWLockRelease(Calvin->lock);
-	return found;
-}
-
 /* One step of the probing: take in a result, send the next probe out. */
 static void
 advance_probe(void)
 {
 	if (probe != NULL)
 	{
-		bool		found;
-
 		if (!worker_ended(&probe))
 			return;
-		LWLockAcquire(Calvin->lock, LW_SHARED);
-		found = Calvin->probe_found && Calvin->probe_database == probe_database;
-		LWLockRelease(Calvin->lock);
-		if (found)
+		if (requests_probe_found(probe_token))
 			adopt_database(probe_database);
 	}
 	while (probe == NULL && pending != NIL)
 	{
-		uint32		token;
-
 		probe_database = linitial_oid(pending);
-		if (has_slot(probe_database) || !database_exists(probe_database))
+		if (database_has_slot(probe_database) || !database_exists(probe_database))
 		{
 			pending = list_delete_first(pending);
 			continue;
 		}
-		LWLockAcquire(Calvin->lock, LW_EXCLUSIVE);
-		Calvin->probe_database = probe_database;
-		Calvin->probe_found = false;
-		token = ++Calvin->probe_token;
-		LWLockRelease(Calvin->lock);
+		probe_token = requests_begin_probe();
 		if (!start_worker(PROBE_NAME, "calvin_seq_probe_main", probe_database,
-						  token, &probe))
+						  probe_token, &probe))
 		{
 			probe = NULL;
 			return;
 		}
 		pending = list_delete_first(pending);
 	}
-}
-
-/* An applier of ours that ended without having claimed its slot. */
-static void
-check_launched(int number)
-{
-	DatabaseSlot *slot = &Calvin->databases[number];
-	Launched   *mine = &launched[number];
-
-	if (mine->handle == NULL || !worker_ended(&mine->handle))
-		return;
-	LWLockAcquire(Calvin->lock, LW_EXCLUSIVE);
-	if (slot->database == mine->database && slot->status == APPLIER_STARTING &&
-		slot->start_token == mine->token)
-	{
-		slot->status = APPLIER_WANTED;
-		slot->not_before = clock_ms() + NO_WORKER_RETRY_MS;
-	}
-	LWLockRelease(Calvin->lock);
 }
 
 /*
@@ -304,70 +257,37 @@ start_if_wanted(int number)
 {
 	DatabaseSlot *slot = &Calvin->databases[number];
 	Launched   *mine = &launched[number];
-	int64		now = clock_ms();
-	Oid			database = InvalidOid;
-	uint32		token = 0;
-	long		wait = -1;
-	bool		started;
+	Oid			database;
+	uint32		token;
+	long		wait;
 
-	check_launched(number);
-	LWLockAcquire(Calvin->lock, LW_SHARED);
-	if (OidIsValid(slot->database) && slot->status == APPLIER_WANTED &&
-		slot->holds == 0)
-	{
-		if (slot->not_before > now)
-			wait = (long) (slot->not_before - now);
-		else
-			database = slot->database;
-	}
-	LWLockRelease(Calvin->lock);
+	/* one of ours that ended without having claimed its slot */
+	if (mine->handle != NULL && worker_ended(&mine->handle))
+		applier_slot_not_started(slot, mine->database, mine->token,
+								 NO_WORKER_RETRY_MS);
+	database = applier_slot_wanted(slot, &wait);
 	if (!OidIsValid(database))
 		return wait;
 	if (mine->handle != NULL)
 		return -1;				/* the last one is still on its way out */
 	if (!database_exists(database))
 	{
-		subscription_release_database(database);
-		database_forget(slot);
+		applier_slot_forget(slot, database);
 		return -1;
 	}
 
-	LWLockAcquire(Calvin->lock, LW_EXCLUSIVE);
-	slot->status = APPLIER_STARTING;
-	token = ++slot->start_token;
-	LWLockRelease(Calvin->lock);
-
-	started = start_worker(APPLIER_NAME, "calvin_seq_applier_main", database,
-						   token, &mine->handle);
-	if (started)
+	if (!applier_slot_start(slot, database, &token))
+		return -1;				/* held since */
+	if (start_worker(APPLIER_NAME, "calvin_seq_applier_main", database,
+					 token, &mine->handle))
 	{
 		mine->database = database;
 		mine->token = token;
 		return -1;
 	}
 	mine->handle = NULL;
-	LWLockAcquire(Calvin->lock, LW_EXCLUSIVE);
-	slot->status = APPLIER_WANTED;
-	LWLockRelease(Calvin->lock);
+	applier_slot_not_started(slot, database, token, 0);
 	return NO_WORKER_RETRY_MS;
-}
-
-/*
- * A launcher before this one may have asked for workers that never came, or
- * come only now: they find another token and leave.
- */
-static void
-reset_starting(void)
-{
-	LWLockAcquire(Calvin->lock, LW_EXCLUSIVE);
-	for (int i = 0; i < Calvin->max_databases; i++)
-		if (Calvin->databases[i].status == APPLIER_STARTING)
-		{
-			Calvin->databases[i].start_token++;
-			Calvin->databases[i].status = APPLIER_WANTED;
-		}
-	Calvin->rescan = true;
-	LWLockRelease(Calvin->lock);
 }
 
 static int
@@ -405,7 +325,7 @@ standby_round(void)
 static void
 launcher_exit(int code, Datum arg)
 {
-	pg_atomic_write_u64(&Calvin->launcher_proc, 0);
+	requests_end_serving();
 }
 
 void
@@ -424,11 +344,12 @@ calvin_seq_launcher_main(Datum arg)
 	launched = MemoryContextAllocZero(launcher_context,
 									  sizeof(Launched) * Calvin->max_databases);
 	before_shmem_exit(launcher_exit, (Datum) 0);
-	pg_atomic_write_u64(&Calvin->launcher_proc, (uint64) (uintptr_t) MyProc);
+	requests_begin_serving();
 	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
 	worker_settle(LAUNCHER_NAME);
 	MemoryContextSwitchTo(launcher_context);
-	reset_starting();
+	applier_slot_reset_starting();
+	requests_post(InvalidOid);
 	was_standby = RecoveryInProgress();
 
 	for (;;)
@@ -438,7 +359,7 @@ calvin_seq_launcher_main(Datum arg)
 
 		short_of_workers = false;
 		if (was_standby && !standby)
-			database_request(InvalidOid);
+			requests_post(InvalidOid);
 		was_standby = standby;
 		take_requests();
 		if (standby)
@@ -487,9 +408,6 @@ calvin_seq_probe_main(Datum arg)
 	found = log_extension_exists();
 	CommitTransactionCommand();
 
-	LWLockAcquire(Calvin->lock, LW_EXCLUSIVE);
-	if (Calvin->probe_token == args.token)
-		Calvin->probe_found = found;
-	LWLockRelease(Calvin->lock);
+	requests_answer_probe(args.token, found);
 	proc_exit(0);
 }

@@ -444,6 +444,17 @@ router_wants(const Router *router, uint64 log_index, const WireTxn *txn)
 	return false;
 }
 
+bool
+router_has_room(const Router *router, uint64 log_index, const WireTxn *txn)
+{
+	for (int i = 0; i < txn->vshard_count; i++)
+		for (Route *route = router->by_vshard[txn->vshards[i]]; route; route = route->next)
+			if (log_index > route->start_index &&
+				txn->tx_class.len < route->sender.ring_size)
+				return true;
+	return false;
+}
+
 static inline void
 meant_for(Router *router, Route *route, uint64 epoch, uint32 position)
 {
@@ -512,6 +523,20 @@ router_send(Router *router, uint64 log_index, QueueOutgoing *out,
 			else
 				count_dropped(route, 1, message->epoch, message->position,
 							  result, counters);
+		}
+}
+
+void
+router_drop(Router *router, uint64 log_index, uint64 epoch,
+			const WireTxn *txn, MachineCounters *counters)
+{
+	for (int i = 0; i < txn->vshard_count; i++)
+		for (Route *route = router->by_vshard[txn->vshards[i]]; route; route = route->next)
+		{
+			if (log_index <= route->start_index)
+				continue;
+			meant_for(router, route, epoch, txn->position);
+			count_dropped(route, 1, epoch, txn->position, QUEUE_FULL, counters);
 		}
 }
 

@@ -353,3 +353,35 @@ subscription_needs_log(Oid database, uint64 epoch, const PublishedState *state,
 	LWLockRelease(Calvin->lock);
 	return n;
 }
+
+static void
+view_slot_locked(SubscriptionSlot *slot, SubscriptionView *view)
+{
+	view->vshard = slot->vshard;
+	view->name = slot->name;
+	view->pid = slot->pid;
+	view->lossless = slot->lossless;
+	view->attached = slot->attached;
+	view->ring_size = slot->ring_size;
+	view->start_index = slot->start_index;
+	view->subscribed_at = slot->subscribed_at;
+	whole_read(&slot->routed_version, slot->routed, ROUTED_WORDS, &view->routed);
+	whole_read(&slot->consumed_version, slot->consumed, CONSUMED_WORDS, &view->consumed);
+}
+
+int
+subscription_views(Oid database, SubscriptionView *views)
+{
+	int			n = 0;
+
+	LWLockAcquire(Calvin->lock, LW_SHARED);
+	for (int s = 0; s < Calvin->max_subscriptions; s++)
+	{
+		SubscriptionSlot *slot = &Calvin->subscriptions[s];
+
+		if (slot->in_use && slot->database == database)
+			view_slot_locked(slot, &views[n++]);
+	}
+	LWLockRelease(Calvin->lock);
+	return n;
+}

@@ -120,4 +120,28 @@ extern int	subscription_needs_log(Oid database, uint64 epoch,
 extern bool subscription_quiet(const SubscriptionRef *ref, uint64 epoch,
 							   uint32 position, uint64 *through);
 
+/*
+ * What is shown of a slot, of one moment but for what the applier and the
+ * consumer tell, each in its own time.
+ */
+typedef struct SubscriptionView
+{
+	uint16		vshard;
+	NameData	name;
+	pid_t		pid;
+	bool		lossless;
+	bool		attached;
+	Size		ring_size;
+	uint64		start_index;
+	TimestampTz subscribed_at;
+	RoutedState routed;
+	ConsumedState consumed;
+} SubscriptionView;
+
+/*
+ * Those of a database, in an array with room for Calvin->max_subscriptions;
+ * returns how many there are.
+ */
+extern int	subscription_views(Oid database, SubscriptionView *views);
+
 #endif							/* CALVIN_SHARED_SUBSCRIPTION_H */

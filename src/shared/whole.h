@@ -14,6 +14,7 @@
 #include "compat.h"
 
 #include "port/atomics.h"
+#include "shared/pause.h"
 #include "storage/s_lock.h"
 
 static inline void
@@ -35,7 +36,11 @@ whole_write(pg_atomic_uint64 *version, pg_atomic_uint64 *words, size_t n,
 	pg_atomic_write_u64(version, before + 1);
 	pg_write_barrier();
 	for (size_t i = 0; i < n; i++)
+	{
 		pg_atomic_write_u64(&words[i], values[i]);
+		if (i == 1)
+			PAUSE_POINT("whole: half written");
+	}
 	pg_write_barrier();
 	pg_atomic_write_u64(version, before + 2);
 }
@@ -53,7 +58,11 @@ whole_read(pg_atomic_uint64 *version, pg_atomic_uint64 *words, size_t n, void *t
 		if (before % 2 == 0)
 		{
 			for (size_t i = 0; i < n; i++)
+			{
 				values[i] = pg_atomic_read_u64(&words[i]);
+				if (i == 1)
+					PAUSE_POINT("whole: half read");
+			}
 			pg_read_barrier();
 			if (pg_atomic_read_u64(version) == before)
 				return;
