@@ -190,6 +190,13 @@ stream_commit(Consumer *consumer)
 
 	stream_begin(consumer);
 	holding_refuse_taken_back(consumer->name);
+	if (consumer->loss == LOSS_NONE && consumer->gave_up)
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("cannot commit the position of \"%s\": a subscription was given up after a receive in this transaction",
+						consumer->name),
+				 errdetail("What was received through it will come again."),
+				 errhint("Subscribe anew in a transaction of its own.")));
 	n = cursor_positions(consumer, cursors);
 	if (consumer->loss != LOSS_NONE ||
 		!cursors_store(consumer->name, n, cursors))
@@ -204,6 +211,7 @@ stream_commit(Consumer *consumer)
 				 errhint("Roll back, and receive again.")));
 	}
 	cursor_stored(consumer, n, cursors);
+	consumer->stores |= n > 0;
 	pfree(cursors);
 	return n;
 }
