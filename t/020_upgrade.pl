@@ -156,7 +156,7 @@ note 'older versions: ' . (@older ? join(', ', @older) : 'none yet');
 #
 # The libraries of the next version: one that serves both, one that does not.
 #
-my $both = build_library("-DCALVIN_SEQ_VERSION=$next -DCALVIN_SEQ_SERVES_TOO=$current");
+my $both = build_library($next, "-DCALVIN_SEQ_SERVES_TOO=$current");
 
 SKIP:
 {
@@ -186,7 +186,7 @@ SKIP:
 	is(sql($node, 'live', 'SELECT seq_next_only()'), 2, 'what is new is there');
 	$_->quit foreach $s, $appender;
 
-	install_library(build_library("-DCALVIN_SEQ_VERSION=$next"));
+	install_library(build_library($next));
 	$node->restart;
 	is_refused('next', $next, $current, 'newer library');
 	upgrade_from($current, $next, 'next', $before{next});
