@@ -11,18 +11,15 @@
 
 #include "access/genam.h"
 #include "access/stratnum.h"
-#include "access/table.h"
 #include "access/tableam.h"
 #include "catalog/pg_type_d.h"
 #include "executor/spi.h"
+#include "log/access.h"
 #include "log/cursors.h"
-#include "log/reader.h"
-#include "log/table.h"
 #include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
-#include "utils/snapmgr.h"
 
 /* One column of the rows as an array, for unnest(). */
 typedef enum CursorColumn
@@ -36,18 +33,16 @@ typedef enum CursorColumn
 int
 cursors_load(const char *name, StreamCursor *rows)
 {
-	const LogTable *table = log_table_require();
-	Oid			primary_key;
-	Relation	rel = log_open_side_table(table, SIDE_CURSORS, AccessShareLock,
-										  &primary_key);
-	Relation	index = index_open(primary_key, AccessShareLock);
-	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	TupleTableSlot *slot = table_slot_create(rel, NULL);
-	IndexScanDesc scan = log_begin_scan(rel, index, snapshot, 1);
+	SideAccess	access;
+	TupleTableSlot *slot;
+	IndexScanDesc scan;
 	NameData	wanted;
 	ScanKeyData key;
 	int			n = 0;
 
+	side_access_begin(&access, SIDE_CURSORS, AccessShareLock, ACCESS_LATEST);
+	slot = table_slot_create(access.rel, NULL);
+	scan = compat_index_beginscan(access.rel, access.by_key, access.snapshot, 1);
 	namestrcpy(&wanted, name);
 	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_NAMEEQ, NameGetDatum(&wanted));
 	index_rescan(scan, &key, 1, NULL, 0);
@@ -69,24 +64,22 @@ cursors_load(const char *name, StreamCursor *rows)
 	}
 	index_endscan(scan);
 	ExecDropSingleTupleTableSlot(slot);
-	UnregisterSnapshot(snapshot);
-	index_close(index, AccessShareLock);
-	table_close(rel, AccessShareLock);
+	side_access_end(&access);
 	return n;
 }
 
 int
 cursors_behind(uint64 epoch, NamedCursor **cursors)
 {
-	const LogTable *table = log_table_require();
-	Oid			primary_key;
-	Relation	rel = log_open_side_table(table, SIDE_CURSORS, AccessShareLock,
-										  &primary_key);
-	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	TupleTableSlot *slot = table_slot_create(rel, NULL);
-	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
+	SideAccess	access;
+	TupleTableSlot *slot;
+	TableScanDesc scan;
 	int			size = 64;
 	int			n = 0;
+
+	side_access_begin(&access, SIDE_CURSORS, AccessShareLock, ACCESS_LATEST);
+	slot = table_slot_create(access.rel, NULL);
+	scan = table_beginscan(access.rel, access.snapshot, 0, NULL);
 
 	*cursors = palloc(sizeof(NamedCursor) * size);
 	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
@@ -113,8 +106,7 @@ cursors_behind(uint64 epoch, NamedCursor **cursors)
 	}
 	table_endscan(scan);
 	ExecDropSingleTupleTableSlot(slot);
-	UnregisterSnapshot(snapshot);
-	table_close(rel, AccessShareLock);
+	side_access_end(&access);
 	return n;
 }
 

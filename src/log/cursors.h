@@ -10,13 +10,6 @@
 #include "shared/key.h"
 #include "wire/wire.h"
 
-/* Columns of seq_cursors, as the extension script creates them. */
-#define CURSOR_ATTR_NAME 1
-#define CURSOR_ATTR_VSHARD 2
-#define CURSOR_ATTR_EPOCH 3
-#define CURSOR_ATTR_POSITION 4
-#define CURSOR_ATTR_VERSION 5
-
 /* A durable cursor: the first key not processed yet. */
 typedef struct StreamCursor
 {
