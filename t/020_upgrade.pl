@@ -179,6 +179,7 @@ SKIP:
 	sql($node, 'live', "ALTER EXTENSION calvin_seq UPDATE TO '$next'");
 	is(state($node, 'live'), $state, 'the state is the same after ALTER EXTENSION UPDATE');
 	append_batches($node, 'live', 12, 12, [$txn], $appender);
+	wait_applied($node, 'live');
 	is($s->query("BEGIN; SELECT string_agg(epoch::text, ',') FROM seq_receive(10, '10s', 'worker'); SELECT seq_commit('worker'); COMMIT"),
 		"4,5,9,10,11,12\n1", 'the live subscription goes on over it, and commits');
 	is(applier_pid($node, 'live'), $applier, 'with the same applier');
