@@ -7,7 +7,7 @@
 
 -- The table.
 SELECT attname, format_type(atttypid, atttypmod) AS type FROM pg_attribute WHERE attrelid = 'seq_cursors'::regclass AND attnum > 0 ORDER BY attnum;
-SELECT t.failure(format('INSERT INTO seq_cursors VALUES (%s, now())', c)) LIKE '23%' AS refused FROM unnest(ARRAY[
+SELECT t.failure(format('INSERT INTO seq_cursor_positions VALUES (%s, now())', c)) LIKE '23%' AS refused FROM unnest(ARRAY[
 	'''x'', -1, 0, 0, 1', '''x'', 1024, 0, 0, 1', '''x'', 1, -1, 0, 1', '''x'', 1, 0, -1, 1', '''x'', 1, 0, 0, 0', 'NULL, 1, 0, 0, 1']) c;
 
 --

@@ -14,7 +14,7 @@ CALL t.append(20);
 -- not, and the session goes on from there.
 SELECT seq_subscribe('{97,98}', 'cas', from_epoch => :first);
 SELECT seq_commit('cas');
-UPDATE seq_cursors SET epoch = :first + 5, version = version + 1 WHERE name = 'cas' AND vshard = 97;
+UPDATE seq_cursor_positions SET epoch = :first + 5, version = version + 1 WHERE name = 'cas' AND vshard = 97;
 BEGIN;
 SELECT count(*) FROM seq_receive(3, '0', 'cas');
 SAVEPOINT s;
@@ -28,7 +28,7 @@ COMMIT;
 SELECT min(epoch) - :first AS next FROM seq_receive(1, '0', 'cas');
 SELECT seq_commit('cas');
 -- In an exception block, the same.
-UPDATE seq_cursors SET version = version + 1 WHERE name = 'cas' AND vshard = 97;
+UPDATE seq_cursor_positions SET version = version + 1 WHERE name = 'cas' AND vshard = 97;
 DO $$
 BEGIN
 	PERFORM seq_receive(1, '0', 'cas');
@@ -44,7 +44,7 @@ END $$;
 SELECT min(epoch) - :first AS next FROM seq_receive(1, '0', 'cas');
 SELECT seq_commit('cas');
 SELECT vshard, epoch - :first AS epoch, version FROM seq_cursors WHERE name = 'cas' ORDER BY 1;
-UPDATE seq_cursors SET epoch = :first + 8, version = version + 1 WHERE name = 'cas' AND vshard = 97;
+UPDATE seq_cursor_positions SET epoch = :first + 8, version = version + 1 WHERE name = 'cas' AND vshard = 97;
 SELECT count(*) FROM seq_receive(1, '0', 'cas');
 SELECT seq_commit('cas');
 SELECT min(epoch) - :first AS next FROM seq_receive(1, '0', 'cas');
@@ -53,7 +53,7 @@ SELECT seq_commit('cas');
 SELECT seq_subscribe('{99}', 'cas', from_epoch => :first);
 CALL t.append(1, '{c}');
 SELECT seq_current_committed_epoch() AS last \gset
-INSERT INTO seq_cursors VALUES ('cas', 99, :last + 1, 0, 7, now());
+INSERT INTO seq_cursor_positions VALUES ('cas', 99, :last + 1, 0, 7, now());
 SELECT count(*) FROM seq_receive(1, '0', 'cas') WHERE vshard = 99;
 SELECT seq_commit('cas');
 SELECT count(*) FROM seq_receive(10, '0', 'cas') WHERE vshard = 99;
@@ -73,7 +73,7 @@ SELECT seq_commit('cas');
 COMMIT;
 SELECT vshard, version > 1 AS old FROM seq_cursors WHERE name = 'cas' ORDER BY 1;
 -- The error in full.
-UPDATE seq_cursors SET version = version + 1 WHERE name = 'cas';
+UPDATE seq_cursor_positions SET version = version + 1 WHERE name = 'cas';
 CALL t.append(1, '{"a,b,c"}');
 SELECT count(*) FROM seq_receive(1000, '0', 'cas');
 \set VERBOSITY verbose

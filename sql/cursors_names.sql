@@ -48,7 +48,7 @@ CREATE ROLE regress_cursor_consumer;
 GRANT EXECUTE ON FUNCTION seq_subscribe, seq_receive, seq_commit, seq_rewind, seq_drop_cursor, seq_unsubscribe TO regress_cursor_consumer;
 SET ROLE regress_cursor_nobody;
 SELECT c, t.failure(c) FROM unnest(ARRAY['SELECT seq_commit()', 'SELECT seq_rewind()', 'SELECT seq_drop_cursor(''back'')', 'TABLE seq_cursors',
-	'INSERT INTO seq_cursors VALUES (''x'', 1, 1, 1, 1, now())', 'UPDATE seq_cursors SET epoch = 0', 'DELETE FROM seq_cursors']) c;
+	'INSERT INTO seq_cursor_positions VALUES (''x'', 1, 1, 1, 1, now())', 'UPDATE seq_cursor_positions SET epoch = 0', 'DELETE FROM seq_cursor_positions']) c;
 SET ROLE regress_cursor_consumer;
 SELECT seq_subscribe('{97}', 'theirs', from_epoch => :first);
 BEGIN;
@@ -61,6 +61,7 @@ SELECT epoch - :first AS next FROM seq_receive(1, '0', 'theirs');
 SELECT seq_commit('theirs');
 -- whoever shadows what it is made of,
 CREATE TEMP TABLE seq_cursors (LIKE pg_class);
+CREATE TEMP TABLE seq_cursor_positions (LIKE pg_class);
 CREATE FUNCTION pg_temp.unnest(anyarray, anyarray, anyarray, anyarray) RETURNS int LANGUAGE plpgsql AS $$ BEGIN RAISE 'called as %', current_user; END $$;
 SET search_path = pg_temp, public, pg_catalog;
 SELECT epoch - :first AS next FROM seq_receive(1, '0', 'theirs');
@@ -70,13 +71,13 @@ RESET search_path;
 SELECT t.failure('TABLE public.seq_cursors');
 SELECT seq_unsubscribe(name => 'theirs');
 RESET ROLE;
-DROP TABLE pg_temp.seq_cursors;
+DROP TABLE pg_temp.seq_cursors, pg_temp.seq_cursor_positions;
 SELECT epoch - :first AS epoch, version FROM seq_cursors WHERE name = 'theirs';
 SET ROLE regress_cursor_consumer;
 SELECT seq_drop_cursor('theirs');
 RESET ROLE;
 -- with or without row security.
-ALTER TABLE seq_cursors ENABLE ROW LEVEL SECURITY;
+ALTER TABLE seq_cursor_positions ENABLE ROW LEVEL SECURITY;
 SET ROLE regress_cursor_consumer;
 SELECT seq_subscribe('{97}', 'theirs', from_epoch => :first);
 SELECT seq_commit('theirs');
@@ -84,7 +85,7 @@ SELECT count(*) FROM seq_receive(2, '0', 'theirs');
 SELECT seq_commit('theirs');
 SELECT seq_unsubscribe(name => 'theirs'), seq_drop_cursor('theirs');
 RESET ROLE;
-ALTER TABLE seq_cursors DISABLE ROW LEVEL SECURITY;
+ALTER TABLE seq_cursor_positions DISABLE ROW LEVEL SECURITY;
 DROP OWNED BY regress_cursor_consumer, regress_cursor_nobody;
 DROP ROLE regress_cursor_consumer, regress_cursor_nobody;
 

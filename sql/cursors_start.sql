@@ -67,7 +67,7 @@ SELECT t.next(10, 'future');
 SELECT seq_rewind('future');
 CALL t.append(3);
 SELECT t.next(10, 'future');
-UPDATE seq_cursors SET version = version + 1 WHERE name = 'future';
+UPDATE seq_cursor_positions SET version = version + 1 WHERE name = 'future';
 SELECT seq_commit('future');
 SELECT t.next(10, 'future');
 CALL t.append(3);
@@ -116,7 +116,7 @@ ROLLBACK;
 SELECT count(*) FILTER (WHERE vshard = 122) AS of_122, min(epoch) FILTER (WHERE vshard = 97) - :first AS next FROM seq_receive(1000, '0', 'own');
 SELECT seq_subscribe('{97}', 'own');
 -- A cursor beyond the log: as restored without the log, or so.
-UPDATE seq_cursors SET epoch = 9223372036854775807, "position" = 4294967295 WHERE name = 'own';
+UPDATE seq_cursor_positions SET epoch = 9223372036854775807, "position" = 4294967295 WHERE name = 'own';
 SELECT seq_subscribe('{97}', 'own');
 CALL t.append(1);
 SELECT count(*) FROM seq_receive(1000, '0', 'own');

@@ -33,6 +33,7 @@ BEGIN
 	ROLLBACK;
 END $$;
 CALL t.plant('CREATE TABLE seq_log (log_index bigint, entry bytea)');
+CALL t.plant('CREATE TABLE seq_cursor_positions (vshard int)');
 CALL t.plant('CREATE VIEW seq_cursors AS SELECT 1 AS vshard');
 CALL t.plant('CREATE TABLE seq_snapshots ()');
 CALL t.plant('CREATE TYPE seq_txn AS (vshard int)');
@@ -77,6 +78,7 @@ RESET ROLE;
 GRANT CREATE, USAGE ON SCHEMA regress_seq_planted TO PUBLIC;
 CREATE TEMP TABLE seq_log (mine int);
 CREATE TEMP TABLE seq_cursors (mine int);
+CREATE TEMP TABLE seq_cursor_positions (mine int);
 SET search_path = regress_seq_planted, pg_temp, pg_catalog;
 CREATE EXTENSION calvin_seq SCHEMA regress_seq_planted;
 SELECT * FROM ran;
@@ -110,7 +112,7 @@ TABLE pg_temp.seq_log;
 DROP EXTENSION calvin_seq;
 SELECT * FROM ran;
 RESET search_path;
-DROP TABLE pg_temp.seq_log, pg_temp.seq_cursors;
+DROP TABLE pg_temp.seq_log, pg_temp.seq_cursors, pg_temp.seq_cursor_positions;
 SET client_min_messages = warning;
 DROP SCHEMA regress_seq_planted CASCADE;
 RESET client_min_messages;
@@ -214,7 +216,7 @@ CREATE SCHEMA regress_seq_evil;
 GRANT USAGE, CREATE ON SCHEMA regress_seq_evil TO regress_seq_trigger, regress_seq_side;
 CREATE TABLE regress_seq_evil.ran (what text, who name);
 GRANT INSERT, SELECT ON regress_seq_evil.ran TO PUBLIC;
-GRANT TRIGGER, INSERT ON seq_log, seq_cursors, seq_snapshots TO regress_seq_trigger;
+GRANT TRIGGER, INSERT ON seq_log, seq_cursor_positions, seq_snapshots TO regress_seq_trigger;
 GRANT EXECUTE ON FUNCTION seq_append(bytea, boolean), seq_log_ack_position(bytea),
 	seq_subscribe(int[], text, bigint, int, int, boolean), seq_unsubscribe(int[], text), seq_commit(text), seq_rewind(text), seq_snapshot(),
 	seq_receive(int, interval, text) TO regress_seq_trigger, regress_seq_side;
@@ -231,7 +233,7 @@ SELECT c, t.failure(c) FROM unnest(ARRAY[
 	'CREATE OR REPLACE TRIGGER spy BEFORE UPDATE OF kind ON public.seq_log FOR EACH ROW EXECUTE FUNCTION regress_seq_evil.spy()',
 	'CREATE TRIGGER seq_log_assign BEFORE INSERT ON seq_log FOR EACH ROW EXECUTE FUNCTION regress_seq_evil.spy()',
 	'CREATE OR REPLACE TRIGGER seq_log_assign BEFORE INSERT ON seq_log FOR EACH ROW EXECUTE FUNCTION regress_seq_evil.spy()',
-	'CREATE TRIGGER spy AFTER INSERT OR UPDATE ON seq_cursors FOR EACH ROW EXECUTE FUNCTION regress_seq_evil.spy()',
+	'CREATE TRIGGER spy AFTER INSERT OR DELETE ON seq_cursor_positions FOR EACH ROW EXECUTE FUNCTION regress_seq_evil.spy()',
 	'CREATE TRIGGER spy BEFORE INSERT ON seq_snapshots FOR EACH ROW EXECUTE FUNCTION regress_seq_evil.spy()']) c;
 -- Elsewhere it may.
 SET search_path = regress_seq_evil, public;
@@ -252,7 +254,7 @@ BEGIN
 	RETURN NEW;
 END $$;
 CREATE TRIGGER careless BEFORE INSERT ON seq_log FOR EACH ROW EXECUTE FUNCTION regress_seq_careless();
-CREATE TRIGGER careless BEFORE INSERT OR UPDATE ON seq_cursors FOR EACH ROW EXECUTE FUNCTION regress_seq_careless();
+CREATE TRIGGER careless BEFORE INSERT OR UPDATE ON seq_cursor_positions FOR EACH ROW EXECUTE FUNCTION regress_seq_careless();
 SET ROLE regress_seq_trigger;
 CREATE FUNCTION regress_seq_evil.lower(text) RETURNS text LANGUAGE plpgsql AS $$
 BEGIN
@@ -274,7 +276,7 @@ RESET search_path;
 SELECT what, who, count(*) FROM regress_seq_evil.ran GROUP BY 1, 2 ORDER BY 1, 2;
 TRUNCATE regress_seq_evil.ran;
 DROP TRIGGER careless ON seq_log;
-DROP TRIGGER careless ON seq_cursors;
+DROP TRIGGER careless ON seq_cursor_positions;
 SELECT seq_unsubscribe();
 
 -- The same with constraints, generated columns and indexes of the owner.
@@ -307,7 +309,7 @@ TABLE regress_seq_evil.ran;
 ALTER TABLE seq_log DROP generated;
 
 -- A table that somebody else was given is written to with his rights alone.
-ALTER TABLE seq_cursors OWNER TO regress_seq_side;
+ALTER TABLE seq_cursor_positions OWNER TO regress_seq_side;
 ALTER TABLE seq_snapshots OWNER TO regress_seq_side;
 SET ROLE regress_seq_side;
 CREATE FUNCTION regress_seq_evil.spy_side(text) RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS $$
@@ -316,7 +318,7 @@ BEGIN
 	RETURN true;
 END $$;
 ALTER FUNCTION regress_seq_evil.spy_side(text) VOLATILE;
-ALTER TABLE seq_cursors ADD CHECK (regress_seq_evil.spy_side('cursors') AND version > 0);
+ALTER TABLE seq_cursor_positions ADD CHECK (regress_seq_evil.spy_side('cursors') AND version > 0);
 ALTER TABLE seq_snapshots ADD CHECK (regress_seq_evil.spy_side('snapshots') AND log_index > 0);
 RESET ROLE;
 TRUNCATE regress_seq_evil.ran;

@@ -54,6 +54,7 @@ cursor_set(Consumer *consumer, const StreamCursor *cursor)
 	{
 		stream->cursor = cursor->next;
 		stream->cursor_version = cursor->version;
+		stream->cursor_incarnation = cursor->incarnation;
 	}
 	start_from_cursor(consumer, stream);
 }
@@ -82,6 +83,7 @@ cursor_override(Consumer *consumer, const StreamCursor *cursor)
 	stream->overrides = true;
 	stream->cursor = cursor->next;
 	stream->cursor_version = cursor->version;
+	stream->cursor_incarnation = cursor->incarnation;
 	start_from_cursor(consumer, stream);
 }
 
@@ -103,6 +105,7 @@ cursor_positions(Consumer *consumer, StreamCursor *cursors)
 		cursors[n].vshard = stream->vshard;
 		cursors[n].next = stream->next;
 		cursors[n].version = stream->cursor_version;
+		cursors[n].incarnation = stream->cursor_incarnation;
 		n++;
 	}
 	return n;
@@ -116,6 +119,7 @@ cursor_stored(Consumer *consumer, int n, const StreamCursor *cursors)
 		Stream	   *stream = stream_of(consumer, cursors[i].vshard);
 
 		stream->cursor_version = cursors[i].version + 1;
+		stream->cursor_incarnation = cursors[i].incarnation;
 		stream->cursor = cursors[i].next;
 		stream->overrides = false;
 		stream->received = false;

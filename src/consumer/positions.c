@@ -25,6 +25,7 @@ fill_in(SavedPosition *position, const Stream *stream)
 	position->generation = stream->ref.generation;
 	position->next = stream->next;
 	position->cursor_version = stream->cursor_version;
+	position->cursor_incarnation = stream->cursor_incarnation;
 	position->cursor = stream->cursor;
 	position->overrides = stream->overrides;
 	position->received = stream->received;
@@ -166,6 +167,7 @@ restore_positions(Consumer *consumer, const SavedPositions *saved)
 			continue;
 		stream_go_back(stream, position->next);
 		stream->cursor_version = position->cursor_version;
+		stream->cursor_incarnation = position->cursor_incarnation;
 		stream->cursor = position->cursor;
 		stream->overrides = position->overrides;
 		stream->received = position->received;

@@ -25,14 +25,14 @@ start_at_cursors(Consumer *consumer, int n, const uint16 *vshards,
 {
 	StreamCursor *cursors = palloc(sizeof(StreamCursor) * WIRE_VSHARDS);
 	StreamCursor *stored[WIRE_VSHARDS] = {NULL};
-	int			ncursors = cursors_load(consumer->name, cursors);
+	int			ncursors = cursors_load(consumer->name, n, vshards, cursors);
 	uint64		first = none;
 
 	for (int i = 0; i < ncursors; i++)
 		stored[cursors[i].vshard] = &cursors[i];
 	for (int i = 0; i < n; i++)
 	{
-		StreamCursor start = {vshards[i], {0, 0}, 0};
+		StreamCursor start = {vshards[i], {0, 0}, 0, 0};
 
 		if (stored[vshards[i]] != NULL)
 			start = *stored[vshards[i]];
@@ -67,12 +67,10 @@ require_start(const char *name, int n, const uint16 *vshards,
 	else
 	{
 		StreamCursor *cursors = palloc(sizeof(StreamCursor) * WIRE_VSHARDS);
-		int			ncursors = cursors_load(name, cursors);
+		int			ncursors = cursors_load(name, n, vshards, cursors);
 
 		for (int c = 0; c < ncursors; c++)
-			for (int i = 0; i < n; i++)
-				if (cursors[c].vshard == vshards[i])
-					first = Min(first, cursors[c].next.epoch);
+			first = Min(first, cursors[c].next.epoch);
 		pfree(cursors);
 	}
 	log_access_begin(&access, ACCESS_SNAPSHOTS, ACCESS_LATEST);

@@ -53,7 +53,8 @@ typedef struct Stream
 	uint32		position;
 	uint64		replayed; /* taken from the log */
 
-	uint64		cursor_version; /* that this session continued from, 0: none */
+	uint64		cursor_version; /* that this session continued from, 0: none; */
+	uint64		cursor_incarnation; /* and whose version that is */
 	StreamKey	cursor;	  /* its key */
 	bool		overrides; /* cursor is what the user chose, not what is stored */
 	bool		received; /* something since then */
@@ -70,6 +71,7 @@ typedef struct SavedPosition
 	uint32		generation;
 	StreamKey	next;
 	uint64		cursor_version;
+	uint64		cursor_incarnation;
 	StreamKey	cursor;
 	bool		overrides;
 	bool		received;

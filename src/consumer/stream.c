@@ -152,8 +152,13 @@ static void
 load_cursors(Consumer *consumer)
 {
 	StreamCursor *cursors = palloc(sizeof(StreamCursor) * WIRE_VSHARDS);
-	int			n = cursors_load(consumer->name, cursors);
+	uint16		vshards[WIRE_VSHARDS];
+	int			n = 0;
 
+	for (int i = 0; i < consumer->nstreams; i++)
+		if (consumer->streams[i].lossless)
+			vshards[n++] = consumer->streams[i].vshard;
+	n = cursors_load(consumer->name, n, vshards, cursors);
 	cursor_forget(consumer);
 	for (int i = 0; i < n; i++)
 		cursor_set(consumer, &cursors[i]);

@@ -16,6 +16,7 @@
 #include "access/htup_details.h"
 #include "access/relation.h"
 #include "access/table.h"
+#include "access/tableam.h"
 #include "access/xact.h"
 #include "catalog/indexing.h"
 #include "catalog/pg_class.h"
@@ -129,12 +130,12 @@ was_rewritten(Relation rel, Snapshot snapshot)
 
 /* What the running statement sees, or more if that is gone with a rewrite. */
 static Snapshot
-statement_snapshot(const LogAccess *access)
+statement_snapshot(Relation rel, Relation other)
 {
 	Snapshot	statement = GetActiveSnapshot();
 
-	if (!was_rewritten(access->log, statement) &&
-		(access->snapshots == NULL || !was_rewritten(access->snapshots, statement)))
+	if (!was_rewritten(rel, statement) &&
+		(other == NULL || !was_rewritten(other, statement)))
 		return statement;
 	if (IsolationUsesXactSnapshot())
 		ereport(ERROR,
@@ -146,14 +147,14 @@ statement_snapshot(const LogAccess *access)
 }
 
 static Snapshot
-take_snapshot(AccessSnapshot kind, const LogAccess *access)
+take_snapshot(AccessSnapshot kind, Relation rel, Relation other)
 {
 	switch (kind)
 	{
 		case ACCESS_SELF:
 			return SnapshotSelf;
 		case ACCESS_STATEMENT:
-			return RegisterSnapshot(statement_snapshot(access));
+			return RegisterSnapshot(statement_snapshot(rel, other));
 		case ACCESS_LATEST:
 			break;
 	}
@@ -182,7 +183,7 @@ log_access_try_begin(LogAccess *access, int flags, AccessSnapshot kind)
 		if (open_all(access, table))
 		{
 			PAUSE_POINT("access: before the snapshot");
-			access->snapshot = take_snapshot(kind, access);
+			access->snapshot = take_snapshot(kind, access->log, access->snapshots);
 			if (is_unchanged(access))
 				return true;
 			release_snapshot(access->snapshot);
@@ -212,7 +213,6 @@ void
 side_access_begin(SideAccess *access, SideTable side, LOCKMODE mode,
 				  AccessSnapshot kind)
 {
-	Assert(kind != ACCESS_STATEMENT);
 	access->mode = mode;
 	access->rel = NULL;
 	access->by_key = NULL;
@@ -222,7 +222,7 @@ side_access_begin(SideAccess *access, SideTable side, LOCKMODE mode,
 
 		if (open_side(side, mode, &access->rel, &access->by_key))
 		{
-			access->snapshot = take_snapshot(kind, NULL);
+			access->snapshot = take_snapshot(kind, access->rel, NULL);
 			AcceptInvalidationMessages();
 			if (shape_check_side(access->rel, side, &key) &&
 				key == RelationGetRelid(access->by_key))
@@ -233,6 +233,20 @@ side_access_begin(SideAccess *access, SideTable side, LOCKMODE mode,
 		close_relation(&access->rel, mode);
 		CHECK_FOR_INTERRUPTS();
 	}
+}
+
+bool
+side_access_serializable(const SideAccess *access, TupleTableSlot *row)
+{
+	return !IsolationUsesXactSnapshot() ||
+		table_tuple_satisfies_snapshot(access->rel, row, GetTransactionSnapshot());
+}
+
+void
+side_access_refresh(SideAccess *access)
+{
+	release_snapshot(access->snapshot);
+	access->snapshot = RegisterSnapshot(GetLatestSnapshot());
 }
 
 void

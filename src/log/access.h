@@ -13,6 +13,7 @@
 
 #include "compat.h"
 
+#include "executor/tuptable.h"
 #include "log/table.h"
 #include "utils/snapshot.h"
 
@@ -67,6 +68,15 @@ typedef struct SideAccess
 
 extern void side_access_begin(SideAccess *access, SideTable side, LOCKMODE mode,
 							  AccessSnapshot kind);
+
+/*
+ * May the transaction change a row that was found with a later snapshot?  Not in
+ * the higher isolation levels, unless its own snapshot has it.
+ */
+extern bool side_access_serializable(const SideAccess *access, TupleTableSlot *row);
+
+/* With what is committed by now. */
+extern void side_access_refresh(SideAccess *access);
 extern void side_access_end(SideAccess *access);
 
 #endif							/* CALVIN_LOG_ACCESS_H */

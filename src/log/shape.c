@@ -33,7 +33,8 @@ static const OwnColumn log_columns[] = {
 
 static const OwnColumn cursors_columns[] = {
 	{"name", NAMEOID}, {"vshard", INT4OID}, {"epoch", INT8OID},
-	{"position", INT8OID}, {"version", INT8OID}
+	{"position", INT8OID}, {"version", INT8OID},
+	{"committed_at", TIMESTAMPTZOID}, {"incarnation", INT8OID}
 };
 
 static const OwnColumn snapshots_columns[] = {
@@ -53,7 +54,7 @@ typedef struct OwnSideTable
 
 static const OwnSideTable side_tables[SIDE_TABLES] = {
 	[SIDE_CURSORS] = {CURSORS_NAME, cursors_columns,
-	lengthof(cursors_columns), CURSOR_ATTR_NAME, 2},
+	lengthof(cursors_columns), CURSOR_ATTR_NAME, 4},
 	[SIDE_SNAPSHOTS] = {SNAPSHOTS_NAME, snapshots_columns,
 	lengthof(snapshots_columns), SNAPSHOT_ATTR_INDEX, 1},
 };

@@ -17,7 +17,7 @@
 #define LOG_NAME "seq_log"
 #define EPOCH_INDEX_NAME "seq_log_epoch_idx"
 #define ACK_INDEX_NAME "seq_log_ack_idx"
-#define CURSORS_NAME "seq_cursors"
+#define CURSORS_NAME "seq_cursor_positions"
 #define SNAPSHOTS_NAME "seq_snapshots"
 
 /* Columns of seq_log. */
@@ -34,12 +34,14 @@
 #define LOG_KIND_NOOP "noop"
 #define LOG_KIND_UNDECODABLE "undecodable"
 
-/* Columns of seq_cursors. */
+/* Columns of seq_cursor_positions. */
 #define CURSOR_ATTR_NAME 1
 #define CURSOR_ATTR_VSHARD 2
 #define CURSOR_ATTR_EPOCH 3
 #define CURSOR_ATTR_POSITION 4
 #define CURSOR_ATTR_VERSION 5
+#define CURSOR_ATTR_COMMITTED_AT 6
+#define CURSOR_ATTR_INCARNATION 7
 
 /* Columns of seq_snapshots. */
 #define SNAPSHOT_ATTR_INDEX 1
@@ -52,7 +54,7 @@
 /* The other tables than seq_log. */
 typedef enum SideTable
 {
-	SIDE_CURSORS,	/* seq_cursors, key (name, vshard) */
+	SIDE_CURSORS,	/* seq_cursor_positions, key (name, vshard, incarnation, version) */
 	SIDE_SNAPSHOTS	/* seq_snapshots, key (log_index) */
 } SideTable;
 

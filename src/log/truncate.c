@@ -174,7 +174,7 @@ truncate_survey_cursors(const Truncation *truncation, CursorSurvey *survey)
 		return;
 	n = cursors_behind(end, &cursors);
 	for (int i = 0; i < n; i++)
-		from = Min(from, cursors[i].next.epoch);
+		from = Min(from, cursors[i].cursor.next.epoch);
 	if (n > 0)
 		truncate_find_traffic(truncation, from, last);
 	survey->quiet = cursors;
@@ -183,11 +183,11 @@ truncate_survey_cursors(const Truncation *truncation, CursorSurvey *survey)
 		const NamedCursor *cursor = &cursors[i];
 
 		/* one that an earlier truncation was forced past has lost something */
-		if (cursor->next.epoch >= begin &&
-			traffic_before(last[cursor->vshard], cursor->next))
+		if (cursor->cursor.next.epoch >= begin &&
+			traffic_before(last[cursor->cursor.vshard], cursor->cursor.next))
 			survey->quiet[survey->nquiet++] = *cursor;
 		else if (survey->nneedy++ == 0 ||
-				 cursor->next.epoch < survey->needy.next.epoch)
+				 cursor->cursor.next.epoch <= survey->needy.cursor.next.epoch)
 			survey->needy = *cursor;
 	}
 }

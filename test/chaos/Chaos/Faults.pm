@@ -184,7 +184,7 @@ fault 'taken over before COMMIT', 4, sub {
 fault 'log locked', 2, sub {
 	my ($cluster, $rng) = @_;
 	my $ask = $cluster->{primary}{ask};
-	my $table = $rng->any(qw(seq_log seq_log seq_cursors seq_snapshots));
+	my $table = $rng->any(qw(seq_log seq_log seq_cursor_positions seq_snapshots));
 
 	$ask->ask("BEGIN; LOCK TABLE $table IN ACCESS EXCLUSIVE MODE");
 	run_for(0.1 + $rng->real(0.4));
