@@ -3,7 +3,8 @@
 # layers-check.pl
 #     The rules of docs/architecture.md that a program can check: includes go
 #     down, the pure layers know nothing of the server, nobody but the layer
-#     shared takes its lock or writes its words, and errors have a code.
+#     shared takes its lock or writes its words, the extension's tables are opened
+#     in one way, and errors have a code.
 #     To be run in the top directory.
 use strict;
 use warnings;
@@ -125,6 +126,34 @@ sub check_shared
 	return;
 }
 
+# The extension's tables are opened by src/log/access.c: locked first, then looked
+# up, then a snapshot.  Elsewhere only catalogs are, by their constant, and:
+my %opens = map { $_ => 1 } (
+	'src/log/access.c',
+	'src/log/table.c',     # seq_log, to look it up
+	'src/log/shape.c',     # indexes, to check them
+	'src/log/chunks.c',    # the TOAST table of what is open
+	'src/log/insert.c',    # to write
+	'src/log/snapshots.c', # an active snapshot to delete by
+);
+my %reads = map { $_ => 1 } glob 'src/log/*.c src/consumer/*.c src/sql/*.c src/process/appl*.c';
+
+sub check_access
+{
+	my ($path, $text) = @_;
+
+	return if !$reads{$path} || $opens{$path};
+	$text =~ s{/\*.*?\*/}{}gs;
+	while ($text =~ /\b(?:(\w*(?:table|index|relation)_open)\s*\(\s*(\w+)|(GetLatestSnapshot|GetTransactionSnapshot|RegisterSnapshot)\s*\()/g)
+	{
+		my ($call, $what) = ($1 // $3, $2 // '');
+
+		complain("$path calls $call(), which is src/log/access.c's")
+		  unless defined $1 && $what =~ /^[A-Z]\w+(?:RelationId|IndexId)$/;
+	}
+	return;
+}
+
 my %shared_field = shared_fields(slurp('src/shared/shmem.h'));
 
 for my $path (sort glob 'src/*.[ch] src/*/*.[ch]')
@@ -135,6 +164,7 @@ for my $path (sort glob 'src/*.[ch] src/*/*.[ch]')
 	complain("$path: docs/architecture.md knows no layer $layer") if defined $layer && !exists $rank{$layer};
 	check_includes($path, $layer, $text);
 	check_shared($path, $text, \%shared_field) unless defined $layer && $rank{$layer} <= $rank{shared};
+	check_access($path, $text);
 	if (defined $layer && $pure{$layer}) { check_purity($path, $text) }
 	else { check_errcodes($path, $text) }
 }

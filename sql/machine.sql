@@ -6,21 +6,12 @@
 \i :src/test/regress/prologue.sql
 -- A new, empty log, whose vshards 97, 98 and 5 this session is subscribed to.
 CREATE PROCEDURE t.fresh() LANGUAGE plpgsql AS $$
-DECLARE
-	ready boolean := false;
 BEGIN
 	PERFORM seq_unsubscribe();
 	DROP EXTENSION calvin_seq;
 	CREATE EXTENSION calvin_seq;
 	COMMIT;
-	FOR i IN 1..6000 LOOP
-		BEGIN
-			ready := (SELECT applier_pid IS NOT NULL AND last_applied_index = 0 FROM seq_state);
-		EXCEPTION WHEN object_not_in_prerequisite_state THEN NULL;
-		END;
-		EXIT WHEN ready;
-		PERFORM pg_sleep(0.01);
-	END LOOP;
+	CALL t.wait_applied();
 	PERFORM seq_subscribe('{97,98,5}', lossless => false);
 END $$;
 -- A batch: for each text a transaction that writes the collections named in

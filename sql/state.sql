@@ -117,20 +117,11 @@ CREATE TEMP TABLE digests (n int, digest text);
 CREATE TEMP TABLE entries AS SELECT log_index, entry FROM seq_log;
 INSERT INTO digests SELECT 1, digest FROM seq_state;
 CREATE PROCEDURE t.rebuild(n int, change text DEFAULT '') LANGUAGE plpgsql AS $$
-DECLARE
-	ready boolean := false;
 BEGIN
 	DROP EXTENSION calvin_seq;
 	CREATE EXTENSION calvin_seq;
 	COMMIT;
-	FOR i IN 1..6000 LOOP
-		BEGIN
-			ready := (SELECT applier_pid IS NOT NULL AND last_applied_index = 0 FROM seq_state);
-		EXCEPTION WHEN object_not_in_prerequisite_state THEN NULL;
-		END;
-		EXIT WHEN ready;
-		PERFORM pg_sleep(0.01);
-	END LOOP;
+	CALL t.wait_applied();
 	PERFORM seq_subscribe(ARRAY[97], queue_size => 8192, lossless => false);
 	INSERT INTO seq_log (log_index, entry)
 		SELECT log_index + CASE WHEN change = 'place' AND log_index > 1 THEN 1 ELSE 0 END,

@@ -92,6 +92,15 @@
 #define compat_owns_relation(rel, role) pg_class_ownercheck((rel), (role))
 #endif
 
+#include "access/genam.h"
+#if PG_VERSION_NUM >= 180000
+#define compat_index_beginscan(rel, index, snapshot, nkeys) \
+	index_beginscan((rel), (index), (snapshot), NULL, (nkeys), 0)
+#else
+#define compat_index_beginscan(rel, index, snapshot, nkeys) \
+	index_beginscan((rel), (index), (snapshot), (nkeys), 0)
+#endif
+
 /* An executor state whose range table is one relation. */
 #if PG_VERSION_NUM >= 180000
 #define compat_init_range_table(estate, rte)                               \

@@ -197,7 +197,7 @@ reserve_streams(Consumer *consumer, int n)
 }
 
 Consumer *
-consumer_subscribe(DatabaseSlot *database, const char *name, int n,
+consumer_subscribe(DatabaseSlot *database, Oid log, const char *name, int n,
 				   const uint16 *vshards, Size ring_size, bool lossless,
 				   uint64 log_end, uint64 *start)
 {
@@ -208,17 +208,24 @@ consumer_subscribe(DatabaseSlot *database, const char *name, int n,
 	Size	   *offsets = palloc(sizeof(Size) * n);
 	SubscriptionQueues queues;
 	Segment    *segment;
+	ClaimResult claimed;
 
 	/* all that can fail comes before the claim, which changes nothing then */
 	reserve_streams(consumer, n);
 	for (int i = 0; i < n; i++)
 		ring_sizes[i] = ring_size;
 	segment = queues_make(n, ring_sizes, readers, offsets, &queues);
-	if (!subscription_claim(database, name, n, vshards, lossless, &queues,
-							log_end, refs, start))
+	claimed = subscription_claim(database, log, name, n, vshards, lossless,
+								 &queues, log_end, refs, start);
+	if (claimed != CLAIM_DONE)
 	{
 		queues_free(segment);
-		subscription_report_full(n);
+		if (claimed == CLAIM_FULL)
+			subscription_report_full(n);
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the log was dropped while it was subscribed to"),
+				 errhint("If the extension was created anew, subscribe to the new log.")));
 	}
 
 	queues_pin(segment);

@@ -39,8 +39,8 @@ extern const char *consumer_name(const Consumer *consumer);
  * an error.  Not transactional.  Transactions of entries above *start, which
  * is at least log_end, will arrive on the queues.
  */
-extern Consumer *consumer_subscribe(DatabaseSlot *database, const char *name,
-									int n, const uint16 *vshards,
+extern Consumer *consumer_subscribe(DatabaseSlot *database, Oid log,
+									const char *name, int n, const uint16 *vshards,
 									Size ring_size, bool lossless,
 									uint64 log_end, uint64 *start);
 

@@ -14,7 +14,6 @@
 #include "log/cursors.h"
 #include "log/reader.h"
 #include "log/snapshots.h"
-#include "utils/snapmgr.h"
 
 /*
  * The cursors of just these vshards; "from" goes before their positions.
@@ -60,7 +59,7 @@ static void
 require_start(const char *name, int n, const uint16 *vshards,
 			  const StreamKey *from)
 {
-	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	LogAccess	access;
 	uint64		first = MACHINE_NO_EPOCH;
 
 	if (from != NULL)
@@ -74,8 +73,9 @@ require_start(const char *name, int n, const uint16 *vshards,
 			first = Min(first, cursors[c].next.epoch);
 		pfree(cursors);
 	}
-	base_require_epoch(log_table_require(), snapshot, first, name);
-	UnregisterSnapshot(snapshot);
+	log_access_begin(&access, ACCESS_SNAPSHOTS, ACCESS_LATEST);
+	base_require_epoch(&access, first, name);
+	log_access_end(&access);
 }
 
 /*
@@ -102,14 +102,15 @@ static void
 start_consumer(Consumer *consumer, int n, const uint16 *vshards, uint64 start,
 			   bool lossless, const StreamKey *from)
 {
-	const LogTable *table = log_table_require();
-	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	int64		before = log_epoch_before(table, snapshot, (int64) start + 1);
+	LogAccess	access;
+	int64		before;
 	MachineState base;
 	StreamKey	key;
 
+	log_access_begin(&access, ACCESS_SNAPSHOTS, ACCESS_LATEST);
+	before = log_epoch_before(&access, (int64) start + 1);
 	/* a log that is being restored may have its base, and no batches yet */
-	if (before < 0 && snapshots_base(table, snapshot, &base))
+	if (before < 0 && snapshots_base(&access, &base))
 		before = (int64) base.last_applied_epoch;
 	key.epoch = (uint64) (before + 1);
 	key.position = 0;
@@ -119,12 +120,12 @@ start_consumer(Consumer *consumer, int n, const uint16 *vshards, uint64 start,
 		uint64		first = start_at_cursors(consumer, n, vshards, from, key.epoch);
 
 		if (first < key.epoch)
-			base_require_epoch(table, snapshot, first, consumer->name);
+			base_require_epoch(&access, first, consumer->name);
 	}
 	if (lossless)
 		positions_enter(consumer, n, vshards, from != NULL);
 	consumer_report(consumer);
-	UnregisterSnapshot(snapshot);
+	log_access_end(&access);
 }
 
 void
@@ -133,13 +134,14 @@ start_streams(DatabaseSlot *database, const char *name, int n,
 				 const StreamKey *from)
 {
 	uint64		start;
-	uint64		log_end = (uint64) append_committed_end(log_table_require());
+	Oid			log = log_table_require()->log;
+	uint64		log_end = (uint64) append_committed_end();
 	Consumer   *consumer;
 
 	positions_init();
 	if (lossless)
 		require_start(name, n, vshards, from);
-	consumer = consumer_subscribe(database, name, n, vshards, ring_size,
+	consumer = consumer_subscribe(database, log, name, n, vshards, ring_size,
 								  lossless, log_end, &start);
 	PG_TRY();
 	{

@@ -88,7 +88,7 @@ walk_next(Consumer *consumer, Filler *filler, Delivery *delivery)
 		}
 		filler->txn.vshard_count = 0;
 		filler->participant = 0;
-		if (!batch_walk_next(filler->walk, NULL, &filler->txn))
+		if (!batch_walk_next(filler->walk, ACCESS_LATEST, &filler->txn))
 			return false;
 	}
 }

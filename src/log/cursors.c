@@ -22,16 +22,15 @@
 
 #include "access/genam.h"
 #include "access/stratnum.h"
-#include "access/table.h"
 #include "access/tableam.h"
 #include "access/transam.h"
 #include "access/xact.h"
 #include "catalog/pg_type_d.h"
 #include "executor/executor.h"
 #include "executor/spi.h"
+#include "log/access.h"
 #include "log/cursors.h"
 #include "log/insert.h"
-#include "log/reader.h"
 #include "log/remove.h"
 #include "miscadmin.h"
 #include "shared/pause.h"
@@ -51,9 +50,7 @@
 /* Looking for the newest row of a cursor, by one descent each. */
 typedef struct CursorScan
 {
-	Relation	rel;
-	Relation	index;
-	Snapshot	snapshot;
+	SideAccess	access;
 	IndexScanDesc scan;
 	TupleTableSlot *slot; /* the row found */
 	TupleTableSlot *behind;
@@ -69,20 +66,16 @@ struct CursorWalk
 
 static bool storing = false;
 
-/* With the latest snapshot, if none is given. */
 static void
-scan_begin(CursorScan *scan, const LogTable *table, LOCKMODE mode,
-		   Snapshot snapshot)
+scan_begin(CursorScan *scan, LOCKMODE mode, AccessSnapshot kind)
 {
-	Oid			primary_key;
+	SideAccess *access = &scan->access;
 
-	scan->rel = log_open_side_table(table, SIDE_CURSORS, mode, &primary_key);
-	scan->index = index_open(primary_key, AccessShareLock);
-	scan->snapshot = RegisterSnapshot(snapshot == NULL ? GetLatestSnapshot() :
-									  snapshot);
-	scan->scan = log_begin_scan(scan->rel, scan->index, scan->snapshot, 2);
-	scan->slot = table_slot_create(scan->rel, NULL);
-	scan->behind = table_slot_create(scan->rel, NULL);
+	side_access_begin(access, SIDE_CURSORS, mode, kind);
+	scan->scan = compat_index_beginscan(access->rel, access->by_key,
+										access->snapshot, 2);
+	scan->slot = table_slot_create(access->rel, NULL);
+	scan->behind = table_slot_create(access->rel, NULL);
 }
 
 static void
@@ -91,21 +84,20 @@ scan_end(CursorScan *scan)
 	index_endscan(scan->scan);
 	ExecDropSingleTupleTableSlot(scan->slot);
 	ExecDropSingleTupleTableSlot(scan->behind);
-	UnregisterSnapshot(scan->snapshot);
-	index_close(scan->index, AccessShareLock);
-	/* to the end of the transaction */
-	table_close(scan->rel, NoLock);
+	side_access_end(&scan->access);
 }
 
 /* Go on with what is committed by now. */
 static void
 scan_refresh(CursorScan *scan)
 {
+	SideAccess *access = &scan->access;
+
 	ExecClearTuple(scan->slot);
 	index_endscan(scan->scan);
-	UnregisterSnapshot(scan->snapshot);
-	scan->snapshot = RegisterSnapshot(GetLatestSnapshot());
-	scan->scan = log_begin_scan(scan->rel, scan->index, scan->snapshot, 2);
+	side_access_refresh(access);
+	scan->scan = compat_index_beginscan(access->rel, access->by_key,
+										access->snapshot, 2);
 }
 
 /* The last row in the order of the key with these bounds, or false. */
@@ -177,7 +169,7 @@ cursors_load(const char *name, int n, const uint16 *vshards, StreamCursor *rows)
 	int			found = 0;
 
 	namestrcpy(&wanted, name);
-	scan_begin(&scan, log_table_require(), AccessShareLock, NULL);
+	scan_begin(&scan, AccessShareLock, ACCESS_LATEST);
 	for (int i = 0; i < n; i++)
 		if (scan_newest(&scan, &wanted, vshards[i]))
 			read_row(scan.slot, &rows[found++]);
@@ -194,11 +186,11 @@ cursors_exist(const char *name, uint16 vshard)
 }
 
 CursorWalk *
-cursors_walk_begin(const LogTable *table, Snapshot snapshot)
+cursors_walk_begin(AccessSnapshot kind)
 {
 	CursorWalk *walk = palloc0(sizeof(CursorWalk));
 
-	scan_begin(&walk->scan, table, AccessShareLock, snapshot);
+	scan_begin(&walk->scan, AccessShareLock, kind);
 	return walk;
 }
 
@@ -239,7 +231,7 @@ cursors_walk_end(CursorWalk *walk)
 int
 cursors_behind(uint64 epoch, NamedCursor **cursors)
 {
-	CursorWalk *walk = cursors_walk_begin(log_table_require(), NULL);
+	CursorWalk *walk = cursors_walk_begin(ACCESS_LATEST);
 	NamedCursor cursor;
 	int			size = 64;
 	int			n = 0;
@@ -332,11 +324,9 @@ remove_version(CursorScan *scan, Insert *insert, const NameData *name,
 		if (stored.version != row->version ||
 			(row->version > 0 && stored.incarnation != row->incarnation))
 			return false;
-		if (IsolationUsesXactSnapshot() &&
-			!table_tuple_satisfies_snapshot(scan->rel, scan->slot,
-											GetTransactionSnapshot()))
+		if (!side_access_may_change(&scan->access, scan->slot))
 			return false;
-		switch (remove_row(insert, scan->slot, scan->snapshot))
+		switch (remove_row(insert, scan->slot, scan->access.snapshot))
 		{
 			case REMOVAL_DONE:
 				scan_try_dead(scan);
@@ -476,8 +466,8 @@ cursors_store(const char *name, int n, StreamCursor *rows)
 	storing = true;
 	PG_TRY();
 	{
-		scan_begin(&scan, table, RowExclusiveLock, NULL);
-		insert_begin(&insert, RelationGetRelid(scan.rel), true);
+		scan_begin(&scan, RowExclusiveLock, ACCESS_LATEST);
+		insert_begin(&insert, RelationGetRelid(scan.access.rel), true);
 		ok = store_rows(&scan, &insert, &wanted, n, rows);
 		insert_end(&insert);
 		ok = ok && first_ones_alone(&scan, &wanted, n, rows);
@@ -512,7 +502,7 @@ drop_one(CursorScan *scan, Insert *insert, const NameData *name, uint16 vshard)
 
 	while (scan_newest(scan, name, vshard))
 	{
-		switch (remove_row(insert, scan->slot, scan->snapshot))
+		switch (remove_row(insert, scan->slot, scan->access.snapshot))
 		{
 			case REMOVAL_DONE:
 				dropped = true;
@@ -542,8 +532,8 @@ cursors_drop(const char *name, int n, const uint16 *vshards)
 	PreventCommandIfReadOnly("seq_drop_cursor()");
 	namestrcpy(&wanted, name);
 	self = log_become_side_owner(table, SIDE_CURSORS, false);
-	scan_begin(&scan, table, RowExclusiveLock, NULL);
-	insert_begin(&insert, RelationGetRelid(scan.rel), true);
+	scan_begin(&scan, RowExclusiveLock, ACCESS_LATEST);
+	insert_begin(&insert, RelationGetRelid(scan.access.rel), true);
 	if (vshards == NULL)
 	{
 		int32		vshard = WIRE_VSHARDS;

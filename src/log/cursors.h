@@ -7,19 +7,9 @@
 
 #include "compat.h"
 
-#include "log/table.h"
+#include "log/access.h"
 #include "shared/key.h"
-#include "utils/snapshot.h"
 #include "wire/wire.h"
-
-/* Columns of seq_cursor_positions, as the extension script creates them. */
-#define CURSOR_ATTR_NAME 1
-#define CURSOR_ATTR_VSHARD 2
-#define CURSOR_ATTR_EPOCH 3
-#define CURSOR_ATTR_POSITION 4
-#define CURSOR_ATTR_VERSION 5
-#define CURSOR_ATTR_COMMITTED_AT 6
-#define CURSOR_ATTR_INCARNATION 7
 
 /* A durable cursor: the first key not processed yet. */
 typedef struct StreamCursor
@@ -55,12 +45,12 @@ typedef struct NamedCursor
 } NamedCursor;
 
 /*
- * All cursors that a snapshot has, one after the other; none has to pass by
- * what its cursor's earlier versions have left behind.
+ * All cursors that there are, one after the other, without passing by what
+ * their earlier versions have left behind.
  */
 typedef struct CursorWalk CursorWalk;
 
-extern CursorWalk *cursors_walk_begin(const LogTable *table, Snapshot snapshot);
+extern CursorWalk *cursors_walk_begin(AccessSnapshot kind);
 extern bool cursors_walk_next(CursorWalk *walk, NamedCursor *cursor);
 extern void cursors_walk_end(CursorWalk *walk);
 

@@ -16,7 +16,6 @@
  */
 #include "compat.h"
 
-#include "access/relation.h"
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "access/xlogrecovery.h"
@@ -31,6 +30,7 @@
 #include "shared/applier_slot.h"
 #include "shared/clock.h"
 #include "shared/database.h"
+#include "shared/pause.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "storage/lmgr.h"
@@ -124,40 +124,25 @@ retire(void)
 	proc_exit(0);
 }
 
-/* Start a transaction and find the log; retires if it is gone. */
-static const LogTable *
-begin(Relation *rel)
+/* Start a transaction and open the log; retires if it is gone. */
+static void
+begin(LogAccess *access)
 {
-	const LogTable *table;
-
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
-	for (;;)
-	{
-		table = log_table_find();
-		if (table == NULL)
-			break;
-		*rel = try_relation_open(table->log, AccessShareLock);
-		if (*rel != NULL)
-			break;
-		/* dropped while we waited for the lock: look again */
-		log_table_forget();
-	}
-	if (table == NULL || (OidIsValid(applier.log) && table->log != applier.log))
+	if (!log_access_try_begin(access, applying.wants_base ? ACCESS_SNAPSHOTS : 0,
+							  ACCESS_LATEST) ||
+		(OidIsValid(applier.log) && access->table.log != applier.log))
 	{
 		AbortCurrentTransaction();
 		retire();
-		pg_unreachable();
 	}
-	PushActiveSnapshot(GetTransactionSnapshot());
-	return table;
 }
 
 static void
-commit(Relation rel)
+commit(LogAccess *access)
 {
-	PopActiveSnapshot();
-	relation_close(rel, NoLock);
+	log_access_end(access);
 	CommitTransactionCommand();
 }
 
@@ -169,10 +154,10 @@ told_to_stop(void)
 
 /*
  * Apply one transaction's worth of entries, in the transaction that was begun
- * or, with table NULL, in a new one; false if there was none.
+ * or else in a new one; false if nothing more can be applied.
  */
 static bool
-apply_some(const LogTable *table, Relation rel, uint64 end)
+apply_some(LogAccess *access, bool begun, uint64 end)
 {
 	LogIdentity self;
 	LogReader	reader;
@@ -180,19 +165,21 @@ apply_some(const LogTable *table, Relation rel, uint64 end)
 	uint64		bytes = 0;
 	uint64		published = 0;
 	bool		any = false;
+	bool		wanted_base;
 	MemoryContext old;
 
-	if (table == NULL)
-		table = begin(&rel);
-	self = log_become_owner(table, true);
-	log_reader_begin_by_index(&reader, table, GetActiveSnapshot(),
+	if (!begun)
+		begin(access);
+	wanted_base = applying.wants_base;
+	self = log_become_owner(&access->table, true);
+	log_reader_begin_by_index(&reader, access,
 							  applying.state.machine.last_applied_index + 1,
 							  end);
 	old = MemoryContextSwitchTo(applier.entry_context);
 	while (bytes < (uint64) apply_batch * 1024 && !told_to_stop() &&
 		   log_reader_next(&reader, &row))
 	{
-		if (!apply_row(&applying, table, &row))
+		if (!apply_row(&applying, access, &row))
 			break;
 		bytes += row.entry_len + ROW_BYTES;
 		any = true;
@@ -209,9 +196,10 @@ apply_some(const LogTable *table, Relation rel, uint64 end)
 	apply_trim(&applying);
 	apply_publish(&applying);
 	log_become_self(&self);
-	commit(rel);
+	commit(access);
 	pgstat_report_stat(false);
-	return any;
+	/* with the base opened too, it goes on */
+	return any || applying.wants_base != wanted_base;
 }
 
 /*
@@ -220,19 +208,19 @@ apply_some(const LogTable *table, Relation rel, uint64 end)
  * it is durable.  False if the slot is that of another seq_log.
  */
 static bool
-adopt_state(const LogTable *table)
+adopt_state(const LogAccess *access)
 {
 	DatabaseSlot *slot = applier.slot;
-	bool		ours = database_bind(slot, table->log);
+	bool		ours = database_bind(slot, access->table.log);
 
 	if (ours)
 	{
 		database_read(slot, &applying.state);
 		applier.unconfirmed = applying.state.machine.last_applied_index == 0 &&
-			snapshots_latest(table, GetActiveSnapshot(), PG_UINT64_MAX,
+			snapshots_latest(access, PG_UINT64_MAX,
 							 &applying.state.machine);
 		applier.snapshot_index = applying.state.machine.last_applied_index;
-		applier.log = table->log;
+		applier.log = access->table.log;
 	}
 	return ours;
 }
@@ -247,21 +235,21 @@ static void
 take_snapshot(void)
 {
 	uint64		applied = applying.state.machine.last_applied_index;
-	const LogTable *table;
+	LogAccess	access;
 	LogIdentity self;
-	Relation	rel;
 
 	if (snapshot_interval == 0 || RecoveryInProgress() ||
 		applied - applier.snapshot_index < (uint64) snapshot_interval)
 		return;
 	applier.snapshot_index = applied;
-	table = begin(&rel);
+	begin(&access);
 	(void) set_config_option("synchronous_commit", "off", PGC_SUSET,
 							 PGC_S_OVERRIDE, GUC_ACTION_LOCAL, true, 0, false);
-	self = log_become_side_owner(table, SIDE_SNAPSHOTS, true);
-	snapshots_store(table, &applying.state.machine, true);
+	self = log_become_side_owner(&access.table, SIDE_SNAPSHOTS, true);
+	snapshots_store(&access.table, &applying.state.machine, true);
 	log_become_self(&self);
-	commit(rel);
+	PAUSE_POINT("applier: snapshot stored");
+	commit(&access);
 }
 
 static void
@@ -282,20 +270,20 @@ serve_signals(void)
  * the transaction that found it if neither takes time; false if it was ended.
  */
 static bool
-prepare_burst(Relation rel, uint64 end, XLogRecPtr lsn)
+prepare_burst(LogAccess *access, uint64 end, XLogRecPtr lsn)
 {
 	bool		inside = XLogRecPtrIsInvalid(lsn) || durable_at_once(lsn);
 
 	if (!inside)
 	{
-		commit(rel);
+		commit(access);
 		set_activity(ACTIVITY_WAITING_SYNC);
 		durable_wait(lsn, applier.slot - Calvin->databases);
 	}
 	if (router_unchanged(applying.router, end))
 		return inside;
 	if (inside)
-		commit(rel);
+		commit(access);
 	router_sync(applying.router, end);
 	return false;
 }
@@ -304,19 +292,22 @@ prepare_burst(Relation rel, uint64 end, XLogRecPtr lsn)
 static void
 apply_burst(void)
 {
-	const LogTable *table;
-	Relation	rel;
+	LogAccess	access;
+	bool		begun;
 	uint64		end;
 	XLogRecPtr	lsn;
 	char		activity[100];
 
-	table = begin(&rel);
-	if (!OidIsValid(applier.log) && !adopt_state(table))
+	/* for a state to begin with */
+	applying.wants_base = !OidIsValid(applier.log);
+	begin(&access);
+	if (!OidIsValid(applier.log) && !adopt_state(&access))
 	{
 		AbortCurrentTransaction();
 		retire();
 	}
-	end = (uint64) log_last_index(table, GetActiveSnapshot());
+	apply_look_for_late_rows(&applying, &access);
+	end = (uint64) log_last_index(&access);
 	/* behind the snapshot: whatever it sees was inserted into WAL before */
 	lsn = RecoveryInProgress() ? InvalidXLogRecPtr : durable_wal_end();
 
@@ -329,13 +320,12 @@ apply_burst(void)
 	}
 	if (end <= applying.state.machine.last_applied_index && !applier.unconfirmed)
 	{
-		commit(rel);
+		commit(&access);
 		router_sync(applying.router, 0);
 		return;
 	}
 
-	if (!prepare_burst(rel, end, lsn))
-		table = NULL;
+	begun = prepare_burst(&access, end, lsn);
 	if (applier.unconfirmed)
 	{
 		applier.unconfirmed = false;
@@ -343,8 +333,8 @@ apply_burst(void)
 	}
 	if (end <= applying.state.machine.last_applied_index)
 	{
-		if (table != NULL)
-			commit(rel);
+		if (begun)
+			commit(&access);
 		return;
 	}
 	set_activity(applying.state.machine.last_applied_index <
@@ -356,11 +346,11 @@ apply_burst(void)
 	pgstat_report_activity(STATE_RUNNING, activity);
 
 	while (applying.state.machine.last_applied_index < end &&
-		   (table != NULL || !told_to_stop()))
+		   (begun || !told_to_stop()))
 	{
-		if (!apply_some(table, rel, end))
+		if (!apply_some(&access, begun, end))
 			break;
-		table = NULL;
+		begun = false;
 		/* errors between steps forward are no reason to wait ever longer */
 		applier.retry_ms = 0;
 		take_snapshot();
@@ -527,7 +517,9 @@ calvin_seq_applier_main(Datum arg)
 		proc_exit(0);
 	before_shmem_exit(leave_slot, (Datum) 0);
 
-	BackgroundWorkerInitializeConnectionByOid(args.database, InvalidOid, 0);
+	/* as autovacuum does: sessions that are there already count on us */
+	BackgroundWorkerInitializeConnectionByOid(args.database, InvalidOid,
+											  BGWORKER_BYPASS_ALLOWCONN);
 	worker_settle(APPLIER_NAME);
 
 	MemoryContextSwitchTo(TopMemoryContext);

@@ -13,7 +13,6 @@
 #include "process/apply.h"
 #include "shared/database.h"
 #include "shared/pause.h"
-#include "utils/snapmgr.h"
 
 /* Transactions of one entry decoded once; a larger one costs a second pass. */
 #define STAGED_TXNS 16384
@@ -150,6 +149,8 @@ fan_out(Applying *applying, WireDecoder *decoder, const LogRow *row,
 						decoder->entry.epoch, &txn, counters);
 			continue;
 		}
+		if (!txn.canonical)
+			PAUSE_POINT("apply: writing anew");
 		tx_class = memory_deliverable(&txn, &applying->canonical,
 									  &plans_offset);
 		queue_prepare(applying->out, decoder->entry.epoch,
@@ -244,12 +245,17 @@ report_base_missing(Applying *applying, uint64 first_index)
  * yet.
  */
 static bool
-cross_hole(Applying *applying, const LogTable *table, uint64 log_index)
+cross_hole(Applying *applying, const LogAccess *access, uint64 log_index)
 {
 	uint64		applied = applying->state.machine.last_applied_index;
 	MachineState base;
 
-	if (!snapshots_base(table, GetActiveSnapshot(), &base))
+	if (access->snapshots == NULL)
+	{
+		applying->wants_base = true;
+		return false;
+	}
+	if (!snapshots_base(access, &base))
 	{
 		if (applied == 0)
 			report_base_missing(applying, log_index);
@@ -265,14 +271,39 @@ cross_hole(Applying *applying, const LogTable *table, uint64 log_index)
 }
 
 bool
-apply_row(Applying *applying, const LogTable *table, const LogRow *row)
+apply_row(Applying *applying, const LogAccess *access, const LogRow *row)
 {
+	uint64		expected;
+
 	if (row->log_index > applying->state.machine.last_applied_index + 1 &&
-		!cross_hole(applying, table, row->log_index))
+		!cross_hole(applying, access, row->log_index))
 		return false;
+	expected = applying->state.machine.last_applied_index + 1;
+	if (row->log_index > expected)
+		holes_note(&applying->holes, expected, row->log_index - 1);
 	applying->base_missing = false;
 	apply_entry(applying, row);
 	return true;
+}
+
+void
+apply_look_for_late_rows(Applying *applying, const LogAccess *access)
+{
+	uint64		log_index;
+
+	while (holes_find_row(&applying->holes, access, &log_index))
+	{
+		char	   *message = psprintf("a row turned up at log_index " UINT64_FORMAT ", but the log was applied up to " UINT64_FORMAT " without it",
+									   log_index,
+									   applying->state.machine.last_applied_index);
+
+		ereport(WARNING,
+				(errmsg("calvin_seq: %s", message),
+				 errdetail("It was not applied, and is in no stream. Who reads the log anew will apply it and come to another digest."),
+				 errhint("Find out who wrote it: somebody got past the triggers of seq_log, or this is a bug.")));
+		database_report_error(applying->slot, message);
+		pfree(message);
+	}
 }
 
 void

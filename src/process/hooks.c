@@ -28,6 +28,7 @@
 #include "process/worker.h"
 #include "shared/applier_slot.h"
 #include "shared/clock.h"
+#include "shared/database.h"
 #include "shared/requests.h"
 #include "tcop/utility.h"
 #include "utils/fmgroids.h"
@@ -47,6 +48,7 @@ static bool extension_dropped = false;
 static bool extension_altered = false;
 static List *databases_created = NIL;
 static List *databases_held = NIL;
+static List *databases_opened = NIL; /* for connections */
 
 /* Whoever commits it later would not know what the workers have to know. */
 static void
@@ -77,6 +79,10 @@ at_xact_event(XactEvent event, void *arg)
 	{
 		foreach(lc, databases_created)
 			requests_post(lfirst_oid(lc));
+		/* no probe could look into it while it was closed */
+		foreach(lc, databases_opened)
+			if (!database_has_slot(lfirst_oid(lc)))
+				requests_post(lfirst_oid(lc));
 		if (extension_dropped || extension_altered)
 			applier_slot_ask_to_recheck();
 		/* from here on the functions work, even before the applier does */
@@ -88,6 +94,16 @@ at_xact_event(XactEvent event, void *arg)
 	extension_altered = false;
 	databases_created = NIL;
 	databases_held = NIL;
+	databases_opened = NIL;
+}
+
+static void
+remember_database(List **list, Oid database)
+{
+	MemoryContext old = MemoryContextSwitchTo(TopTransactionContext);
+
+	*list = lappend_oid(*list, database);
+	MemoryContextSwitchTo(old);
 }
 
 /* The name is looked up as this very command sees it. */
@@ -132,12 +148,7 @@ object_access(ObjectAccessType access, Oid class_id, Oid object_id, int sub_id,
 			extension_dropped = true;
 	}
 	else if (class_id == DatabaseRelationId && access == OAT_POST_CREATE)
-	{
-		MemoryContext old = MemoryContextSwitchTo(TopTransactionContext);
-
-		databases_created = lappend_oid(databases_created, object_id);
-		MemoryContextSwitchTo(old);
-	}
+		remember_database(&databases_created, object_id);
 }
 
 static bool
@@ -225,17 +236,13 @@ database_needed_alone(Node *node)
 static void
 hold_off(Oid database)
 {
-	MemoryContext old;
 	DatabaseSlot *slot;
 	bool		signalled = false;
 	int64		start = clock_ms();
 	pid_t		pid;
 
 	/* first what may fail: a hold that is not in the list stays for ever */
-	old = MemoryContextSwitchTo(TopTransactionContext);
-	databases_held = lappend_oid(databases_held, database);
-	MemoryContextSwitchTo(old);
-
+	remember_database(&databases_held, database);
 	slot = applier_slot_hold(database);
 	if (slot == NULL)
 	{
@@ -258,6 +265,22 @@ hold_off(Oid database)
 		}
 	}
 	ConditionVariableCancelSleep();
+}
+
+/* ALTER DATABASE ... ALLOW_CONNECTIONS true: the launcher may look into it now. */
+static void
+note_opened(AlterDatabaseStmt *stmt)
+{
+	ListCell   *lc;
+
+	foreach(lc, stmt->options)
+	{
+		DefElem    *option = lfirst_node(DefElem, lc);
+
+		if (strcmp(option->defname, "allow_connections") == 0 && defGetBoolean(option))
+			remember_database(&databases_opened,
+							  get_database_oid(stmt->dbname, false));
+	}
 }
 
 static void
@@ -284,6 +307,8 @@ process_utility(PlannedStmt *pstmt, const char *query, bool read_only,
 		standard_ProcessUtility(pstmt, query, read_only, context, params, env,
 								dest, qc);
 
+	if (Calvin != NULL && IsTransactionState() && IsA(node, AlterDatabaseStmt))
+		note_opened((AlterDatabaseStmt *) node);
 	if (discards_all)
 		consumer_unsubscribe_everything();
 }

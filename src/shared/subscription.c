@@ -10,6 +10,7 @@
 
 #include "miscadmin.h"
 #include "shared/database.h"
+#include "shared/pause.h"
 #include "shared/subscription.h"
 #include "shared/whole.h"
 #include "storage/latch.h"
@@ -64,8 +65,8 @@ reset_progress_locked(SubscriptionSlot *slot)
 	slot->quiet = false;
 }
 
-bool
-subscription_claim(DatabaseSlot *database, const char *name, int n,
+ClaimResult
+subscription_claim(DatabaseSlot *database, Oid log, const char *name, int n,
 				   const uint16 *vshards, bool lossless,
 				   const SubscriptionQueues *queues, uint64 log_end,
 				   SubscriptionRef *refs, uint64 *start)
@@ -75,6 +76,7 @@ subscription_claim(DatabaseSlot *database, const char *name, int n,
 	int			unused = 0;
 	int			next = 0;
 	TimestampTz now = GetCurrentTimestamp();
+
 	memset(place, -1, sizeof(place));
 	for (int i = 0; i < n; i++)
 	{
@@ -82,7 +84,14 @@ subscription_claim(DatabaseSlot *database, const char *name, int n,
 		refs[i].slot = NULL;
 	}
 
+	PAUSE_POINT("subscription: before claim");
 	LWLockAcquire(Calvin->lock, LW_EXCLUSIVE);
+	/* who freed it has ended the subscriptions there were, and no later ones */
+	if (database->database != MyDatabaseId || database->log_relid != log)
+	{
+		LWLockRelease(Calvin->lock);
+		return CLAIM_STALE;
+	}
 	for (int s = 0; s < Calvin->max_subscriptions; s++)
 	{
 		SubscriptionSlot *slot = &Calvin->subscriptions[s];
@@ -101,7 +110,7 @@ subscription_claim(DatabaseSlot *database, const char *name, int n,
 	if (missing > unused)
 	{
 		LWLockRelease(Calvin->lock);
-		return false;
+		return CLAIM_FULL;
 	}
 
 	*start = Max(log_end, database->routed_through);
@@ -132,7 +141,7 @@ subscription_claim(DatabaseSlot *database, const char *name, int n,
 	LWLockRelease(Calvin->lock);
 
 	wake_applier(database);
-	return true;
+	return CLAIM_DONE;
 }
 
 void

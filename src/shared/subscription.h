@@ -25,18 +25,25 @@ typedef struct SubscriptionQueues
 	const Size *ring_sizes;
 } SubscriptionQueues;
 
+typedef enum ClaimResult
+{
+	CLAIM_DONE,
+	CLAIM_FULL, /* there are not enough free slots; nothing changed */
+	CLAIM_STALE /* the database's slot is not this log's any more; the same */
+} ClaimResult;
+
 /*
  * Make this session the owner of (database, vshard, name) for each of n
- * different vshards; false, and nothing changed, if there are not enough free
- * slots.  Whoever owned one of them has lost it.  Transactions of entries
+ * different vshards, in the log whose slot was "database" a moment ago.  Whoever owned one of them has lost it.  Transactions of entries
  * above both log_end and what the applier has already routed arrive on the
  * queues; *start is that index.
  */
-extern bool subscription_claim(DatabaseSlot *database, const char *name,
-							   int n, const uint16 *vshards, bool lossless,
-							   const SubscriptionQueues *queues,
-							   uint64 log_end, SubscriptionRef *refs,
-							   uint64 *start);
+extern ClaimResult subscription_claim(DatabaseSlot *database, Oid log,
+									  const char *name, int n,
+									  const uint16 *vshards, bool lossless,
+									  const SubscriptionQueues *queues,
+									  uint64 log_end, SubscriptionRef *refs,
+									  uint64 *start);
 
 /* Raise the error that n vshards were too many. */
 pg_noreturn extern void subscription_report_full(int n);

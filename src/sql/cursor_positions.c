@@ -8,7 +8,6 @@
 #include "commands/trigger.h"
 #include "funcapi.h"
 #include "log/cursors.h"
-#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 CALVIN_FUNCTION(seq_cursors_info);
@@ -28,7 +27,7 @@ seq_cursors_info(PG_FUNCTION_ARGS)
 	NamedCursor cursor;
 
 	InitMaterializedSRF(fcinfo, 0);
-	walk = cursors_walk_begin(log_table_require(), GetActiveSnapshot());
+	walk = cursors_walk_begin(ACCESS_STATEMENT);
 	while (cursors_walk_next(walk, &cursor))
 	{
 		Datum		values[CURSOR_COLUMNS];

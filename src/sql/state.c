@@ -48,7 +48,7 @@ seq_next_epoch(PG_FUNCTION_ARGS)
 Datum
 seq_current_committed_epoch(PG_FUNCTION_ARGS)
 {
-	int64		epoch = append_committed_epoch(log_table_require());
+	int64		epoch = append_committed_epoch();
 
 	if (epoch < 0)
 		PG_RETURN_NULL();
@@ -176,7 +176,7 @@ seq_state_info(PG_FUNCTION_ARGS)
 
 	/* the state first: the log's end is then never behind it */
 	database_read(slot, &state);
-	log_end = append_committed_end(log_table_require());
+	log_end = append_committed_end();
 	applied = (int64) state.machine.last_applied_index;
 	database_view(slot, &view);
 
