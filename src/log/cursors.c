@@ -65,6 +65,7 @@ struct CursorWalk
 };
 
 static bool storing = false;
+static FullTransactionId stored_in = {0}; /* the last transaction that did */
 
 static void
 scan_begin(CursorScan *scan, LOCKMODE mode, AccessSnapshot kind)
@@ -161,6 +162,16 @@ read_row(const TupleTableSlot *slot, StreamCursor *row)
 	row->incarnation = (uint64) DatumGetInt64(values[CURSOR_ATTR_INCARNATION - 1]);
 }
 
+static bool
+is_of(const TupleTableSlot *slot, const NameData *name, int32 vshard)
+{
+	const Datum *values = slot->tts_values;
+
+	return DatumGetInt32(values[CURSOR_ATTR_VSHARD - 1]) == vshard &&
+		strcmp(NameStr(*DatumGetName(values[CURSOR_ATTR_NAME - 1])),
+			   NameStr(*name)) == 0;
+}
+
 int
 cursors_load(const char *name, int n, const uint16 *vshards, StreamCursor *rows)
 {
@@ -228,18 +239,60 @@ cursors_walk_end(CursorWalk *walk)
 	pfree(walk);
 }
 
+/*
+ * Of one cursor, from where the scan has found its last row on: does it stand
+ * at an epoch or before, for sure?  It may, if it is only about to be moved.
+ */
+static bool
+stands_behind(CursorWalk *walk, SnapshotData *dirty, uint64 epoch,
+			  NamedCursor *cursor, TransactionId *changing)
+{
+	CursorScan *scan = &walk->scan;
+	bool		behind = false;
+	TransactionId under_way = InvalidTransactionId;
+
+	for (;;)
+	{
+		bool		settled = !TransactionIdIsValid(dirty->xmin);
+
+		behind |= cursor->cursor.next.epoch <= epoch;
+		if (!settled)
+			under_way = dirty->xmin;
+		else if (TransactionIdIsValid(dirty->xmax))
+			under_way = dirty->xmax;
+		if (settled ||
+			!index_getnext_slot(scan->scan, BackwardScanDirection, scan->slot))
+			break;
+		slot_getallattrs(scan->slot);
+		if (!is_of(scan->slot, &walk->name, walk->vshard))
+			break;
+		read_row(scan->slot, &cursor->cursor);
+	}
+	if (!behind || !TransactionIdIsValid(under_way))
+		return behind;
+	*changing = under_way;
+	return false;
+}
+
 int
-cursors_behind(uint64 epoch, NamedCursor **cursors)
+cursors_behind(uint64 epoch, NamedCursor **cursors, TransactionId *changing)
 {
 	CursorWalk *walk = cursors_walk_begin(ACCESS_LATEST);
+	SideAccess *access = &walk->scan.access;
+	SnapshotData dirty;
 	NamedCursor cursor;
 	int			size = 64;
 	int			n = 0;
 
+	*changing = InvalidTransactionId;
 	*cursors = palloc(sizeof(NamedCursor) * size);
+	/* what is not committed yet, too */
+	InitDirtySnapshot(dirty);
+	index_endscan(walk->scan.scan);
+	walk->scan.scan = compat_index_beginscan(access->rel, access->by_key, &dirty, 2);
 	while (cursors_walk_next(walk, &cursor))
 	{
-		if (cursor.cursor.next.epoch > epoch)
+		if (!stands_behind(walk, &dirty, epoch, &cursor, changing))
 			continue;
 		if (n == size)
 		{
@@ -462,6 +515,7 @@ cursors_store(const char *name, int n, StreamCursor *rows)
 	/* two that store several of the same shall not wait for each other */
 	qsort(rows, n, sizeof(StreamCursor), compare_vshards);
 	self = log_become_side_owner(table, SIDE_CURSORS, false);
+	stored_in = GetTopFullTransactionId();
 	PAUSE_POINT("cursors: before the look");
 	storing = true;
 	PG_TRY();
@@ -492,6 +546,15 @@ bool
 cursors_storing(void)
 {
 	return storing;
+}
+
+bool
+cursors_stored_here(void)
+{
+	FullTransactionId here = GetTopFullTransactionIdIfAny();
+
+	return FullTransactionIdIsValid(here) &&
+		FullTransactionIdEquals(here, stored_in);
 }
 
 /* All rows of a cursor, whoever has moved it meanwhile. */
