@@ -88,7 +88,7 @@ foreach my $rewrite (sort keys %rewrites)
 	$reader->query("SELECT seq_commit('r')");
 	is($reader->query("SELECT seq_unsubscribe(name => 'r')"), 1, 'and leaves a cursor');
 	# the cursor, and the base
-	foreach my $table ('seq_cursors', 'seq_snapshots')
+	foreach my $table ('seq_cursor_positions', 'seq_snapshots')
 	{
 		reads_after($reader, $table, $rewrite, "SELECT seq_subscribe('{$va}', 'r')", '', 'seq_subscribe at a cursor');
 		is($reader->query("SELECT epoch FROM seq_receive(100, '0', 'r')"), '', 'nothing comes twice');

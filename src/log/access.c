@@ -128,10 +128,7 @@ was_rewritten(Relation rel, Snapshot snapshot)
 	return !same;
 }
 
-/*
- * What the running statement sees of one table, and of another one unless that
- * is NULL; or more if that is gone with a rewrite.
- */
+/* What the running statement sees, or more if that is gone with a rewrite. */
 static Snapshot
 statement_snapshot(Relation rel, Relation other)
 {
@@ -238,19 +235,18 @@ side_access_begin(SideAccess *access, SideTable side, LOCKMODE mode,
 	}
 }
 
+bool
+side_access_serializable(const SideAccess *access, TupleTableSlot *row)
+{
+	return !IsolationUsesXactSnapshot() ||
+		table_tuple_satisfies_snapshot(access->rel, row, GetTransactionSnapshot());
+}
+
 void
 side_access_refresh(SideAccess *access)
 {
 	release_snapshot(access->snapshot);
 	access->snapshot = RegisterSnapshot(GetLatestSnapshot());
-}
-
-bool
-side_access_may_change(const SideAccess *access, TupleTableSlot *row)
-{
-	return !IsolationUsesXactSnapshot() ||
-		table_tuple_satisfies_snapshot(access->rel, row,
-									   GetTransactionSnapshot());
 }
 
 void

@@ -69,16 +69,14 @@ typedef struct SideAccess
 extern void side_access_begin(SideAccess *access, SideTable side, LOCKMODE mode,
 							  AccessSnapshot kind);
 
-/* Another snapshot, of what is committed by now. */
-extern void side_access_refresh(SideAccess *access);
-
 /*
- * May this transaction change a row?  In the higher isolation levels it has to
- * be in the transaction's snapshot too.
+ * May the transaction change a row that was found with a later snapshot?  Not in
+ * the higher isolation levels, unless its own snapshot has it.
  */
-extern bool side_access_may_change(const SideAccess *access,
-								   TupleTableSlot *row);
+extern bool side_access_serializable(const SideAccess *access, TupleTableSlot *row);
 
+/* With what is committed by now. */
+extern void side_access_refresh(SideAccess *access);
 extern void side_access_end(SideAccess *access);
 
 #endif							/* CALVIN_LOG_ACCESS_H */

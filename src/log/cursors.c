@@ -22,6 +22,7 @@
 
 #include "access/genam.h"
 #include "access/stratnum.h"
+#include "access/table.h"
 #include "access/tableam.h"
 #include "access/transam.h"
 #include "access/xact.h"
@@ -377,7 +378,7 @@ remove_version(CursorScan *scan, Insert *insert, const NameData *name,
 		if (stored.version != row->version ||
 			(row->version > 0 && stored.incarnation != row->incarnation))
 			return false;
-		if (!side_access_may_change(&scan->access, scan->slot))
+		if (!side_access_serializable(&scan->access, scan->slot))
 			return false;
 		switch (remove_row(insert, scan->slot, scan->access.snapshot))
 		{

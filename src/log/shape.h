@@ -54,8 +54,7 @@
 /* The other tables than seq_log. */
 typedef enum SideTable
 {
-	SIDE_CURSORS,	/* seq_cursor_positions, key (name, vshard, incarnation,
-					 * version) */
+	SIDE_CURSORS,	/* seq_cursor_positions, key (name, vshard, incarnation, version) */
 	SIDE_SNAPSHOTS	/* seq_snapshots, key (log_index) */
 } SideTable;
 
