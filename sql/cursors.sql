@@ -462,7 +462,7 @@ SELECT count(*) FROM seq_receive(4, '0', 'own') WHERE vshard = 122;
 ROLLBACK;
 SELECT count(*) FILTER (WHERE vshard = 122) AS of_122, min(epoch) FILTER (WHERE vshard = 97) - :first AS next FROM seq_receive(1000, '0', 'own');
 SELECT seq_subscribe('{97}', 'own');
--- A cursor beyond the log: as restored without the log, or so.
+-- A cursor beyond the log, as restored without the log, is refused.
 UPDATE seq_cursors SET epoch = 9223372036854775807, "position" = 4294967295 WHERE name = 'own';
 SELECT seq_subscribe('{97}', 'own');
 CALL t.append(1);

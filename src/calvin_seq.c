@@ -10,6 +10,7 @@
 #include "process/worker.h"
 #include "shared/queue.h"
 #include "shared/shmem.h"
+#include "shared/wakeup.h"
 #include "utils/guc.h"
 
 PG_MODULE_MAGIC;
@@ -20,6 +21,7 @@ void
 _PG_init(void)
 {
 	append_init();
+	wakeup_init();
 	applier_init();
 	queue_init();
 	if (process_shared_preload_libraries_in_progress)

@@ -214,6 +214,27 @@ start_at_cursors(Consumer *consumer, int n, const uint16 *vshards,
 	return first;
 }
 
+/* A cursor that is ahead of the log was stored for another one. */
+static void
+require_cursor_in_log(const LogAccess *access, const char *name,
+					  const StreamCursor *furthest)
+{
+	int64		end = log_last_epoch(access);
+	MachineState base;
+
+	if (end < 0 && snapshots_base(access, &base))
+		end = (int64) base.last_applied_epoch;
+	if ((int64) furthest->next.epoch <= end + 1)
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("the durable cursor \"%s\" of vshard %u is beyond the end of the log",
+					name, furthest->vshard),
+			 errdetail("It waits for epoch " UINT64_FORMAT "; the next epoch of the log is " INT64_FORMAT ".",
+					   furthest->next.epoch, end + 1),
+			 errhint("It may be that of another log. Subscribe with from_epoch to start elsewhere, or use seq_drop_cursor().")));
+}
+
 /*
  * What cannot be had must not cost the subscriptions that it would replace,
  * this session's or another one's.
@@ -224,6 +245,7 @@ require_start(const char *name, int n, const uint16 *vshards,
 {
 	LogAccess	access;
 	uint64		first = MACHINE_NO_EPOCH;
+	StreamCursor furthest = {0, {0, 0}, 0};
 
 	if (from != NULL)
 		first = from->epoch;
@@ -234,12 +256,18 @@ require_start(const char *name, int n, const uint16 *vshards,
 
 		for (int c = 0; c < ncursors; c++)
 			for (int i = 0; i < n; i++)
-				if (cursors[c].vshard == vshards[i])
-					first = Min(first, cursors[c].next.epoch);
+			{
+				if (cursors[c].vshard != vshards[i])
+					continue;
+				first = Min(first, cursors[c].next.epoch);
+				if (cursors[c].next.epoch >= furthest.next.epoch)
+					furthest = cursors[c];
+			}
 		pfree(cursors);
 	}
 	log_access_begin(&access, ACCESS_SNAPSHOTS, ACCESS_LATEST);
 	base_require_epoch(&access, first, name);
+	require_cursor_in_log(&access, name, &furthest);
 	log_access_end(&access);
 }
 

@@ -56,6 +56,20 @@ write_published(DatabaseSlot *slot, const PublishedState *state)
 	pg_atomic_write_u64(&slot->version, version + 2);
 }
 
+/* The state of a log of which nothing was applied. */
+static void
+reset_state_locked(DatabaseSlot *slot)
+{
+	PublishedState fresh = {0};
+
+	machine_init(&fresh.machine);
+	write_published(slot, &fresh);
+	memset(slot->identity, 0, sizeof(slot->identity));
+	slot->baseline = fresh;
+	slot->routed_through = 0;
+	histogram_rebase(&slot->latency, &slot->latency_baseline);
+}
+
 void
 database_publish(DatabaseSlot *slot, const PublishedState *state)
 {
@@ -75,10 +89,7 @@ database_adopt(Oid database)
 		slot = database_find_locked(InvalidOid);
 		if (slot != NULL)
 		{
-			PublishedState fresh = {0};
-
-			machine_init(&fresh.machine);
-			write_published(slot, &fresh);
+			reset_state_locked(slot);
 			slot->database = database;
 			slot->log_relid = InvalidOid;
 			slot->status = APPLIER_WANTED;
@@ -87,9 +98,6 @@ database_adopt(Oid database)
 			slot->not_before = 0;
 			slot->last_error_at = 0;
 			slot->last_error[0] = '\0';
-			slot->baseline = fresh;
-			slot->routed_through = 0;
-			histogram_rebase(&slot->latency, &slot->latency_baseline);
 		}
 		else
 			Calvin->refused = true;
@@ -185,6 +193,40 @@ database_wake_applier(void)
 	}
 	pg_atomic_fetch_add_u64(&slot->appends, 1);
 	database_wake_proc(&slot->applier_proc);
+}
+
+void
+database_recheck(void)
+{
+	DatabaseSlot *slot = database_mine();
+
+	if (slot != NULL)
+		pg_atomic_write_u32(&slot->recheck, 1);
+}
+
+void
+database_get_identity(DatabaseSlot *slot, uint64 identity[2])
+{
+	LWLockAcquire(Calvin->lock, LW_SHARED);
+	memcpy(identity, slot->identity, sizeof(slot->identity));
+	LWLockRelease(Calvin->lock);
+}
+
+void
+database_set_identity(DatabaseSlot *slot, const uint64 identity[2])
+{
+	LWLockAcquire(Calvin->lock, LW_EXCLUSIVE);
+	memcpy(slot->identity, identity, sizeof(slot->identity));
+	LWLockRelease(Calvin->lock);
+}
+
+void
+database_begin_anew(DatabaseSlot *slot)
+{
+	LWLockAcquire(Calvin->lock, LW_EXCLUSIVE);
+	reset_state_locked(slot);
+	LWLockRelease(Calvin->lock);
+	ConditionVariableBroadcast(&slot->progress);
 }
 
 void

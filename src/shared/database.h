@@ -34,6 +34,20 @@ extern void database_read(DatabaseSlot *slot, PublishedState *state);
 /* Tell the applier of this session's database that the log got longer. */
 extern void database_wake_applier(void);
 
+/* That one shall look at the extension's tables anew, when it is woken. */
+extern void database_recheck(void);
+
+/*
+ * The identity of the log that a slot's state speaks of, zeros if it has none:
+ * both words, as the log layer has them.
+ */
+extern void database_get_identity(DatabaseSlot *slot, uint64 identity[2]);
+extern void database_set_identity(DatabaseSlot *slot,
+								  const uint64 identity[2]);
+
+/* The slot's state is of no log: back to that of a fresh slot. */
+extern void database_begin_anew(DatabaseSlot *slot);
+
 /* Remember and count an error of the applier, for seq_state. */
 extern void database_report_error(DatabaseSlot *slot, const char *message);
 

@@ -68,7 +68,8 @@ typedef struct PublishedState
 typedef struct DatabaseSlot
 {
 	Oid			database; /* InvalidOid: the slot is free */
-	Oid			log_relid; /* which seq_log "published" speaks of */
+	Oid			log_relid; /* which seq_log "published" speaks of, */
+	uint64		identity[2]; /* and its identity; zeros: it has none yet */
 	ApplierStatus status;
 	uint32		start_token;   /* of the worker that may claim STARTING */
 	int			holds;		   /* utility commands the applier gives way to */
