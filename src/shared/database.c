@@ -112,6 +112,7 @@ database_begin_locked(DatabaseSlot *slot, Oid database)
 	slot->baseline = fresh;
 	slot->routed_through = 0;
 	pg_atomic_write_u64(&slot->wake_until, 0);
+	pg_atomic_write_u64(&slot->fence, 0);
 	histogram_rebase(&slot->latency, &slot->latency_baseline);
 }
 
