@@ -246,6 +246,13 @@ stream_commit(Consumer *consumer)
 
 	stream_begin(consumer);
 	holding_refuse_taken_back(consumer->name);
+	if (consumer->loss == LOSS_NONE && consumer->gave_up)
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("cannot commit the position of \"%s\": a subscription was given up after a receive in this transaction",
+						consumer->name),
+				 errdetail("What was received through it will come again."),
+				 errhint("Subscribe anew in a transaction of its own.")));
 	n = cursor_positions(consumer, cursors);
 	settle_cursors(consumer, &need, n, cursors);
 	if (consumer->loss != LOSS_NONE ||
@@ -268,6 +275,7 @@ stream_commit(Consumer *consumer)
 		needs_require(first_epoch(n, cursors), consumer->name);
 	}
 	cursor_stored(consumer, n, cursors);
+	consumer->stores |= n > 0;
 	pfree(cursors);
 	return n;
 }
