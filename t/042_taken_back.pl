@@ -153,6 +153,39 @@ SELECT pg_temp.process();
 EOS
 	exactly_once("$how: blocks within a function");
 
+	# a cursor that fails in a block, with rows left that nobody can get any more
+	my $fails = <<'EOS';
+DO $$
+DECLARE
+	c CURSOR FOR SELECT epoch, 1 / (epoch % 10 - (SELECT max(epoch) - 5 FROM seq_log) % 10) FROM seq_receive();
+	r record;
+BEGIN
+	OPEN c;
+	FETCH c INTO r;
+	INSERT INTO effects (epoch) VALUES (r.epoch);
+	BEGIN
+		LOOP
+			FETCH c INTO r;
+			EXIT WHEN NOT FOUND;
+			INSERT INTO effects (epoch) VALUES (r.epoch);
+		END LOOP;
+	EXCEPTION WHEN division_by_zero THEN
+		NULL;
+	END;
+	FINALLY
+END $$
+EOS
+	foreach my $finally ('PERFORM seq_commit();', 'CLOSE c; PERFORM seq_commit();')
+	{
+		begin_anew(10, $with_cursor);
+		like($s->error($fails =~ s/FINALLY/$finally/r), qr/^40001: /, "$how: a cursor that failed in a block, then $finally");
+		exactly_once("$how: what it had left comes again");
+	}
+	begin_anew(10, $with_cursor);
+	$s->query($fails =~ s/FINALLY//r);
+	$s->query('TRUNCATE effects');
+	exactly_once("$how: also if that transaction is committed without seq_commit");
+
 	#
 	# Procedures
 	#

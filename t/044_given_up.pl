@@ -114,6 +114,35 @@ begin_anew(3);
 $s->query("BEGIN; SAVEPOINT s; $process; SELECT seq_subscribe('{$va}'); ROLLBACK TO s; $process; SELECT seq_commit(); COMMIT");
 exactly_once(3, 'what a savepoint took back is in nobody\'s way');
 
+foreach my $what ('seq_unsubscribe()', "seq_subscribe('{$va}')")
+{
+	foreach my $end ('SELECT seq_commit()', "PREPARE TRANSACTION 'p'")
+	{
+		begin_anew(4);
+		$s->query("BEGIN; INSERT INTO effects (epoch) SELECT epoch FROM seq_receive(2); SAVEPOINT s; SELECT count(*) FROM seq_receive(1); SELECT $what; ROLLBACK TO s; SELECT seq_subscribe('{$va}')");
+		refused($end, qr/^(40001|0A000): /, "$what behind a savepoint is not undone by it: $end");
+		exactly_once(4, 'what came in front of it comes again');
+	}
+}
+
+#
+# The log is dropped, and another one is there before the applier has noticed
+#
+begin_anew(3, 1);
+{
+	my $applier = wait_for_applier($node, $db);
+
+	$s->query('BEGIN; SELECT count(*) FROM seq_receive()');
+	kill 'STOP', $applier;
+	sql($node, $db, 'DROP EXTENSION calvin_seq; CREATE EXTENSION calvin_seq');
+	refused('SELECT seq_commit()', qr/^55006: the log that "default" was subscribed to is no longer there/, 'seq_commit of a position in another log');
+	is(sql($node, $db, 'SELECT count(*) FROM seq_cursors'), 0, 'which has no cursor');
+	kill 'CONT', $applier;
+	$epoch = 0;
+	# as long as it takes the old applier to leave
+	wait_until(sub { $s->error("SELECT seq_subscribe('{$va}')") eq '' }, 'the next applier');
+}
+
 #
 # A held cursor with rows left, and what else could hide that a cursor was stored
 #

@@ -33,6 +33,7 @@ CREATE FUNCTION test_receive_rolled_back(name text, max int DEFAULT 1000) RETURN
 CREATE FUNCTION test_position(name text, vshard int) RETURNS text LANGUAGE c STRICT AS '$library';
 CREATE FUNCTION test_commit(name text) RETURNS int LANGUAGE c STRICT AS '$library';
 CREATE FUNCTION test_rewind(name text) RETURNS void LANGUAGE c STRICT AS '$library';
+CREATE FUNCTION test_rewind_on(name text) RETURNS text LANGUAGE c STRICT AS '$library';
 CREATE FUNCTION test_unsubscribe(name text, vshards int[] DEFAULT '{}') RETURNS int LANGUAGE c STRICT AS '$library';
 CREATE FUNCTION test_start_worker(library text, vshard int) RETURNS int LANGUAGE c STRICT AS '$library';
 -- a transaction as the module writes it
@@ -84,6 +85,13 @@ wait_for_epoch($node, $db, 8);
 is($s->query(q{SELECT count(*) FROM seq_receive(name => 'c')}), 3, 'SQL receives for it');
 is($s->query(q{SELECT seq_commit('c')}), 2, 'and commits for it');
 is($s->query("SELECT test_unsubscribe('c', '{$va}'), test_unsubscribe('c'), test_unsubscribe('c')"), '1|1|0', 'given up');
+
+# back to the cursor, and on without beginning anew
+$s->query("SELECT test_subscribe('c', '{$va}', 0); SELECT test_commit('c')");
+$s->query("SELECT test_receive('c', 4)");
+is($s->query("SELECT test_rewind_on('c')"), join(' ', map { ($_, $_) } 0 .. 8), 'what was received before comes again behind a rewind');
+is($s->query("SELECT test_receive('c')"), '', 'and is committed then');
+$s->query("SELECT seq_drop_cursor('c')");
 
 # in subtransactions of the caller's own
 $s->query("SELECT test_subscribe('c', '{$va}', 0)");

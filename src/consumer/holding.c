@@ -13,6 +13,8 @@
  *	  server keeps the rows for it.  They come again, so nothing can be committed
  *	  for the name as long as the portal is there, nor in the transaction it was
  *	  closed in.
+ *	- A cursor that failed in a subtransaction cannot be read any more, though the
+ *	  receive was in another one.  The rows that it had left have to come again.
  *	- A procedure that commits in such a loop, and a client's cursor WITH HOLD,
  *	  have rows left that nobody has processed.  A cursor that covers them must not
  *	  be committed: if the session ended then, they would be lost.
@@ -60,6 +62,14 @@ forget(Holder *holder)
 	pfree(holder);
 }
 
+/* Nobody can get at what is left in it. */
+static bool
+has_failed(const Holder *holder)
+{
+	return holder->portal != NULL && !holder->covered &&
+		holder->portal->status == PORTAL_FAILED;
+}
+
 /*
  * The portal is being dropped.  At the end of a transaction that failed nothing
  * more is done with its rows; otherwise something may have been.
@@ -69,6 +79,8 @@ at_portal_drop(void *arg)
 {
 	Holder	   *holder = arg;
 
+	if (has_failed(holder))
+		holder->taken_back = ROLLED_BACK;
 	holder->portal = NULL;
 	if (holder->taken_back != ROLLED_BACK || !IsTransactionState())
 		forget(holder);
@@ -157,13 +169,14 @@ holding_refuse_taken_back(const char *name)
 	for (Holder *holder = holders; holder != NULL; holder = holder->next)
 	{
 		/* one that is being run is the statement we are in */
-		if (holder->taken_back != NOT_TAKEN_BACK && strcmp(holder->name, name) == 0 &&
+		if ((holder->taken_back != NOT_TAKEN_BACK || has_failed(holder)) &&
+			strcmp(holder->name, name) == 0 &&
 			(holder->portal == NULL || holder->portal->status != PORTAL_ACTIVE))
 			ereport(ERROR,
 					(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
 					 errmsg("cannot commit the position of \"%s\": rows that were rolled back are still being handed out",
 							name),
-					 errdetail("A transaction was rolled back in which a cursor or a loop handed them out, and that went on."),
+					 errdetail("A cursor or a loop handed them out, and went on after a rollback or failed with some of them left."),
 					 errhint("Leave the loop, or close the cursor, when rolling back; then roll back and receive again.")));
 	}
 }
@@ -186,9 +199,23 @@ has_rows_left(Portal portal)
 	return more;
 }
 
+bool
+holding_failed(const char *name)
+{
+	for (Holder *holder = holders; holder != NULL; holder = holder->next)
+		if (strcmp(holder->name, name) == 0 &&
+			(has_failed(holder) ||
+			 (holder->portal == NULL && holder->taken_back == ROLLED_BACK)))
+			return true;
+	return false;
+}
+
 void
 holding_refuse_commit(const char *name)
 {
+	/* what came of the rows since seq_commit */
+	holding_refuse_taken_back(name);
+
 	for (Holder *holder = holders; holder != NULL; holder = holder->next)
 	{
 		Portal		portal = holder->portal;

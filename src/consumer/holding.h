@@ -25,6 +25,12 @@ extern void holding_note(const char *name);
 extern void holding_refuse_taken_back(const char *name);
 
 /*
+ * Has a portal of the name failed, or been closed after a rollback, in the present
+ * transaction, with rows that nobody can get any more?
+ */
+extern bool holding_failed(const char *name);
+
+/*
  * Before a commit, or PREPARE, that stores a cursor: raise 40001 if a portal outlives it that
  * has rows left which the cursor covers.
  */

@@ -31,6 +31,7 @@ fill_in(SavedPosition *position, const Stream *stream)
 	position->received = stream->received;
 	position->pending = stream->pending;
 	position->cursorless = stream->cursor_version == 0;
+	position->given_up = false;
 }
 
 /* The first key that a rollback, or seq_rewind(), could lead back to. */
@@ -124,10 +125,12 @@ positions_enter(Consumer *consumer, int n, const uint16 *vshards, bool chosen)
 			SavedPosition *position = place_for(saved, vshards[i], &found);
 			StreamKey	before = position->next;
 			bool		cursorless = position->cursorless;
+			bool		given_up = found && (position->given_up || position->pending);
 
 			fill_in(position, stream_of(consumer, vshards[i]));
 			if (found)
 				position->cursorless = cursorless;
+			position->given_up = given_up;
 
 			/*
 			 * It goes on where the stream before it stood; if that is rolled
@@ -185,12 +188,29 @@ restore_positions(Consumer *consumer, const SavedPositions *saved, bool cursors)
 	consumer->rewinds++;
 }
 
+/* Has something that was pending then been given up since? */
+static bool
+gave_up_before(const Consumer *consumer, const SavedPositions *saved)
+{
+	for (int i = 0; i < saved->n; i++)
+	{
+		const SavedPosition *position = &saved->positions[i];
+		const Stream *stream = stream_of(unconstify(Consumer *, consumer), position->vshard);
+
+		if (position->given_up ||
+			(position->pending &&
+			 (stream == NULL || stream->ref.generation != position->generation)))
+			return true;
+	}
+	return false;
+}
+
 static void
 restore_innermost(Consumer *consumer)
 {
 	restore_positions(consumer, consumer->saved, true);
 	consumer->rewind_wanted = consumer->saved->rewind_wanted;
-	consumer->gave_up = consumer->saved->gave_up;
+	consumer->gave_up = consumer->saved->gave_up || gave_up_before(consumer, consumer->saved);
 	consumer->stores = consumer->saved->stores;
 	forget_innermost(consumer);
 }
@@ -216,12 +236,17 @@ has_cursor(const Consumer *consumer)
 	return false;
 }
 
+/*
+ * Where a cursor failed with rows left, the receives of a transaction that is
+ * committed, without having stored a cursor, are taken back as well.
+ */
 static void
-end_transaction(Consumer *consumer, bool aborted)
+end_transaction(Consumer *consumer, bool rolled_back)
 {
 	bool		called = consumer->saved != NULL;
+	bool		aborted = rolled_back || holding_failed(consumer->name);
 
-	if (!aborted)
+	if (!rolled_back)
 		holding_committed(consumer->name, consumer->stores);
 
 	/* of nested ones, the outermost has the oldest positions */
@@ -241,7 +266,7 @@ end_transaction(Consumer *consumer, bool aborted)
 	/* what was received in earlier ones but not committed comes again */
 	if (consumer->loss == LOSS_MOVED || (aborted && has_cursor(consumer)))
 		consumer->reload_wanted = true;
-	if (aborted)
+	if (rolled_back)
 		holding_taken_back(consumer->name);
 	consumer->loss = LOSS_NONE;
 	consumer->gave_up = false;

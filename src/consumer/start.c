@@ -209,6 +209,16 @@ start_consumer(Consumer *consumer, int n, const uint16 *vshards,
 		consumer_report(consumer);
 }
 
+/* Subscriptions to a log that is gone have nothing in common with new ones. */
+static void
+forget_other_log(const char *name, Oid log)
+{
+	Consumer   *consumer = consumer_find(name);
+
+	if (consumer != NULL && consumer->log != log)
+		(void) consumer_unsubscribe(consumer, 0, NULL);
+}
+
 void
 start_streams(DatabaseSlot *database, const char *name, int n,
 				 const uint16 *vshards, Size ring_size, bool lossless,
@@ -222,8 +232,10 @@ start_streams(DatabaseSlot *database, const char *name, int n,
 	positions_init();
 	if (lossless)
 		require_start(database, name, n, vshards, from);
+	forget_other_log(name, log);
 	consumer = consumer_subscribe(database, log, name, n, vshards, ring_size,
 								  lossless, log_end, &start);
+	consumer->log = log;
 	PG_TRY();
 	{
 		start_consumer(consumer, n, vshards, database, start, lossless, from);

@@ -76,6 +76,7 @@ typedef struct SavedPosition
 	bool		overrides;
 	bool		received;
 	bool		pending;
+	bool		given_up; /* with something pending, since then */
 	bool		cursorless; /* there was no cursor then, whatever came since */
 } SavedPosition;
 
@@ -103,6 +104,7 @@ struct Consumer
 	struct Consumer *link; /* the next one of this session */
 	MemoryContext context;
 	char		name[NAMEDATALEN];
+	Oid			log;	  /* seq_log when it subscribed */
 	Stream	   *streams;
 	int			nstreams;
 	int16		by_vshard[WIRE_VSHARDS]; /* its place in streams, or -1 */

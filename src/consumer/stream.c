@@ -19,6 +19,7 @@
 #include "log/batches.h"
 #include "log/cursors.h"
 #include "log/needs.h"
+#include "log/table.h"
 #include "shared/database.h"
 
 /* The walk of one consumer, in the consumer's memory. */
@@ -55,6 +56,7 @@ start_walk(Consumer *consumer, Filler *filler)
 
 	if (!receiving_hole(consumer, &from_epoch, &filler->to_epoch))
 		return false;
+	batch_walk_bind(filler->walk, consumer->log);
 	batch_walk_start(filler->walk, from_epoch, filler->to_epoch);
 	filler->walking = true;
 	filler->rewinds = consumer->rewinds;
@@ -115,13 +117,34 @@ from_message(const ReceivedTxn *txn, Delivery *delivery)
 	delivery->plans.len = message->plans_len;
 }
 
+/* Take over the stored cursors; their positions too, if they are to count. */
+static void
+load_cursors(Consumer *consumer)
+{
+	StreamCursor *cursors = palloc(sizeof(StreamCursor) * WIRE_VSHARDS);
+	uint16		vshards[WIRE_VSHARDS];
+	int			n = 0;
+
+	for (int i = 0; i < consumer->nstreams; i++)
+		if (consumer->streams[i].lossless)
+			vshards[n++] = consumer->streams[i].vshard;
+	n = cursors_load(consumer->name, n, vshards, cursors);
+	cursor_forget(consumer);
+	for (int i = 0; i < n; i++)
+		cursor_set(consumer, &cursors[i]);
+	cursor_all_set(consumer);
+	pfree(cursors);
+}
+
 bool
 stream_next(Consumer *consumer, Delivery *delivery)
 {
 	Filler	   *filler = get_filler(consumer);
 
-	/* a call of the C interface may be in another subtransaction than the one before */
+	/* a call of the C interface may be in another subtransaction, or behind a rewind */
 	positions_save(consumer);
+	if (consumer->rewind_wanted)
+		load_cursors(consumer);
 	for (;;)
 	{
 		ReceivedTxn txn;
@@ -149,29 +172,11 @@ stream_next(Consumer *consumer, Delivery *delivery)
 	}
 }
 
-/* Take over the stored cursors; their positions too, if they are to count. */
-static void
-load_cursors(Consumer *consumer)
-{
-	StreamCursor *cursors = palloc(sizeof(StreamCursor) * WIRE_VSHARDS);
-	uint16		vshards[WIRE_VSHARDS];
-	int			n = 0;
-
-	for (int i = 0; i < consumer->nstreams; i++)
-		if (consumer->streams[i].lossless)
-			vshards[n++] = consumer->streams[i].vshard;
-	n = cursors_load(consumer->name, n, vshards, cursors);
-	cursor_forget(consumer);
-	for (int i = 0; i < n; i++)
-		cursor_set(consumer, &cursors[i]);
-	cursor_all_set(consumer);
-	pfree(cursors);
-}
-
 void
 stream_begin(Consumer *consumer)
 {
 	consumer_check(consumer);
+	log_table_require_same(consumer->log, consumer->name);
 
 	/*
 	 * At the start of a transaction the cursors' positions are what its
@@ -274,6 +279,8 @@ stream_commit(Consumer *consumer)
 			report_truncating();
 		needs_require(first_epoch(n, cursors), consumer->name);
 	}
+	/* nobody can drop what the cursors are in any more */
+	log_table_require_same(consumer->log, consumer->name);
 	cursor_stored(consumer, n, cursors);
 	consumer->stores |= n > 0;
 	pfree(cursors);

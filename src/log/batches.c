@@ -31,6 +31,7 @@ typedef struct BlockEntry
 struct BatchWalk
 {
 	const char *consumer; /* that it is for, or NULL */
+	Oid			log;	  /* the only one it reads, unless InvalidOid */
 	uint64		next_epoch; /* to be fetched next */
 	uint64		to_epoch;
 	bool		exhausted;	/* the log has nothing more in the range */
@@ -61,6 +62,12 @@ batch_walk_create(const char *consumer)
 					  palloc(sizeof(uint16) * STAGED_VSHARDS), STAGED_VSHARDS);
 	wire_buffer_init(&walk->canonical, memory_realloc, CurrentMemoryContext);
 	return walk;
+}
+
+void
+batch_walk_bind(BatchWalk *walk, Oid log)
+{
+	walk->log = log;
 }
 
 void
@@ -128,6 +135,8 @@ fetch_block(BatchWalk *walk, AccessSnapshot kind)
 	int			n;
 
 	log_access_begin(&access, 0, kind);
+	if (OidIsValid(walk->log))
+		log_table_require_same(walk->log, walk->consumer);
 	if (!read_block(walk, &access))
 	{
 		/*

@@ -24,6 +24,12 @@ typedef struct BatchWalk BatchWalk;
  */
 extern BatchWalk *batch_walk_create(const char *consumer);
 
+/*
+ * It is of this seq_log only: an error if there is another one by the time it is
+ * read.
+ */
+extern void batch_walk_bind(BatchWalk *walk, Oid log);
+
 /* Begin with from_epoch; batches above to_epoch are not visited. */
 extern void batch_walk_start(BatchWalk *walk, uint64 from_epoch,
 							 uint64 to_epoch);

@@ -182,6 +182,21 @@ log_table_require(void)
 	return table;
 }
 
+void
+log_table_require_same(Oid log, const char *consumer)
+{
+	/* whoever has just been told by a lock need not be told again */
+	AcceptInvalidationMessages();
+	if (log_table_require()->log == log)
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_IN_USE),
+			 errmsg("the log that \"%s\" was subscribed to is no longer there",
+					consumer),
+			 errdetail("The extension was dropped, and created anew."),
+			 errhint("Subscribe again.")));
+}
+
 static Oid
 owner_of(Oid relid)
 {

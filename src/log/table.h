@@ -35,6 +35,12 @@ extern const LogTable *log_table_find(void);
 extern const LogTable *log_table_require(void);
 
 /*
+ * An error unless seq_log is still this one, for a subscription of that name:
+ * what it knows of a log that was dropped says nothing about its successor.
+ */
+extern void log_table_require_same(Oid log, const char *consumer);
+
+/*
  * Another table.  They are looked up and checked when they are used: who needs
  * the log alone shall not wait for whoever has one of them locked.
  */

@@ -5,8 +5,8 @@
 #include "compat.h"
 
 #include "access/xlog.h"
-#include "log/cursors.h"
 #include "consumer/stream.h"
+#include "log/cursors.h"
 #include "sql/args.h"
 
 CALVIN_FUNCTION(seq_commit);

@@ -4,10 +4,10 @@
  */
 #include "compat.h"
 
-#include "funcapi.h"
-#include "log/memory.h"
 #include "consumer/holding.h"
 #include "consumer/stream.h"
+#include "funcapi.h"
+#include "log/memory.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "port/pg_bswap.h"

@@ -37,6 +37,7 @@ PG_FUNCTION_INFO_V1(test_receive_rolled_back);
 PG_FUNCTION_INFO_V1(test_position);
 PG_FUNCTION_INFO_V1(test_commit);
 PG_FUNCTION_INFO_V1(test_rewind);
+PG_FUNCTION_INFO_V1(test_rewind_on);
 PG_FUNCTION_INFO_V1(test_unsubscribe);
 PG_FUNCTION_INFO_V1(test_start_worker);
 
@@ -178,6 +179,23 @@ Datum
 test_commit(PG_FUNCTION_ARGS)
 {
 	PG_RETURN_INT32(calvin_commit(text_to_cstring(PG_GETARG_TEXT_PP(0))));
+}
+
+/* (name text) -> epochs: rewind, go on without beginning anew, commit */
+Datum
+test_rewind_on(PG_FUNCTION_ARGS)
+{
+	CalvinConsumer *consumer = calvin_begin(text_to_cstring(PG_GETARG_TEXT_PP(0)));
+	StringInfoData out;
+	CalvinTxn	txn;
+
+	initStringInfo(&out);
+	calvin_rewind(text_to_cstring(PG_GETARG_TEXT_PP(0)));
+	while (calvin_next(consumer, &txn))
+		appendStringInfo(&out, "%s" UINT64_FORMAT, out.len > 0 ? " " : "", txn.key.epoch);
+	calvin_end(consumer);
+	(void) calvin_commit(text_to_cstring(PG_GETARG_TEXT_PP(0)));
+	PG_RETURN_TEXT_P(cstring_to_text_with_len(out.data, out.len));
 }
 
 Datum
