@@ -15,8 +15,6 @@
 #define EXPECTED_MORE "more bytes"
 #define EXPECTED_BACKED "no more elements than the remaining bytes can hold"
 
-void		(*wire_yield) (void) = NULL;
-
 void
 wire_reader_init(WireReader *reader, const uint8_t *data, size_t size,
 				 WireMode mode)
