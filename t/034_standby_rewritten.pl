@@ -57,7 +57,7 @@ foreach my $case (
 	[ 'seq_log', 'seq_subscribe', "SELECT seq_subscribe('{$va}', from_epoch => 0)", '' ],
 	[ 'seq_log', 'seq_receive', 'SELECT epoch FROM seq_receive()', $epochs, "SELECT seq_subscribe('{$va}', from_epoch => 0)" ],
 	[ 'seq_snapshots', 'seq_subscribe', "SELECT seq_subscribe('{$va}', from_epoch => 0)", '' ],
-	[ 'seq_cursors', 'seq_subscribe', "SELECT seq_subscribe('{$va}')", '' ])
+	[ 'seq_cursor_positions', 'seq_subscribe', "SELECT seq_subscribe('{$va}')", '' ])
 {
 	my ($table, $name, $query, $expected, $before) = @$case;
 	my ($writer, $reader) = (session($primary, 'postgres'), session($standby, 'postgres'));

@@ -209,6 +209,25 @@ report_truncating(void)
 			 errhint("Roll back, and receive again.")));
 }
 
+/* Cursors for which there was nothing in what has gone since begin behind it. */
+static void
+pass_quiet(Consumer *consumer, int n, StreamCursor *cursors)
+{
+	for (int i = 0; i < n; i++)
+	{
+		StreamKey  *next = &cursors[i].next;
+		uint64		through;
+
+		if (subscription_quiet(&stream_of(consumer, cursors[i].vshard)->ref,
+							   next->epoch, next->position, &through) &&
+			next->epoch <= through)
+		{
+			next->epoch = through + 1;
+			next->position = 0;
+		}
+	}
+}
+
 /*
  * What stands in what another session removes just now waits for that.  If the
  * truncation went through, cursors for which there was nothing in it go on
@@ -220,24 +239,13 @@ settle_cursors(Consumer *consumer, LogNeed *need, int n, StreamCursor *cursors)
 	for (;;)
 	{
 		needs_begin(need, database_mine());
+		pass_quiet(consumer, n, cursors);
 		if (!needs_fenced(need, first_epoch(n, cursors)))
 			return;
 		if (cursors_stored_here())
 			report_truncating();
 		needs_wait(need, first_epoch(n, cursors));
-		for (int i = 0; i < n; i++)
-		{
-			StreamKey  *next = &cursors[i].next;
-			uint64		through;
-
-			if (subscription_quiet(&stream_of(consumer, cursors[i].vshard)->ref,
-								   next->epoch, next->position, &through) &&
-				next->epoch <= through)
-			{
-				next->epoch = through + 1;
-				next->position = 0;
-			}
-		}
+		pass_quiet(consumer, n, cursors);
 		needs_require(first_epoch(n, cursors), consumer->name);
 	}
 }

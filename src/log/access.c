@@ -18,6 +18,7 @@
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
+#include "access/xlog.h"
 #include "catalog/indexing.h"
 #include "catalog/pg_class.h"
 #include "log/access.h"
@@ -134,14 +135,27 @@ was_rewritten(Relation rel, Snapshot snapshot)
 	return !same;
 }
 
+/*
+ * A table, wherever it was rewritten.  An index made anew has what the primary's
+ * snapshots can see, which a standby's old ones go beyond.
+ */
+static bool
+must_be_seen(Relation rel)
+{
+	return rel != NULL &&
+		(rel->rd_rel->relkind != RELKIND_INDEX || RecoveryInProgress());
+}
+
 /* What the running statement sees, or more if that is gone with a rewrite. */
 static Snapshot
-statement_snapshot(Relation rel, Relation other)
+statement_snapshot(const Relation *rels, int n)
 {
 	Snapshot	statement = GetActiveSnapshot();
+	bool		rewritten = false;
 
-	if (!was_rewritten(rel, statement) &&
-		(other == NULL || !was_rewritten(other, statement)))
+	for (int i = 0; i < n; i++)
+		rewritten |= must_be_seen(rels[i]) && was_rewritten(rels[i], statement);
+	if (!rewritten)
 		return statement;
 	if (IsolationUsesXactSnapshot())
 		ereport(ERROR,
@@ -153,14 +167,14 @@ statement_snapshot(Relation rel, Relation other)
 }
 
 static Snapshot
-take_snapshot(AccessSnapshot kind, Relation rel, Relation other)
+take_snapshot(AccessSnapshot kind, const Relation *rels, int n)
 {
 	switch (kind)
 	{
 		case ACCESS_SELF:
 			return SnapshotSelf;
 		case ACCESS_STATEMENT:
-			return RegisterSnapshot(statement_snapshot(rel, other));
+			return RegisterSnapshot(statement_snapshot(rels, n));
 		case ACCESS_LATEST:
 			break;
 	}
@@ -188,8 +202,12 @@ log_access_try_begin(LogAccess *access, int flags, AccessSnapshot kind)
 		PAUSE_POINT("access: before locking");
 		if (open_all(access, table))
 		{
+			const Relation rels[] = {access->log, access->by_index,
+									 access->by_epoch, access->by_ack,
+									 access->snapshots, access->snapshots_by_index};
+
 			PAUSE_POINT("access: before the snapshot");
-			access->snapshot = take_snapshot(kind, access->log, access->snapshots);
+			access->snapshot = take_snapshot(kind, rels, lengthof(rels));
 			if (is_unchanged(access))
 				return true;
 			release_snapshot(access->snapshot);
@@ -228,7 +246,9 @@ side_access_begin(SideAccess *access, SideTable side, LOCKMODE mode,
 
 		if (open_side(side, mode, &access->rel, &access->by_key))
 		{
-			access->snapshot = take_snapshot(kind, access->rel, NULL);
+			const Relation rels[] = {access->rel, access->by_key};
+
+			access->snapshot = take_snapshot(kind, rels, lengthof(rels));
 			AcceptInvalidationMessages();
 			if (shape_check_side(access->rel, side, &key) &&
 				key == RelationGetRelid(access->by_key))

@@ -327,6 +327,8 @@ cursors_move(int n, const NamedCursor *cursors, uint64 epoch)
 		" AND c.version OPERATOR(pg_catalog.=) u.version";
 	const LogTable *table = log_table_require();
 	LogIdentity self;
+	SideAccess	access;
+	SPIPlanPtr	plan;
 	Oid			types[] = {NAMEARRAYOID, INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID, INT8OID};
 	Datum	   *names;
 	Datum	   *columns[3];
@@ -352,9 +354,19 @@ cursors_move(int n, const NamedCursor *cursors, uint64 epoch)
 	self = log_become_side_owner(table, SIDE_CURSORS, false);
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
-	if (SPI_execute_with_args(psprintf(update, log_cursors_name(table)), 5,
-							  types, values, NULL, false, 0) != SPI_OK_UPDATE)
+	/* what was found was committed just now, whatever the isolation level */
+	side_access_begin(&access, SIDE_CURSORS, RowExclusiveLock, ACCESS_LATEST);
+	plan = SPI_prepare(psprintf(update, log_cursors_name(table)), 5, types);
+	if (plan == NULL ||
+		SPI_execute_snapshot(plan, values, NULL, access.snapshot, InvalidSnapshot,
+							 false, true, 0) != SPI_OK_UPDATE)
 		elog(ERROR, "could not move cursors");
+	if (SPI_processed != (uint64) n)
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("a durable cursor was changed while the log was being truncated"),
+				 errhint("Truncate again.")));
+	side_access_end(&access);
 	SPI_finish();
 	log_become_self(&self);
 }

@@ -33,7 +33,6 @@
 #include "shared/clock.h"
 #include "shared/database.h"
 #include "shared/pause.h"
-#include "shared/subscription.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "storage/lmgr.h"
@@ -246,8 +245,8 @@ prove_state(const LogAccess *access)
 		ereport(WARNING,
 				(errmsg("calvin_seq: the state in shared memory is that of another log"),
 				 errdetail("It starts anew, and the database's subscriptions end.")));
-		subscription_release_database(slot->database);
-		database_begin_anew(slot);
+		applier_slot_begin_anew(slot);
+		router_begin_anew(applying.router);
 		database_read(slot, &applying.state);
 		memset(&applying.holes, 0, sizeof(applying.holes));
 		database_report_error(slot, "the state in shared memory was that of another log");
@@ -403,6 +402,10 @@ apply_burst(void)
 	if (applier.unpublished)
 	{
 		applier.unpublished = false;
+		/* who has subscribed before was sent nothing of what it stands for */
+		router_pass_over_all(applying.router,
+							 applying.state.machine.last_applied_index,
+							 applying.state.machine.last_applied_epoch);
 		apply_publish(&applying);
 	}
 	if (end <= applying.state.machine.last_applied_index)

@@ -269,7 +269,8 @@ cross_hole(Applying *applying, const LogAccess *access, uint64 log_index)
 	}
 	if (base.last_applied_index > applied)
 	{
-		if (applied > 0)
+		/* a log that is being restored begins with its base, unless somebody waits */
+		if (applied > 0 || router_in_use(applying->router))
 			skip_truncated(applying, &base);
 		applying->state.machine = base;
 	}

@@ -220,10 +220,10 @@ applier_slot_leave(DatabaseSlot *slot, bool failed)
 void
 applier_slot_forget(DatabaseSlot *slot, Oid database)
 {
-	subscription_release_database(database);
-
+	/* in one step: who subscribes finds either both or neither */
 	LWLockAcquire(Calvin->lock, LW_EXCLUSIVE);
 	Assert(slot->database == database);
+	subscription_release_database_locked(database);
 	vacate_locked(slot);
 	slot->database = InvalidOid;
 	slot->status = APPLIER_NONE;
@@ -237,6 +237,17 @@ applier_slot_forget(DatabaseSlot *slot, Oid database)
 	ConditionVariableBroadcast(&Calvin->databases_changed);
 	/* the extension may have been created anew meanwhile */
 	requests_post(database);
+}
+
+void
+applier_slot_begin_anew(DatabaseSlot *slot)
+{
+	LWLockAcquire(Calvin->lock, LW_EXCLUSIVE);
+	subscription_release_database_locked(slot->database);
+	pg_atomic_fetch_add_u32(&slot->subs_changed, 1);
+	database_reset_locked(slot);
+	LWLockRelease(Calvin->lock);
+	ConditionVariableBroadcast(&slot->progress);
 }
 
 void

@@ -53,6 +53,12 @@ extern void applier_slot_succeeded(DatabaseSlot *slot);
 extern void applier_slot_leave(DatabaseSlot *slot, bool failed);
 
 /*
+ * The state is that of another log: back to that of a fresh slot, and the
+ * database's subscriptions end, in one step.  The applier's only.
+ */
+extern void applier_slot_begin_anew(DatabaseSlot *slot);
+
+/*
  * The applier ends since the extension is gone from its database: subscriptions
  * end, and the slot is free.  Called in before_shmem_exit.
  */

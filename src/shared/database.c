@@ -98,9 +98,8 @@ write_published(DatabaseSlot *slot, const PublishedState *state)
 	whole_write(&slot->version, slot->published, PUBLISHED_WORDS, state);
 }
 
-/* The state of a log of which nothing was applied. */
-static void
-reset_state_locked(DatabaseSlot *slot)
+void
+database_reset_locked(DatabaseSlot *slot)
 {
 	PublishedState fresh = {0};
 
@@ -117,7 +116,7 @@ reset_state_locked(DatabaseSlot *slot)
 void
 database_begin_locked(DatabaseSlot *slot, Oid database)
 {
-	reset_state_locked(slot);
+	database_reset_locked(slot);
 	slot->database = database;
 	slot->log_relid = InvalidOid;
 	slot->last_error_at = 0;
@@ -183,15 +182,6 @@ database_set_identity(DatabaseSlot *slot, const uint64 identity[2])
 	LWLockAcquire(Calvin->lock, LW_EXCLUSIVE);
 	memcpy(slot->identity, identity, sizeof(slot->identity));
 	LWLockRelease(Calvin->lock);
-}
-
-void
-database_begin_anew(DatabaseSlot *slot)
-{
-	LWLockAcquire(Calvin->lock, LW_EXCLUSIVE);
-	reset_state_locked(slot);
-	LWLockRelease(Calvin->lock);
-	ConditionVariableBroadcast(&slot->progress);
 }
 
 void

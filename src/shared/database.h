@@ -58,8 +58,11 @@ extern void database_get_identity(DatabaseSlot *slot, uint64 identity[2]);
 extern void database_set_identity(DatabaseSlot *slot,
 								  const uint64 identity[2]);
 
-/* The slot's state is of no log: back to that of a fresh slot. */
-extern void database_begin_anew(DatabaseSlot *slot);
+/*
+ * The state of a log of which nothing was applied; the lock is held, and the
+ * database's subscriptions are released under it as well.
+ */
+extern void database_reset_locked(DatabaseSlot *slot);
 
 /* Remember and count an error of the applier, for seq_state. */
 extern void database_report_error(DatabaseSlot *slot, const char *message);

@@ -426,6 +426,12 @@ router_sync(Router *router, uint64 through)
 	MemoryContextSwitchTo(old);
 }
 
+void
+router_begin_anew(Router *router)
+{
+	router->woken_before = 0;
+}
+
 bool
 router_in_use(const Router *router)
 {

@@ -27,6 +27,9 @@ extern void router_sync(Router *router, uint64 through);
 /* Has router_sync() nothing to take note of?  Then that much of it is done. */
 extern bool router_unchanged(Router *router, uint64 through);
 
+/* The database's state starts anew. */
+extern void router_begin_anew(Router *router);
+
 /* Does anyone listen at all? */
 extern bool router_in_use(const Router *router);
 

@@ -201,9 +201,8 @@ subscription_release(int n, const SubscriptionRef *refs)
 }
 
 void
-subscription_release_database(Oid database)
+subscription_release_database_locked(Oid database)
 {
-	LWLockAcquire(Calvin->lock, LW_EXCLUSIVE);
 	for (int s = 0; s < Calvin->max_subscriptions; s++)
 	{
 		SubscriptionSlot *slot = &Calvin->subscriptions[s];
@@ -211,7 +210,6 @@ subscription_release_database(Oid database)
 		if (slot->in_use && slot->database == database)
 			release_locked(slot);
 	}
-	LWLockRelease(Calvin->lock);
 }
 
 pid_t

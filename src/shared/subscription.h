@@ -60,7 +60,7 @@ extern void subscription_requeue(int n, const SubscriptionRef *refs,
 extern void subscription_release(int n, const SubscriptionRef *refs);
 
 /* All of a database's: the extension is gone from it. */
-extern void subscription_release_database(Oid database);
+extern void subscription_release_database_locked(Oid database);
 
 static inline bool
 subscription_owned(const SubscriptionRef *ref)
