@@ -19,6 +19,7 @@
 #include "tcop/tcopprot.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/resowner.h"
 #include "utils/snapmgr.h"
 #if PG_VERSION_NUM >= 170000
 #include "utils/wait_event.h"
@@ -32,6 +33,7 @@ PG_MODULE_MAGIC;
 PG_FUNCTION_INFO_V1(test_api_version);
 PG_FUNCTION_INFO_V1(test_subscribe);
 PG_FUNCTION_INFO_V1(test_receive);
+PG_FUNCTION_INFO_V1(test_receive_rolled_back);
 PG_FUNCTION_INFO_V1(test_position);
 PG_FUNCTION_INFO_V1(test_commit);
 PG_FUNCTION_INFO_V1(test_rewind);
@@ -120,6 +122,38 @@ test_receive(PG_FUNCTION_ARGS)
 	initStringInfo(&out);
 	for (int i = 0; i < PG_GETARG_INT32(1) && calvin_next(consumer, &txn); i++)
 	{
+		append_txn(&out, &txn);
+		appendStringInfoChar(&out, '\n');
+	}
+	calvin_end(consumer);
+	PG_RETURN_TEXT_P(cstring_to_text_with_len(out.data, out.len));
+}
+
+/*
+ * (name text, max int) -> lines: of them, every second one in a subtransaction
+ * that is rolled back, so that it comes again.
+ */
+Datum
+test_receive_rolled_back(PG_FUNCTION_ARGS)
+{
+	CalvinConsumer *consumer = calvin_begin(text_to_cstring(PG_GETARG_TEXT_PP(0)));
+	StringInfoData out;
+	CalvinTxn	txn;
+
+	initStringInfo(&out);
+	for (int i = 0; i < PG_GETARG_INT32(1); i++)
+	{
+		MemoryContext context = CurrentMemoryContext;
+		ResourceOwner owner = CurrentResourceOwner;
+
+		BeginInternalSubTransaction(NULL);
+		MemoryContextSwitchTo(context);
+		(void) calvin_next(consumer, &txn);
+		RollbackAndReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(context);
+		CurrentResourceOwner = owner;
+		if (!calvin_next(consumer, &txn))
+			break;
 		append_txn(&out, &txn);
 		appendStringInfoChar(&out, '\n');
 	}
