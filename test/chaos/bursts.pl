@@ -6,8 +6,9 @@
 # one commits what it received.  The applier is terminated before each burst
 # commits and again while it is applied, so that consumers call, and make new
 # queues, in the middle of one.  Every entry is a batch of one transaction, and the
-# epochs go round the vshards, so what each consumer has to receive is every
-# eighth epoch: what lacks is counted, and the run goes on.
+# epochs go round forty vshards, so what each consumer has to receive is every
+# fortieth epoch: it is through long before the applier is.  What lacks is
+# counted, and the run goes on.
 use strict;
 use warnings;
 
@@ -25,10 +26,12 @@ use Time::HiRes qw(time);
 
 $| = 1;
 
-my %option = (seed => int(time() * 1000) % 1_000_000_000, bursts => 24, entries => 150_000, restarts => 60);
+my %option = (seed => int(time() * 1000) % 1_000_000_000, bursts => 60, entries => 150_000, restarts => 90);
 GetOptions(\%option, 'dir=s', 'bin=s', 'seed=i', 'bursts=i', 'entries=i', 'restarts=i') && $option{dir} && $option{bin} or die "see the head of $0\n";
 
-my @names = ('a' .. 'h');
+my $APPLIER = qr/calvin_seq applier/;
+my $CONSUMERS = 8;
+my @names = map { "collection$_" } 1 .. 40;
 my $begin = time();
 my $rng = Chaos::Rng->new($option{seed}, 'bursts');
 my $restarts = 0;
@@ -68,16 +71,17 @@ sub start_server
 	@consumers = map {
 		Chaos::Bursts::Consumer->new(name => "consumer$_", cluster => $cluster, vshard => CalvinVectors::vshard_of($names[$_]),
 			stride => scalar @names, next => $_, durable => $_ % 2, received => 0, lost => 0, doubled => 0, polls => 0, subscribed => 0)
-	} 0 .. $#names;
+	} 0 .. $CONSUMERS - 1;
 	run_until(sub { !grep { !$_->{subscribed} } @consumers }, 'the subscriptions');
 	return;
 }
 
 sub end_applier
 {
-	my $pid = run_until(sub { $server->process(qr/calvin_seq applier/) }, 'an applier');
+	my $pid = run_until(sub { $server->process($APPLIER) }, 'an applier');
 
 	$server->kill_process($pid, 'TERM');
+	run_until(sub { !Chaos::Server::alive($pid) }, 'the applier to end');
 	$restarts++;
 	return;
 }
@@ -94,16 +98,20 @@ sub burst
 	$_->{current} = 0 foreach @consumers;
 	must('BEGIN');
 	must("INSERT INTO seq_log (entry) SELECT one_txn(e, (e % ${\ scalar @names})::int) FROM generate_series(${first}::bigint, $end - 1) e", 300);
-	end_applier() if $of_this-- > 0;
-	run_for(0.1);
+	# the next one finds the queues of the last one's, and those are replaced while it applies
+	if ($of_this-- > 0)
+	{
+		end_applier();
+		run_until(sub { $server->process($APPLIER) }, 'the next applier');
+		run_for(0.05);
+	}
 	must('COMMIT', 300);
 	while ($of_this-- > 0)
 	{
-		run_for(0.05 + $rng->real(0.4));
+		run_for($rng->real(0.1));
 		end_applier();
 	}
 	run_until(sub { my ($row) = must('SELECT coalesce(last_applied_epoch, -1) FROM seq_state'); $row->[0] >= $end - 1 }, 'the burst to be applied', 300);
-	run_for($rng->real(2.5));
 	$cluster->{draining} = 1;
 	run_until(sub { !grep { !$_->{current} || !$_->is_idle } @consumers }, 'the consumers to be current', 300);
 	$_->account($end) foreach @consumers;

@@ -273,11 +273,12 @@ package Chaos::Appender::Burst;
 use strict;
 use warnings;
 
-use Chaos::Entry qw(random_batch);
+use Chaos::Entry qw(random_batch idle_batch);
 
 our @ISA = ('Chaos::Appender');
 
-# {count} entries of one transaction each, in one COPY.  They are {built} a few at
+# {count} entries of one transaction each, in one COPY.  Few of them are for those
+# who subscribe, so that these are through before the applier is.  They are {built} a few at
 # a time, while the others go on; that is why their epochs begin a little above
 # the log's.  After {go} they are copied, {finished} says that it is over.
 sub next_plan
@@ -320,7 +321,9 @@ sub build
 	my ($self) = @_;
 	my $left = $self->{count} - @{ $self->{in_flight} ||= [] };
 
-	$self->sending(map { random_batch($self->{rng}, $self->{epoch}++, 1) } 1 .. $left < 200 ? $left : 200);
+	my $rng = $self->{rng};
+
+	$self->sending(map { $rng->chance(0.1) ? random_batch($rng, $self->{epoch}++, 1) : idle_batch($self->{epoch}++) } 1 .. ($left < 500 ? $left : 500));
 	$self->{built} = @{ $self->{in_flight} } == $self->{count};
 	return;
 }

@@ -59,15 +59,18 @@ sub drop_database
 # A small log with a model of its own
 #
 
-# Append so many batches.
+sub fresh_log { return { machine => machine_new(), index => 0, txns => {} }; }
+
+# Append so many batches, the first one of an epoch if that is given.
 sub append_batches
 {
-	my ($guest, $log, $rng, $n) = @_;
+	my ($guest, $log, $rng, $n, $epoch) = @_;
 
+	$epoch //= $log->{machine}{entries} ? $log->{machine}{epoch} + 1 : 0;
 	foreach (1 .. $n)
 	{
-		my $entry = random_batch($rng, $log->{machine}{entries} ? $log->{machine}{epoch} + 1 : 0, 1 + $rng->below(20));
-		my ($row) = must($guest, 'SELECT seq_append(' . Chaos::Appender::hex_of($entry) . ')');
+		my $entry = random_batch($rng, $epoch++, 1 + $rng->below(20));
+		my ($row) = must($guest, 'SELECT seq_append(' . Chaos::Appender::hex_of($entry) . ', true)');
 		my $outcome = machine_step($log->{machine}, { kind => 'epoch_batch', epoch => $entry->{epoch} });
 
 		$log->{digest} = machine_digest($log->{machine}, $row->[0], $entry->{bytes}, $outcome);
@@ -118,33 +121,35 @@ sub check_received
 	return;
 }
 
-sub fresh_log { return { machine => machine_new(), index => 0, txns => {} }; }
-
-# Snapshots of another log, put into one that has entries: what they say is of
-# the other one.
+# Snapshots of another log, which has been at higher epochs at the same places,
+# put into one that has entries.
 fault 'snapshots of another log', 2, sub {
 	my ($cluster, $rng) = @_;
 	my $ask = $cluster->{primary}{ask};
-	my $log = fresh_log();
+	my ($log, $others) = (fresh_log(), fresh_log());
 	my $file = "$cluster->{dir}/snapshots";
+	my $n = 2 + $rng->below(10);
 
+	$ask->ask("CREATE DATABASE $_ TEMPLATE template0") foreach qw(other here);
+	my ($other, $here) = map { guest($cluster, $_, $_) } qw(other here);
+	must($_, 'CREATE EXTENSION calvin_seq') foreach $other, $here;
+	append_batches($other, $others, $rng, $n, 1000 + $rng->below(1000));
+	check_log($other, $others, 'the other log');
+	must($other, 'SELECT seq_snapshot()');
 	unlink $file;
-	$ask->ask('SELECT seq_snapshot()');
-	run_until(sub { Chaos::LogFaults::done($ask, "COPY (SELECT * FROM seq_snapshots WHERE NOT base) TO '$file'") }, 'snapshots');
-	$ask->ask('CREATE DATABASE other TEMPLATE template0');
-	my $there = guest($cluster, 'other', 'other');
-	must($there, 'CREATE EXTENSION calvin_seq');
-	append_batches($there, $log, $rng, 1 + $rng->below(10));
-	check_log($there, $log, 'before snapshots of another log');
+	must($other, "COPY seq_snapshots TO '$file'");
+	append_batches($here, $log, $rng, $n + $rng->below(10));
+	check_log($here, $log, 'before snapshots of another log');
 	# it may be refused
-	$there->ask("COPY seq_snapshots FROM '$file'");
-	must($there, q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'calvin_seq applier' AND datname = current_database()});
-	append_batches($there, $log, $rng, 1 + $rng->below(10));
-	check_log($there, $log, 'with snapshots of another log');
-	check_received($there, $log, 'with snapshots of another log');
-	dismiss($there);
+	$here->ask("COPY seq_snapshots FROM '$file'");
+	$cluster->{primary}->stop($rng->any(qw(fast immediate)));
+	$cluster->{primary}->start;
+	append_batches($here, $log, $rng, 1 + $rng->below(10));
+	check_log($here, $log, 'with snapshots of another log');
+	check_received($here, $log, 'with snapshots of another log');
+	dismiss($other, $here);
 	unlink $file;
-	drop_database($cluster, 'other');
+	drop_database($cluster, $_) foreach qw(other here);
 };
 
 # A database that is dropped, and another one in its place, down to the OIDs,
