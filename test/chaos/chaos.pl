@@ -30,7 +30,7 @@ use Chaos::Rng;
 
 $| = 1;
 
-my %option = (seed => int(time() * 1000) % 1_000_000_000, rounds => 20, txns => 5000, only => '', batch => 1000, burst => 100_000, library => '', without => '');
+my %option = (seed => int(time() * 1000) % 1_000_000_000, rounds => 20, txns => 5000, only => '', batch => 1000, burst => 50_000, library => '', without => '');
 GetOptions(\%option, 'dir=s', 'bin=s', 'seed=i', 'rounds=i', 'txns=i', 'batch=i', 'burst=i', 'library=s', 'without=s', 'only=s') && $option{dir} && $option{bin} or die "see the head of $0\n";
 
 my @only = split /,/, $option{only};

@@ -280,14 +280,22 @@ our @ISA = ('Chaos::Appender');
 # {count} entries of one transaction each, in one COPY.  Few of them are for those
 # who subscribe, so that these are through before the applier is.  They are {built} a few at
 # a time, while the others go on; that is why their epochs begin a little above
-# the log's.  After {go} they are copied, {finished} says that it is over.
+# the log's.  When they are {copied} they wait for {go}; {finished}: it is over.
 sub next_plan
 {
 	my ($self) = @_;
 
 	return $self->plan_begin if !defined $self->{epoch};
 	return $self->build if !$self->{built};
-	return if !$self->{go} || $self->{finished};
+	return if $self->{finished};
+	return $self->plan_copy if !$self->{copied};
+	push @{ $self->{plan} }, [ 'COMMIT', sub { $self->acknowledge($_[0], 1) unless $_[0]{error}; $self->{finished} = 1; } ] if $self->{go};
+	return;
+}
+
+sub plan_copy
+{
+	my ($self) = @_;
 	my $data = join '', map { '\\\\x' . unpack('H*', $_->{bytes}) . "\n" } @{ $self->{in_flight} };
 
 	push @{ $self->{plan} }, ['BEGIN'], [ 'COPY seq_log (entry) FROM STDIN', undef, $data ],
@@ -298,9 +306,9 @@ sub next_plan
 			my $said = $result->{error} ? return : $result->{rows}[0][0] - @{ $self->{in_flight} };
 
 			$_->{said} = ++$said foreach @{ $self->{in_flight} };
+			$self->{copied} = 1;
 		}
-	  ],
-	  [ 'COMMIT', sub { $self->acknowledge($_[0], 1) unless $_[0]{error}; $self->{finished} = 1; } ];
+	  ];
 	return;
 }
 

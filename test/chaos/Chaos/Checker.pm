@@ -443,7 +443,7 @@ EOS
 				$got = join '|', @$row, $server->segments;
 				return $got =~ /^0\|0\|0\|0\|0\|[01]$/;
 			},
-			sub { "$server->{name} to be clean (subscriptions, locks, xmins, slots, prepared, segments): $got" },
+			sub { "$server->{name} to be clean (subscriptions, locks, xmins, slots, prepared, segments): $got; " . join ' ', map { "$_ " . -s } glob "$server->{data}/pg_dynshmem/*" },
 			20, 'nothing left behind');
 	}
 	return;

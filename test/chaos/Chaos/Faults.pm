@@ -81,8 +81,11 @@ sub pause_process
 sub end_applier
 {
 	my ($server) = @_;
+	my $pid = process($server, $APPLIER);
 
-	return $server->kill_process(process($server, $APPLIER), 'TERM');
+	$server->kill_process($pid, 'TERM');
+	run_until(sub { !Chaos::Server::alive($pid) }, "the applier of $server->{name} to end");
+	return;
 }
 
 sub crash_applier
@@ -101,7 +104,7 @@ fault 'applier terminated', 5, sub {
 	my ($cluster, $rng) = @_;
 	my $server = some_server($cluster, $rng);
 
-	end_applier($server);
+	$server->kill_process(process($server, $APPLIER), 'TERM');
 	run_for($rng->real(0.2));
 };
 fault 'applier stopped', 4, sub {

@@ -7,30 +7,37 @@ use warnings;
 use Chaos::Faults qw(fault some_server end_applier crash_applier);
 use Chaos::Loop qw(run_for run_until violation);
 use Exporter 'import';
+use Time::HiRes qw(time);
 
 our @EXPORT_OK = qw(truncate_log);
 
 #
-# Bursts, in the middle of which the applier is ended
+# Bursts, in the middle of which the applier is ended; and the one after it has
+# the queues of the last one's, until their consumers notice.  Those that poll
+# slowly do so while it applies the burst, and make new queues then.
 #
-fault 'applier ended in a burst', 3, sub {
+fault 'applier ended in a burst', 4, sub {
 	my ($cluster, $rng) = @_;
-	my $server = some_server($cluster, $rng);
+	my $server = $rng->chance(0.8) ? $cluster->{primary} : $cluster->{standby};
+	my @slow = grep { $_->isa('Chaos::Slow') } @{ $cluster->{readers} };
 	my $burst = Chaos::Appender::Burst->new(name => 'burst', cluster => $cluster, count => $cluster->{burst});
 
-	run_until(sub { $burst->{built} }, 'a burst to be made');
-	$burst->{go} = 1;
-	# before it can be applied, and while it is
-	run_for($rng->real(0.3));
+	run_until(sub { $burst->{copied} || $burst->{finished} }, 'a burst to be copied');
+	# so that what is before it has been received
+	run_for($rng->real(2));
+	$_->{poll_at} = time() + 10 foreach @slow;
 	end_applier($server);
+	run_until(sub { $server->process(qr/calvin_seq applier/) }, 'the next applier');
+	run_for(0.05);
+	$burst->{go} = 1;
+	$_->{poll_at} = time() + $rng->real(0.15) foreach @slow;
 	run_until(sub { $burst->{finished} }, 'a burst to be appended');
-	foreach (1 .. 1 + $rng->below(3))
+	foreach (1 .. 1 + $rng->below(2))
 	{
-		run_for($rng->real(0.3));
+		run_for($rng->real(0.2));
 		$rng->chance(0.1) ? crash_applier($server) : end_applier($server);
 	}
-	# those that poll slowly go on as they do
-	run_for($rng->real(2.5));
+	run_for($rng->real(1));
 	$burst->leave;
 	Chaos::Loop::remove_actor($burst);
 };
