@@ -2,7 +2,9 @@
 #
 # layers-check.pl
 #     The rules of docs/architecture.md that a program can check: includes go
-#     down, the pure layers know nothing of the server, and errors have a code.
+#     down, the pure layers know nothing of the server, nobody but the layer
+#     shared takes its lock or writes its words, the extension's tables are opened
+#     in one way, and errors have a code.
 #     To be run in the top directory.
 use strict;
 use warnings;
@@ -83,6 +85,77 @@ sub check_errcodes
 	return;
 }
 
+# Members of the structs in shared memory, by name.
+sub shared_fields
+{
+	my ($text) = @_;
+	my %field;
+
+	$text =~ s{/\*.*?\*/}{}gs;
+	for my $struct ('DatabaseSlot', 'SubscriptionSlot', 'CalvinShared')
+	{
+		my ($body) = $text =~ /typedef struct $struct\s*\{(.*?)\}\s*$struct;/s
+		  or die "src/shared/shmem.h has no struct $struct\n";
+		$field{$1} = 1 while $body =~ /(\w+)(?:\[[^\]]*\])?;/g;
+	}
+	return %field;
+}
+
+# Outside of shared: its lock is not named, and its words are not written.  A
+# pointer to a slot is known by its name, as everywhere in the source.
+sub check_shared
+{
+	my ($path, $text, $fields) = @_;
+	my $slot = qr/(?:\bCalvin|\w*[sS]lot\b|\b(?:subscriptions|databases)\[[^\]]*\])\s*(?:->|\.)\s*/;
+	my $field = join '|', sort keys %$fields;
+
+	$text =~ s{/\*.*?\*/}{}gs;
+	complain("$path names the lock of shared memory") if $text =~ /\bCalvin->lock\b/;
+	while ($text =~ /$slot($field)\b(?:\[[^\]]*\])?\s*(?:[-+|&^]?=(?!=)|\+\+|--)/g)
+	{
+		complain("$path writes $1, which is shared memory's");
+	}
+	while ($text =~ /(?:\+\+|--)\s*$slot($field)\b/g)
+	{
+		complain("$path writes $1, which is shared memory's");
+	}
+	while ($text =~ /\b(pg_atomic_(?:write|exchange|fetch|compare|add|sub|init|clear|test)\w*|LWLock\w+|mem(?:cpy|set|move)|strlcpy|histogram_(?:init|add|rebase))\s*\(\s*&?\s*$slot($field)\b/g)
+	{
+		complain("$path: $1 of $2, which is shared memory's");
+	}
+	return;
+}
+
+# The extension's tables are opened by src/log/access.c: locked first, then looked
+# up, then a snapshot.  Elsewhere only catalogs are, by their constant, and:
+my %opens = map { $_ => 1 } (
+	'src/log/access.c',
+	'src/log/table.c',     # seq_log, to look it up
+	'src/log/shape.c',     # indexes, to check them
+	'src/log/chunks.c',    # the TOAST table of what is open
+	'src/log/insert.c',    # to write
+	'src/log/snapshots.c', # an active snapshot to delete by
+);
+my %reads = map { $_ => 1 } glob 'src/log/*.c src/consumer/*.c src/sql/*.c src/process/appl*.c';
+
+sub check_access
+{
+	my ($path, $text) = @_;
+
+	return if !$reads{$path} || $opens{$path};
+	$text =~ s{/\*.*?\*/}{}gs;
+	while ($text =~ /\b(?:(\w*(?:table|index|relation)_open)\s*\(\s*(\w+)|(GetLatestSnapshot|GetTransactionSnapshot|RegisterSnapshot)\s*\()/g)
+	{
+		my ($call, $what) = ($1 // $3, $2 // '');
+
+		complain("$path calls $call(), which is src/log/access.c's")
+		  unless defined $1 && $what =~ /^[A-Z]\w+(?:RelationId|IndexId)$/;
+	}
+	return;
+}
+
+my %shared_field = shared_fields(slurp('src/shared/shmem.h'));
+
 for my $path (sort glob 'src/*.[ch] src/*/*.[ch]')
 {
 	my ($layer) = $path =~ m{^src/(\w+)/};
@@ -90,6 +163,8 @@ for my $path (sort glob 'src/*.[ch] src/*/*.[ch]')
 
 	complain("$path: docs/architecture.md knows no layer $layer") if defined $layer && !exists $rank{$layer};
 	check_includes($path, $layer, $text);
+	check_shared($path, $text, \%shared_field) unless defined $layer && $rank{$layer} <= $rank{shared};
+	check_access($path, $text);
 	if (defined $layer && $pure{$layer}) { check_purity($path, $text) }
 	else { check_errcodes($path, $text) }
 }

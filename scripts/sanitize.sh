@@ -38,7 +38,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
 . "$here/report.sh"
 
 PARTS=${PARTS:-unit assert library valgrind}
-VALGRIND_REGRESS=${VALGRIND_REGRESS-append completion cursors log replay snapshot state subscribe truncate}
+VALGRIND_REGRESS=${VALGRIND_REGRESS-append completion cursors cursors_conflict cursors_names cursors_rewind cursors_start log replay snapshot state subscribe truncate}
 VALGRIND_ISOLATION=${VALGRIND_ISOLATION-stream-takeover takeover}
 VALGRIND_TAP=${VALGRIND_TAP-t/070_snapshots.pl t/080_c_interface.pl}
 # Everything is slower here; these bound only what hangs.

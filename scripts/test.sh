@@ -110,8 +110,11 @@ find_clang() {
 
 clang_make() { as_user env -C "$work/clang" make -s "PG_CONFIG=$pg_config" with_llvm=no "$@"; }
 
+# Whether the library built in a directory has pause points.
+pause_points() { nm "$1/calvin_seq.so" | grep -w pause_point >/dev/null; }
+
 # Includes go down; every header alone, and all sources by the other compiler:
-# both as the build does, with warnings as errors.
+# both as the build does, with warnings as errors, but without pause points.
 suite_compile() {
 	local good=0 bad=0 clang
 	heading "compile: layers, and headers alone"
@@ -129,6 +132,12 @@ suite_compile() {
 		if guarded clang_make -j "$jobs" "CC=$clang" COPT=-Werror all; then
 			good=$((good + 1))
 		else
+			bad=$((bad + 1))
+		fi
+		if pause_points "$work/tree" && ! pause_points "$work/clang"; then
+			good=$((good + 1))
+		else
+			echo "not ok: pause points are for the build under test alone"
 			bad=$((bad + 1))
 		fi
 	else
@@ -219,7 +228,9 @@ suite_regress() {
 }
 
 suite_isolation() {
-	local tests=${ISOLATION:-$(tests_in specs .spec)}
+	local tests=" ${ISOLATION:-$(tests_in specs .spec)} "
+	# as the Makefile does, for the count
+	tests="prologue ${tests// prologue / }"
 	run_pg_regress isolation output_iso "$tests" REGRESS= "ISOLATION=$tests" TAP_TESTS=
 }
 

@@ -1,28 +1,11 @@
 --
 -- seq_append: what it takes, in which form it stores it, what it refuses.
 --
-SET client_min_messages = warning;
-DROP EXTENSION IF EXISTS calvin_seq CASCADE;
-CREATE EXTENSION calvin_seq;
-RESET client_min_messages;
-
--- Wait for the applier of this database.
-DO $$
-BEGIN
-	FOR i IN 1..6000 LOOP
-		BEGIN
-			IF (SELECT applier_pid IS NOT NULL AND last_applied_index = 0 FROM seq_state) THEN
-				RETURN;
-			END IF;
-		EXCEPTION WHEN object_not_in_prerequisite_state THEN NULL;
-		END;
-		PERFORM pg_sleep(0.01);
-	END LOOP;
-	RAISE 'the applier did not start';
-END $$;
+\getenv src PG_ABS_SRCDIR
+\i :src/test/regress/prologue.sql
 
 -- The stored form of an entry, or why it is refused; appends nothing.
-CREATE FUNCTION pg_temp.attempt(entry bytea, force boolean DEFAULT false)
+CREATE FUNCTION t.attempt(entry bytea, force boolean DEFAULT false)
 RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
 	place bigint;
@@ -39,19 +22,6 @@ EXCEPTION
 		GET STACKED DIAGNOSTICS detail = PG_EXCEPTION_DETAIL;
 		RETURN concat_ws(': ', SQLSTATE, SQLERRM, nullif(detail, ''));
 END $$;
--- An empty batch.
-CREATE FUNCTION pg_temp.batch(epoch bigint) RETURNS bytea LANGUAGE sql AS
-	$$ SELECT '\x92aa45706f636842617463689193cf'::bytea || int8send(epoch) || '\x90ff' $$;
-CREATE PROCEDURE pg_temp.wait_applied() LANGUAGE plpgsql AS $$
-BEGIN
-	FOR i IN 1..6000 LOOP
-		IF (SELECT last_applied_index = (SELECT coalesce(max(log_index), 0) FROM seq_log) FROM seq_state) THEN
-			RETURN;
-		END IF;
-		PERFORM pg_sleep(0.01);
-	END LOOP;
-	RAISE 'the log was not applied';
-END $$;
 
 --
 -- Forms
@@ -60,7 +30,7 @@ END $$;
 -- Headers and integers of any width, integers in either sign's form, bytes as
 -- bin or as array, sets in any order and repeated: stored is the canonical
 -- form. The first four are one entry.
-SELECT form, pg_temp.attempt(entry) AS stored FROM (VALUES
+SELECT form, t.attempt(entry) AS stored FROM (VALUES
 	('canonical', '\x92aa45706f636842617463689193009194000095909192a8446f63756d656e7492a1619101c401ab01c000d30000018bcfe56800'::bytea),
 	('wide headers', '\xdd00000002db0000000a45706f63684261746368dc0001dc000300dd00000001dc00040000dc0005dd00000000dc0001dc0002d908446f63756d656e74dd00000002da000161dc000101c600000001ab01c000d30000018bcfe56800'::bytea),
 	('wide unsigned integers', '\x92aa45706f636842617463689193cf00000000000000009194cd0000ce0000000095909192a8446f63756d656e7492a16191ce00000001c401abcf0000000000000001c0cc00cf0000018bcfe56800'::bytea),
@@ -76,7 +46,7 @@ SELECT form, pg_temp.attempt(entry) AS stored FROM (VALUES
 	) t (form, entry);
 
 -- Refused, with the offset and what was expected there.
-SELECT pg_temp.attempt(entry) AS "refused", what FROM (VALUES
+SELECT t.attempt(entry) AS "refused", what FROM (VALUES
 	('nil', '\xc0'::bytea),
 	('a map', '\x82'::bytea),
 	('array of 3', '\x93'::bytea),
@@ -118,9 +88,9 @@ SELECT pg_temp.attempt(entry) AS "refused", what FROM (VALUES
 
 -- So is every part of an entry that is its beginning.
 SELECT count(*), min(attempt), max(attempt) FROM (
-	SELECT left(pg_temp.attempt(substr(entry, 1, n)), 5) AS attempt
+	SELECT left(t.attempt(substr(entry, 1, n)), 5) AS attempt
 		FROM (VALUES ('\x92aa45706f6368426174636891930091940000959192a8446f63756d656e7492a1619201029292a44564676592a1619192010292a24b7692a162919201ccffc402abcd00918105919192a6566563746f7292a16391070000'::bytea)) t (entry), generate_series(1, length(entry) - 1) n) t;
-SELECT left(pg_temp.attempt('\x92aa45706f6368426174636891930091940000959192a8446f63756d656e7492a1619201029292a44564676592a1619192010292a24b7692a162919201ccffc402abcd00918105919192a6566563746f7292a16391070000'), 4);
+SELECT left(t.attempt('\x92aa45706f6368426174636891930091940000959192a8446f63756d656e7492a1619201029292a44564676592a1619192010292a24b7692a162919201ccffc402abcd00918105919192a6566563746f7292a16391070000'), 4);
 
 SELECT seq_append(NULL), seq_append('', NULL), seq_append_json(NULL), seq_append_json('{}', NULL);
 SELECT count(*) FROM seq_log;
@@ -129,41 +99,41 @@ SELECT count(*) FROM seq_log;
 -- Epochs
 --
 
-SELECT pg_temp.attempt(pg_temp.batch(1));
-SELECT seq_append(pg_temp.batch(0));
-SELECT pg_temp.attempt(pg_temp.batch(0));
-SELECT pg_temp.attempt(pg_temp.batch(2));
+SELECT t.attempt(t.empty_batch(1));
+SELECT seq_append(t.empty_batch(0));
+SELECT t.attempt(t.empty_batch(0));
+SELECT t.attempt(t.empty_batch(2));
 -- Two in one transaction; what is rolled back is free again.
 BEGIN;
-SELECT seq_append(pg_temp.batch(1)), seq_append(pg_temp.batch(2));
-SELECT pg_temp.attempt(pg_temp.batch(2));
+SELECT seq_append(t.empty_batch(1)), seq_append(t.empty_batch(2));
+SELECT t.attempt(t.empty_batch(2));
 ROLLBACK;
-SELECT pg_temp.attempt(pg_temp.batch(2));
-SELECT seq_append(pg_temp.batch(1));
+SELECT t.attempt(t.empty_batch(2));
+SELECT seq_append(t.empty_batch(1));
 -- force jumps ahead, never back, and by no more than 2^20 epochs.
-SELECT pg_temp.attempt(pg_temp.batch(1), force => true);
-SELECT pg_temp.attempt(pg_temp.batch(3 + 1048576), force => true);
-SELECT pg_temp.attempt(pg_temp.batch(9223372036854775806), force => true);
-SELECT seq_append(pg_temp.batch(2 + 1048576), force => true);
-SELECT seq_append(pg_temp.batch(3 + 1048576), force => true);
-SELECT seq_append(pg_temp.batch(4 + 1048576));
+SELECT t.attempt(t.empty_batch(1), force => true);
+SELECT t.attempt(t.empty_batch(3 + 1048576), force => true);
+SELECT t.attempt(t.empty_batch(9223372036854775806), force => true);
+SELECT seq_append(t.empty_batch(2 + 1048576), force => true);
+SELECT seq_append(t.empty_batch(3 + 1048576), force => true);
+SELECT seq_append(t.empty_batch(4 + 1048576));
 -- Acks and no-ops have no place in this, and force is nothing to them.
 SELECT seq_append('\x92ad436f6d706c6574696f6e41636b930703cd03e8'),
 	seq_append('\x92ad436f6d706c6574696f6e41636b93cf7ffffffffffffffeceffffffffceffffffff', true),
 	seq_append(''), seq_append('', true);
-SELECT pg_temp.attempt(pg_temp.batch(2 + 1048576));
+SELECT t.attempt(t.empty_batch(2 + 1048576));
 -- What the raw log holds counts, unless it is stale or undecodable.
-INSERT INTO seq_log (entry) VALUES (pg_temp.batch(1048600)), (pg_temp.batch(7)), ('\xc1');
-SELECT pg_temp.attempt(pg_temp.batch(8));
-SELECT seq_append(pg_temp.batch(1048601));
-CALL pg_temp.wait_applied();
+INSERT INTO seq_log (entry) VALUES (t.empty_batch(1048600)), (t.empty_batch(7)), ('\xc1');
+SELECT t.attempt(t.empty_batch(8));
+SELECT seq_append(t.empty_batch(1048601));
+CALL t.wait_applied();
 SELECT seq_last_applied_epoch(), epochs_applied, epochs_skipped_gap, epochs_skipped_stale, entries_undecodable
 	FROM seq_metrics;
 
 -- The last epoch there is.
 BEGIN;
-INSERT INTO seq_log (entry) VALUES (pg_temp.batch(9223372036854775806));
-SELECT pg_temp.attempt(pg_temp.batch(9223372036854775806));
+INSERT INTO seq_log (entry) VALUES (t.empty_batch(9223372036854775806));
+SELECT t.attempt(t.empty_batch(9223372036854775806));
 SELECT seq_append('');
 ROLLBACK;
 
@@ -181,6 +151,6 @@ SELECT seq_append_json('{"EpochBatch": {"epoch": 1048604, "epoch_system_ms": 0, 
 SELECT seq_append_json('{"EpochBatch": {"epoch": 1048604, "epoch_system_ms": 0, "txns": []}}', force => true);
 SELECT seq_append_json('{"EpochBatch": {"epoch": 1048605, "epoch_system_ms": 0, "txns":
 	[{"position": 1, "tx_class": {"write_set": [], "plans": "\\x", "tenant_id": 0}}]}}');
-CALL pg_temp.wait_applied();
+CALL t.wait_applied();
 SELECT (SELECT array_agg(log_index ORDER BY log_index) FROM seq_log) = ARRAY(SELECT generate_series(1, max(log_index)) FROM seq_log) AS dense,
 	seq_next_epoch(), seq_current_committed_epoch();

@@ -1,10 +1,8 @@
 --
 -- Absurd arguments: every function, now and later, with all of them.
 --
-SET client_min_messages = warning;
-DROP EXTENSION IF EXISTS calvin_seq CASCADE;
-CREATE EXTENSION calvin_seq;
-RESET client_min_messages;
+\getenv src PG_ABS_SRCDIR
+\i :src/test/regress/prologue.sql
 SELECT seq_append_json('{"EpochBatch": {"epoch": 0, "epoch_system_ms": -1, "txns": [
 	{"tx_class": {"write_set": [{"Document": {"collection": "a", "surrogates": [1]}}], "plans": "\\xab", "tenant_id": 1}}]}}');
 INSERT INTO seq_log (entry) VALUES ('\xc1'), (''), ('\x92aa45706f6368426174636891930290ff');
@@ -65,12 +63,12 @@ CREATE TEMP TABLE functions AS
 SELECT function FROM functions WHERE EXISTS (SELECT FROM unnest(types) t WHERE t NOT IN (SELECT type FROM tried));
 
 CREATE TEMP TABLE outcomes (function regprocedure, call text, waits boolean, state text, message text);
-CREATE FUNCTION pg_temp.call_of(f functions, i int, vi text, j int, vj text) RETURNS text LANGUAGE sql AS $$
+CREATE FUNCTION t.call_of(f functions, i int, vi text, j int, vj text) RETURNS text LANGUAGE sql AS $$
 	SELECT format('SELECT %s(%s)', f.name, (SELECT string_agg(CASE n WHEN i THEN vi WHEN j THEN vj ELSE format('%L::%s', f.ordinary[n], f.types[n]) END, ', ' ORDER BY n)
 		FROM generate_series(1, f.nargs) n))
 $$;
 -- Each call in a transaction that ends with an error: the log stays as it is.
-CREATE PROCEDURE pg_temp.try(function regprocedure, call text, waits boolean) LANGUAGE plpgsql AS $$
+CREATE PROCEDURE t.try(function regprocedure, call text, waits boolean) LANGUAGE plpgsql AS $$
 DECLARE
 	state text;
 	message text;
@@ -89,31 +87,31 @@ BEGIN
 	INSERT INTO pg_temp.outcomes VALUES (function, left(call, 300), waits, state, left(message, 300));
 END $$;
 -- A timeout that never comes is cut short.
-CREATE FUNCTION pg_temp.waits(f functions, i int, vi text, j int, vj text) RETURNS boolean LANGUAGE sql AS $$
+CREATE FUNCTION t.waits(f functions, i int, vi text, j int, vj text) RETURNS boolean LANGUAGE sql AS $$
 	SELECT coalesce((f.types[i] = 'interval'::regtype AND vi ~ '^''[12i]' AND vi !~ '-24:') OR (f.types[j] = 'interval'::regtype AND vj ~ '^''[12i]' AND vj !~ '-24:'), false)
 $$;
 CREATE TEMP TABLE calls AS
-	SELECT function, pg_temp.call_of(f, 0, NULL, 0, NULL) AS call, false AS waits FROM functions f
+	SELECT function, t.call_of(f, 0, NULL, 0, NULL) AS call, false AS waits FROM functions f
 	UNION
-	SELECT function, pg_temp.call_of(f, i, v.value, 0, NULL), pg_temp.waits(f, i, v.value, 0, NULL)
+	SELECT function, t.call_of(f, i, v.value, 0, NULL), t.waits(f, i, v.value, 0, NULL)
 		FROM functions f, generate_series(1, nargs) i, tried v WHERE v.type = types[i]
 	UNION
-	SELECT function, pg_temp.call_of(f, i, v.value, j, w.value), pg_temp.waits(f, i, v.value, j, w.value)
+	SELECT function, t.call_of(f, i, v.value, j, w.value), t.waits(f, i, v.value, j, w.value)
 		FROM functions f, generate_series(1, nargs) i, generate_series(i + 1, nargs) j, tried v, tried w
 		WHERE v.type = types[i] AND w.type = types[j] AND NOT v.large AND NOT w.large;
-CREATE PROCEDURE pg_temp.try_all() LANGUAGE plpgsql AS $$
+CREATE PROCEDURE t.try_all() LANGUAGE plpgsql AS $$
 DECLARE c record;
 BEGIN
 	FOR c IN SELECT function, call FROM pg_temp.calls WHERE NOT waits ORDER BY function::text COLLATE "C", call COLLATE "C" LOOP
-		CALL pg_temp.try(c.function, c.call, false);
+		CALL t.try(c.function, c.call, false);
 		COMMIT;
 	END LOOP;
 END $$;
 SET statement_timeout = '10min';
-CALL pg_temp.try_all();
+CALL t.try_all();
 SET statement_timeout = '50ms';
 \set ECHO none
-SELECT format('CALL pg_temp.try(%L, %L, true)', function, call) FROM calls WHERE waits \gexec
+SELECT format('CALL t.try(%L, %L, true)', function, call) FROM calls WHERE waits \gexec
 \set ECHO all
 RESET statement_timeout;
 
@@ -138,7 +136,7 @@ DROP TABLE outcomes;
 --
 -- Some that are worth their words.
 --
-CREATE FUNCTION pg_temp.failure(command text) RETURNS text LANGUAGE plpgsql AS $$
+CREATE FUNCTION t.told(command text) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
 	detail text;
 	hint text;
@@ -151,7 +149,7 @@ EXCEPTION WHEN OTHERS THEN
 END $$;
 \pset format unaligned
 \pset tuples_only on
-SELECT c || E'\n  ' || replace(pg_temp.failure('SELECT ' || c), E'\n', E'\n  ') FROM unnest(ARRAY[
+SELECT c || E'\n  ' || replace(t.told('SELECT ' || c), E'\n', E'\n  ') FROM unnest(ARRAY[
 	'seq_subscribe(NULL)', 'seq_subscribe(''{}'')', 'seq_subscribe(''{1,NULL}'')', 'seq_subscribe(''{{1,2}}'')', 'seq_subscribe(''{1024}'')', 'seq_subscribe(''{-1}'')',
 	'seq_subscribe(''{1}'', NULL)', 'seq_subscribe(''{1}'', '''')', 'seq_subscribe(''{1}'', repeat(''n'', 64))',
 	'seq_subscribe(''{1}'', from_epoch => -1)', 'seq_subscribe(''{1}'', from_epoch => 0, from_position => -1)', 'seq_subscribe(''{1}'', from_epoch => 0, lossless => false)',
@@ -173,7 +171,7 @@ INSERT INTO seq_log (entry) VALUES ('\x92aa45706f636842617463689193cf7ffffffffff
 COMMIT;
 SELECT seq_wait_for_epoch(9223372036854775806, '1 min'), seq_wait_for_epoch(9223372036854775807, '0');
 SELECT seq_next_epoch(), seq_current_committed_epoch(), seq_last_applied_epoch();
-SELECT pg_temp.failure($$SELECT seq_append('\x92aa45706f636842617463689193cf7ffffffffffffffe90ff', true)$$);
+SELECT t.told($$SELECT seq_append('\x92aa45706f636842617463689193cf7ffffffffffffffe90ff', true)$$);
 SELECT seq_subscribe('{97}', from_epoch => 9223372036854775806, from_position => 2147483647, queue_size => 8192);
 SELECT seq_subscribe('{97}', 'beyond', from_epoch => 9223372036854775807, from_position => 2147483647, queue_size => 8192);
 SELECT seq_subscribe('{97}', 'now', queue_size => 8192);

@@ -77,19 +77,43 @@ SELECT pg_catalog.pg_extension_config_dump('seq_log', '');
 -- Durable cursors
 --
 
-CREATE TABLE seq_cursors (
+-- Each version is a row of its own, with the newest one last in the key: what
+-- it replaced lies behind, where nobody passes by.  There is one at a time.
+CREATE TABLE seq_cursor_positions (
 	name name,
 	vshard integer CHECK (vshard BETWEEN 0 AND 1023),
 	epoch bigint NOT NULL CHECK (epoch >= 0),
 	"position" bigint NOT NULL CHECK ("position" >= 0),
 	version bigint NOT NULL CHECK (version > 0),
 	committed_at timestamptz NOT NULL,
-	PRIMARY KEY (name, vshard)
-) WITH (fillfactor = 50);
-COMMENT ON TABLE seq_cursors IS
-	'durable cursors: the first key that each (name, vshard) has not processed';
+	incarnation bigint NOT NULL DEFAULT 0 CHECK (incarnation >= 0),
+	PRIMARY KEY (name, vshard, incarnation, version)
+);
+-- Of two sessions that make the same cursor, one fails here.
+CREATE UNIQUE INDEX seq_cursor_positions_first_idx
+	ON seq_cursor_positions (name, vshard) WHERE version = 1;
+COMMENT ON TABLE seq_cursor_positions IS
+	'durable cursors as they are stored; to be read as seq_cursors';
+COMMENT ON COLUMN seq_cursor_positions.incarnation IS
+	'tells a cursor from one of the same name that was dropped before';
 
-SELECT pg_catalog.pg_extension_config_dump('seq_cursors', '');
+CREATE FUNCTION seq_cursor_positions_before_insert() RETURNS trigger
+	LANGUAGE C AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION seq_cursor_positions_before_insert() FROM PUBLIC;
+CREATE TRIGGER seq_cursor_positions_alone BEFORE INSERT ON seq_cursor_positions
+	FOR EACH ROW EXECUTE FUNCTION seq_cursor_positions_before_insert();
+ALTER TABLE seq_cursor_positions ENABLE ALWAYS TRIGGER seq_cursor_positions_alone;
+
+SELECT pg_catalog.pg_extension_config_dump('seq_cursor_positions', '');
+
+CREATE FUNCTION seq_cursors_info(
+	OUT name name, OUT vshard integer, OUT epoch bigint,
+	OUT "position" bigint, OUT version bigint, OUT committed_at timestamptz)
+	RETURNS SETOF record
+	LANGUAGE C STRICT STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+CREATE VIEW seq_cursors AS SELECT * FROM seq_cursors_info();
+COMMENT ON VIEW seq_cursors IS
+	'durable cursors: the first key that each (name, vshard) has not processed';
 
 --
 -- Snapshots of the state machine
@@ -288,6 +312,11 @@ CREATE FUNCTION seq_wait_for_epoch(epoch bigint, timeout interval)
 	LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION seq_wait_for_epoch(bigint, interval) IS
 	'wait until an epoch is applied and can be received; false if timeout comes first';
+CREATE FUNCTION seq_wait_for_index(log_index bigint, timeout interval)
+	RETURNS boolean
+	LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION seq_wait_for_index(bigint, interval) IS
+	'wait until the log is applied up to a log_index; false if timeout comes first';
 
 CREATE FUNCTION seq_state_info(
 	OUT role text, OUT applier_pid integer, OUT applier_state text,
@@ -342,8 +371,10 @@ REVOKE ALL ON FUNCTION
 	seq_commit(text),
 	seq_rewind(text),
 	seq_drop_cursor(text, integer[]),
+	seq_cursors_info(),
 	seq_replay(integer, bigint, bigint),
 	seq_wait_for_epoch(bigint, interval),
+	seq_wait_for_index(bigint, interval),
 	seq_completion(bigint, bigint),
 	seq_ack(bigint, bigint, integer),
 	seq_wait_for_completion(bigint, bigint, interval),
@@ -361,6 +392,7 @@ REVOKE ALL ON FUNCTION
 
 GRANT EXECUTE ON FUNCTION
 	seq_subscriptions_info(),
+	seq_cursors_info(),
 	seq_last_applied_epoch(),
 	seq_next_epoch(),
 	seq_current_committed_epoch(),
@@ -368,12 +400,13 @@ GRANT EXECUTE ON FUNCTION
 	seq_progress_info(),
 	seq_metrics_info()
 	TO pg_monitor;
-GRANT SELECT ON seq_subscriptions, seq_state, seq_progress, seq_metrics TO pg_monitor;
+GRANT SELECT ON seq_subscriptions, seq_cursors, seq_state, seq_progress, seq_metrics
+	TO pg_monitor;
 
 -- A column of one of these types in somebody's table would be in the way of
 -- DROP EXTENSION, and of updates.
 REVOKE ALL ON TYPE
 	seq_txn,
-	seq_log, seq_cursors, seq_snapshots,
-	seq_subscriptions, seq_state, seq_progress, seq_metrics
+	seq_log, seq_cursor_positions, seq_snapshots,
+	seq_subscriptions, seq_cursors, seq_state, seq_progress, seq_metrics
 	FROM PUBLIC;

@@ -1,8 +1,7 @@
 -- seq_encode, seq_decode, seq_vshard: entries as a person writes them.
 -- What is shown is ASCII, whatever the encoding of the database under test.
-SET client_min_messages = warning;
-CREATE EXTENSION IF NOT EXISTS calvin_seq;
-RESET client_min_messages;
+\getenv src PG_ABS_SRCDIR
+\i :src/test/regress/prologue.sql
 \pset format unaligned
 \pset tuples_only on
 SELECT current_database() AS home \gset
@@ -14,7 +13,7 @@ FROM pg_proc WHERE proname IN ('seq_encode', 'seq_decode', 'seq_vshard')
 ORDER BY proname;
 
 -- what an error says, without the places in the source that VERBOSITY verbose adds
-CREATE FUNCTION pg_temp.refusal(input jsonb) RETURNS text LANGUAGE plpgsql AS $$
+CREATE FUNCTION t.refusal(input jsonb) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE d text; h text;
 BEGIN
 	RETURN 'taken: ' || seq_encode(input)::text;
@@ -22,7 +21,7 @@ EXCEPTION WHEN OTHERS THEN
 	GET STACKED DIAGNOSTICS d = PG_EXCEPTION_DETAIL, h = PG_EXCEPTION_HINT;
 	RETURN concat_ws(E'\n   ', SQLSTATE || ' ' || SQLERRM, nullif(d, ''), nullif(h, ''));
 END $$;
-CREATE FUNCTION pg_temp.refusal(input bytea) RETURNS text LANGUAGE plpgsql AS $$
+CREATE FUNCTION t.refusal(input bytea) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE d text; h text;
 BEGIN
 	RETURN 'taken: ' || seq_decode(input)::text;
@@ -31,7 +30,7 @@ EXCEPTION WHEN OTHERS THEN
 	RETURN concat_ws(E'\n   ', SQLSTATE || ' ' || SQLERRM, nullif(d, ''), nullif(h, ''));
 END $$;
 -- a batch of one transaction that writes nothing, but for "changes"
-CREATE FUNCTION pg_temp.batch(changes jsonb DEFAULT '{}') RETURNS jsonb LANGUAGE sql AS $$
+CREATE FUNCTION t.batch(changes jsonb DEFAULT '{}') RETURNS jsonb LANGUAGE sql AS $$
 	SELECT jsonb_build_object('EpochBatch', jsonb_build_object('epoch', 5, 'epoch_system_ms', 0,
 		'txns', jsonb_build_array(jsonb_build_object('tx_class',
 			'{"write_set": [], "plans": "\\x", "tenant_id": 1}' || changes))))
@@ -85,39 +84,39 @@ SELECT seq_encode(seq_decode(:'loose'));
 -- what follows an entry is ignored
 SELECT seq_decode('\x92aa45706f6368426174636891930090ffc1');
 -- a transaction's own epoch and position are shown as they stand
-SELECT seq_decode(e), pg_temp.refusal(seq_decode(e))
+SELECT seq_decode(e), t.refusal(seq_decode(e))
 FROM (VALUES ('\x92aa45706f6368426174636891930591940907959090c40001c00000'::bytea)) v(e);
 
 --
 -- Numbers at their bounds, in any form that is an integer
 --
-SELECT n, pg_temp.refusal(jsonb_build_object('EpochBatch',
+SELECT n, t.refusal(jsonb_build_object('EpochBatch',
 	jsonb_build_object('epoch', n, 'epoch_system_ms', 0, 'txns', '[]'::jsonb)))
 FROM unnest('{0, 127, 128, 255, 256, 65535, 65536, 4294967295, 4294967296, 9223372036854775806,
 	9223372036854775807, -1, 1e3, 7.000, 0.5, 1e30, -1e30}'::numeric[]) n;
-SELECT n, pg_temp.refusal(jsonb_build_object('EpochBatch',
+SELECT n, t.refusal(jsonb_build_object('EpochBatch',
 	jsonb_build_object('epoch', 0, 'epoch_system_ms', n, 'txns', '[]'::jsonb)))
 FROM unnest('{0, 127, 128, 255, 32767, 32768, 2147483647, 2147483648, 9223372036854775807,
 	9223372036854775808, -1, -32, -33, -128, -129, -32768, -32769, -2147483648, -2147483649,
 	-9223372036854775808, -9223372036854775809}'::numeric[]) n;
-SELECT n, pg_temp.refusal(pg_temp.batch(jsonb_build_object('tenant_id', n)))
+SELECT n, t.refusal(t.batch(jsonb_build_object('tenant_id', n)))
 FROM unnest('{0, 9223372036854775807, 9223372036854775808, -1, 1.25}'::numeric[]) n;
-SELECT n, pg_temp.refusal(jsonb_build_object('CompletionAck',
+SELECT n, t.refusal(jsonb_build_object('CompletionAck',
 	jsonb_build_object('epoch', 0, 'position', n, 'vshard_id', n)))
 FROM unnest('{0, 1023, 1024, 4294967295, 4294967296, -1}'::numeric[]) n;
-SELECT n, pg_temp.refusal(pg_temp.batch(jsonb_build_object('write_set', jsonb_build_array(
+SELECT n, t.refusal(t.batch(jsonb_build_object('write_set', jsonb_build_array(
 	jsonb_build_object('Vector', jsonb_build_object('collection', 'v', 'surrogates', jsonb_build_array(n)))))))
 FROM unnest('{0, 4294967295, 4294967296, -1}'::numeric[]) n;
-SELECT n, pg_temp.refusal(pg_temp.batch(jsonb_build_object('dependent_reads', jsonb_build_object(n, '[]'::jsonb))))
+SELECT n, t.refusal(t.batch(jsonb_build_object('dependent_reads', jsonb_build_object(n, '[]'::jsonb))))
 FROM unnest('{0, 1023, 1024, 99999999999999999999, -1, +1, 01, 00, "", a, "1 "}'::text[]) n;
 -- of a very long number some digits are shown
-SELECT pg_temp.refusal('{"CompletionAck": {"epoch": 1e100000, "position": 0, "vshard_id": 0}}'::jsonb);
-SELECT pg_temp.refusal('{"CompletionAck": {"epoch": 1e-1000, "position": 0, "vshard_id": 0}}'::jsonb);
+SELECT t.refusal('{"CompletionAck": {"epoch": 1e100000, "position": 0, "vshard_id": 0}}'::jsonb);
+SELECT t.refusal('{"CompletionAck": {"epoch": 1e-1000, "position": 0, "vshard_id": 0}}'::jsonb);
 
 --
 -- What is refused, and where
 --
-SELECT pg_temp.refusal(j) FROM unnest(ARRAY[
+SELECT t.refusal(j) FROM unnest(ARRAY[
 	'1', '"EpochBatch"', 'true', '[]', '[null]', '{}',
 	'{"Batch": {}}', '{"epochbatch": {}}',
 	'{"EpochBatch": {}, "CompletionAck": {}}',
@@ -148,10 +147,10 @@ SELECT pg_temp.refusal(j) FROM unnest(ARRAY[
 	'{"CompletionAck": {"epoch": 7, "position": 3, "vshard": 1000}}'
 ]::jsonb[]) j;
 
-SELECT pg_temp.refusal(pg_temp.batch() #- ARRAY['EpochBatch', 'txns', '0', 'tx_class', member])
+SELECT t.refusal(t.batch() #- ARRAY['EpochBatch', 'txns', '0', 'tx_class', member])
 FROM unnest('{write_set, plans, tenant_id}'::text[]) member;
 
-SELECT pg_temp.refusal(pg_temp.batch(changes)) FROM unnest(ARRAY[
+SELECT t.refusal(t.batch(changes)) FROM unnest(ARRAY[
 	'{"participating_vshards": [1]}',
 	'{"read_set": {}}', '{"write_set": [1]}', '{"write_set": [[]]}', '{"write_set": [{}]}',
 	'{"write_set": [{"Kv": {}, "Edge": {}}]}', '{"write_set": [{"Graph": {}}]}',
@@ -177,13 +176,13 @@ SELECT pg_temp.refusal(pg_temp.batch(changes)) FROM unnest(ARRAY[
 ]::jsonb[]) changes;
 
 -- what the strict reader refuses, decoding refuses
-SELECT pg_temp.refusal(e) FROM unnest(ARRAY[
+SELECT t.refusal(e) FROM unnest(ARRAY[
 	'\x00', '\x92ad436f6d706c6574696f6e41636b9307', '\x92a142c0',
 	'\x92aa45706f636842617463689193cfffffffffffffffff9000',
 	'\x92aa45706f6368426174636891930090cc00'
 ]::bytea[]) e;
 -- a zero byte in a name: offsets are the entry's, canonical or not
-SELECT pg_temp.refusal(e) FROM unnest(ARRAY[
+SELECT t.refusal(e) FROM unnest(ARRAY[
 	'\x92aa45706f636842617463689193009194000095909192a8446f63756d656e7492a36100629102c40000c00000',
 	'\x92aa45706f636842617463689193009194000095909192a8446f63756d656e7492d9036100629303cc0203c40000c00000'
 ]::bytea[]) e;
@@ -191,7 +190,7 @@ SELECT pg_temp.refusal(e) FROM unnest(ARRAY[
 --
 -- Large ones
 --
-SELECT seq_encode(pg_temp.batch(jsonb_build_object('write_set', jsonb_build_array(jsonb_build_object('Document',
+SELECT seq_encode(t.batch(jsonb_build_object('write_set', jsonb_build_array(jsonb_build_object('Document',
 	jsonb_build_object('collection', 'd', 'surrogates', (SELECT jsonb_agg(i) FROM generate_series(100000, 1, -1) i)))))))
 	AS large \gset
 SELECT length(:'large'::bytea), md5(:'large'::bytea), seq_encode(seq_decode(:'large')) = :'large';
@@ -199,18 +198,18 @@ SELECT min(s::int), max(s::int), count(*), bool_and(s::int = n)
 FROM jsonb_array_elements(seq_decode(:'large')
 	#> '{EpochBatch,txns,0,tx_class,write_set,0,Document,surrogates}') WITH ORDINALITY e(s, n);
 SELECT length(e), seq_encode(seq_decode(e)) = e
-FROM (SELECT seq_encode(pg_temp.batch(jsonb_build_object(
+FROM (SELECT seq_encode(t.batch(jsonb_build_object(
 	'plans', '\x' || repeat('5a', 1000000),
 	'write_set', jsonb_build_array(jsonb_build_object('Kv', jsonb_build_object(
 		'collection', repeat('k', 70000), 'keys', jsonb_build_array('\x' || repeat('c8', 70000)))))))) e OFFSET 0) s;
 SELECT length(e), seq_encode(seq_decode(e)) = e, jsonb_array_length(seq_decode(e) #> '{EpochBatch,txns}')
-FROM (SELECT seq_encode(jsonb_set(pg_temp.batch(), '{EpochBatch,txns}',
-	(SELECT jsonb_agg(pg_temp.batch() #> '{EpochBatch,txns,0}') FROM generate_series(1, 1000)))) e OFFSET 0) s;
+FROM (SELECT seq_encode(jsonb_set(t.batch(), '{EpochBatch,txns}',
+	(SELECT jsonb_agg(t.batch() #> '{EpochBatch,txns,0}') FROM generate_series(1, 1000)))) e OFFSET 0) s;
 SELECT length(e), seq_encode(seq_decode(e)) = e
-FROM (SELECT seq_encode(pg_temp.batch(jsonb_build_object('dependent_reads',
+FROM (SELECT seq_encode(t.batch(jsonb_build_object('dependent_reads',
 	(SELECT jsonb_object_agg(i, '[]'::jsonb) FROM generate_series(0, 1023) i)))) e OFFSET 0) s;
 -- 135 million bytes of plans are twice as many digits: more than a jsonb holds
-SELECT pg_temp.refusal('\x92aa45706f6368426174636891930091940000959090c6080befc0'::bytea
+SELECT t.refusal('\x92aa45706f6368426174636891930091940000959090c6080befc0'::bytea
 	|| repeat('p', 135000000)::bytea || '\x01c00000');
 
 --

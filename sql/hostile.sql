@@ -1,59 +1,49 @@
 --
 -- Hostile roles, search paths and arguments.
 --
+\getenv src PG_ABS_SRCDIR
+\i :src/test/regress/prologue.sql
+DROP EXTENSION calvin_seq;
 SET client_min_messages = warning;
-DROP EXTENSION IF EXISTS calvin_seq CASCADE;
 DROP SCHEMA IF EXISTS regress_seq_evil CASCADE;
 DROP ROLE IF EXISTS regress_seq_nobody, regress_seq_monitor, regress_seq_one, regress_seq_trigger, regress_seq_side;
 RESET client_min_messages;
-CREATE FUNCTION pg_temp.failure(command text) RETURNS text LANGUAGE plpgsql AS $$
+-- For these, one that calls nothing by a name that has no schema.
+CREATE OR REPLACE FUNCTION t.failure(command text) RETURNS text LANGUAGE plpgsql AS $$
 BEGIN
 	EXECUTE command;
 	RETURN 'ok';
 EXCEPTION WHEN OTHERS THEN
 	RETURN pg_catalog.concat_ws(': ', SQLSTATE, SQLERRM);
 END $$;
-CREATE PROCEDURE pg_temp.wait_applied() LANGUAGE plpgsql AS $$
-BEGIN
-	FOR i IN 1..6000 LOOP
-		BEGIN
-			IF (SELECT applier_pid IS NOT NULL AND last_applied_index = (SELECT coalesce(max(log_index), 0) FROM seq_log) FROM seq_state) THEN
-				RETURN;
-			END IF;
-		EXCEPTION WHEN object_not_in_prerequisite_state THEN NULL;
-		END;
-		PERFORM pg_sleep(0.01);
-	END LOOP;
-	RAISE 'the log was not applied';
-END $$;
-GRANT EXECUTE ON FUNCTION pg_temp.failure(text) TO PUBLIC;
 
 --
 -- What others have planted in the extension's schema: it is not adopted.
 --
 CREATE ROLE regress_seq_nobody;
 CREATE SCHEMA regress_seq_planted AUTHORIZATION regress_seq_nobody;
-CREATE PROCEDURE pg_temp.plant(object text) LANGUAGE plpgsql AS $$
+CREATE PROCEDURE t.plant(object text) LANGUAGE plpgsql AS $$
 BEGIN
 	SET LOCAL ROLE regress_seq_nobody;
 	SET LOCAL search_path = regress_seq_planted;
 	EXECUTE object;
 	RESET ROLE;
 	SET LOCAL search_path = public;
-	RAISE NOTICE '%: %', object, pg_temp.failure('CREATE EXTENSION calvin_seq SCHEMA regress_seq_planted');
+	RAISE NOTICE '%: %', object, t.failure('CREATE EXTENSION calvin_seq SCHEMA regress_seq_planted');
 	ROLLBACK;
 END $$;
-CALL pg_temp.plant('CREATE TABLE seq_log (log_index bigint, entry bytea)');
-CALL pg_temp.plant('CREATE VIEW seq_cursors AS SELECT 1 AS vshard');
-CALL pg_temp.plant('CREATE TABLE seq_snapshots ()');
-CALL pg_temp.plant('CREATE TYPE seq_txn AS (vshard int)');
-CALL pg_temp.plant('CREATE SEQUENCE seq_log_ack_idx');
-CALL pg_temp.plant('CREATE VIEW seq_state AS SELECT 1 AS role');
-CALL pg_temp.plant($$CREATE FUNCTION seq_log_ack_position(bytea) RETURNS bigint LANGUAGE sql IMMUTABLE AS 'SELECT 1::bigint'$$);
-CALL pg_temp.plant($$CREATE FUNCTION seq_log_before_insert() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'$$);
-CALL pg_temp.plant($$CREATE FUNCTION seq_state_info() RETURNS int LANGUAGE sql AS 'SELECT 1'$$);
-CALL pg_temp.plant($$CREATE FUNCTION seq_state_info(VARIADIC int[] DEFAULT '{}') RETURNS int LANGUAGE sql AS 'SELECT 1'$$);
-CALL pg_temp.plant($$CREATE FUNCTION seq_append(entry bytea, force boolean) RETURNS bigint LANGUAGE sql AS 'SELECT 1::bigint'$$);
+CALL t.plant('CREATE TABLE seq_log (log_index bigint, entry bytea)');
+CALL t.plant('CREATE TABLE seq_cursor_positions (vshard int)');
+CALL t.plant('CREATE VIEW seq_cursors AS SELECT 1 AS vshard');
+CALL t.plant('CREATE TABLE seq_snapshots ()');
+CALL t.plant('CREATE TYPE seq_txn AS (vshard int)');
+CALL t.plant('CREATE SEQUENCE seq_log_ack_idx');
+CALL t.plant('CREATE VIEW seq_state AS SELECT 1 AS role');
+CALL t.plant($$CREATE FUNCTION seq_log_ack_position(bytea) RETURNS bigint LANGUAGE sql IMMUTABLE AS 'SELECT 1::bigint'$$);
+CALL t.plant($$CREATE FUNCTION seq_log_before_insert() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'$$);
+CALL t.plant($$CREATE FUNCTION seq_state_info() RETURNS int LANGUAGE sql AS 'SELECT 1'$$);
+CALL t.plant($$CREATE FUNCTION seq_state_info(VARIADIC int[] DEFAULT '{}') RETURNS int LANGUAGE sql AS 'SELECT 1'$$);
+CALL t.plant($$CREATE FUNCTION seq_append(entry bytea, force boolean) RETURNS bigint LANGUAGE sql AS 'SELECT 1::bigint'$$);
 -- Nor is anything run that only looks alike, or fits better.
 SET ROLE regress_seq_nobody;
 SET search_path = regress_seq_planted;
@@ -88,6 +78,7 @@ RESET ROLE;
 GRANT CREATE, USAGE ON SCHEMA regress_seq_planted TO PUBLIC;
 CREATE TEMP TABLE seq_log (mine int);
 CREATE TEMP TABLE seq_cursors (mine int);
+CREATE TEMP TABLE seq_cursor_positions (mine int);
 SET search_path = regress_seq_planted, pg_temp, pg_catalog;
 CREATE EXTENSION calvin_seq SCHEMA regress_seq_planted;
 SELECT * FROM ran;
@@ -121,7 +112,7 @@ TABLE pg_temp.seq_log;
 DROP EXTENSION calvin_seq;
 SELECT * FROM ran;
 RESET search_path;
-DROP TABLE pg_temp.seq_log, pg_temp.seq_cursors;
+DROP TABLE pg_temp.seq_log, pg_temp.seq_cursors, pg_temp.seq_cursor_positions;
 SET client_min_messages = warning;
 DROP SCHEMA regress_seq_planted CASCADE;
 RESET client_min_messages;
@@ -130,7 +121,7 @@ RESET client_min_messages;
 -- Every object of the extension, now and later, by a role without a grant.
 --
 CREATE EXTENSION calvin_seq;
-CALL pg_temp.wait_applied();
+CALL t.wait_applied();
 CREATE ROLE regress_seq_monitor IN ROLE pg_monitor;
 CREATE ROLE regress_seq_one;
 CREATE TEMP VIEW members AS
@@ -161,38 +152,38 @@ SELECT DISTINCT classid::regclass FROM members
 	WHERE classid NOT IN ('pg_class'::regclass, 'pg_proc'::regclass, 'pg_type'::regclass, 'pg_event_trigger'::regclass);
 
 SET ROLE regress_seq_nobody;
-SELECT function FROM calls WHERE pg_temp.failure(call) !~ '^42501: permission denied for function' ORDER BY function::text COLLATE "C";
-SELECT DISTINCT left(pg_temp.failure(format('CREATE TEMP TABLE own (a int); CREATE TRIGGER t BEFORE INSERT ON own FOR EACH ROW EXECUTE FUNCTION %s', function)), 38)
+SELECT function FROM calls WHERE t.failure(call) !~ '^42501: permission denied for function' ORDER BY function::text COLLATE "C";
+SELECT DISTINCT left(t.failure(format('CREATE TEMP TABLE own (a int); CREATE TRIGGER t BEFORE INSERT ON own FOR EACH ROW EXECUTE FUNCTION %s', function)), 38)
 	FROM calls WHERE for_triggers;
-SELECT command, name, pg_temp.failure(format(command, name))
+SELECT command, name, t.failure(format(command, name))
 	FROM relation_members, unnest(ARRAY['TABLE %s', 'SELECT FROM %s', 'DELETE FROM %s', 'TRUNCATE %s', 'LOCK %s',
 		'INSERT INTO %s DEFAULT VALUES', 'CREATE RULE r AS ON INSERT TO %s DO INSTEAD NOTHING', 'COMMENT ON TABLE %s IS NULL',
 		'ALTER TABLE %s ADD z int', 'GRANT ALL ON %s TO PUBLIC', 'CREATE POLICY p ON %s', 'CREATE INDEX ON %s ((1))',
 		'CREATE TRIGGER t BEFORE INSERT ON %s FOR EACH STATEMENT EXECUTE FUNCTION suppress_redundant_updates_trigger()',
 		'CREATE TEMP TABLE child () INHERITS (%s)']) command
-	WHERE pg_temp.failure(format(command, name)) !~ CASE relkind WHEN 'i' THEN '^42501: |^42809: ' WHEN 'v' THEN '^42501: |^42809: |^55000: ' ELSE '^42501: ' END ORDER BY 1, 2;
-SELECT name, command FROM type_members, unnest(ARRAY['CREATE TEMP TABLE t (a %s)', 'CREATE TEMP TABLE t (a %s[])', 'CREATE DOMAIN pg_temp.d AS %s']) command
-	WHERE pg_temp.failure(format(command, name)) !~ '^42501: ' ORDER BY name::text COLLATE "C", command COLLATE "C";
+	WHERE t.failure(format(command, name)) !~ CASE relkind WHEN 'i' THEN '^42501: |^42809: ' WHEN 'v' THEN '^42501: |^42809: |^55000: ' ELSE '^42501: ' END ORDER BY 1, 2;
+SELECT name, command FROM type_members, unnest(ARRAY['CREATE TEMP TABLE t (a %s)', 'CREATE TEMP TABLE t (a %s[])', 'CREATE DOMAIN t.d AS %s']) command
+	WHERE t.failure(format(command, name)) !~ '^42501: ' ORDER BY name::text COLLATE "C", command COLLATE "C";
 SELECT object FROM members WHERE classid = 'pg_event_trigger'::regclass
-	AND pg_temp.failure(format('ALTER %s DISABLE', object)) !~ '^42501: ';
-SELECT c, pg_temp.failure(c) FROM unnest(ARRAY['DROP EXTENSION calvin_seq', 'ALTER EXTENSION calvin_seq UPDATE', 'ALTER EXTENSION calvin_seq SET SCHEMA pg_temp',
+	AND t.failure(format('ALTER %s DISABLE', object)) !~ '^42501: ';
+SELECT c, t.failure(c) FROM unnest(ARRAY['DROP EXTENSION calvin_seq', 'ALTER EXTENSION calvin_seq UPDATE', 'ALTER EXTENSION calvin_seq SET SCHEMA pg_temp',
 	'ALTER EXTENSION calvin_seq DROP TABLE seq_log']) c;
 RESET ROLE;
 -- pg_monitor reads, and only what shows the state.
 SET ROLE regress_seq_monitor;
-SELECT function FROM calls WHERE pg_temp.failure(call) !~ '^42501: permission denied for function' ORDER BY function::text COLLATE "C";
-SELECT name FROM relation_members WHERE pg_temp.failure(format('SELECT FROM %s', name)) = 'ok' ORDER BY name::text COLLATE "C";
+SELECT function FROM calls WHERE t.failure(call) !~ '^42501: permission denied for function' ORDER BY function::text COLLATE "C";
+SELECT name FROM relation_members WHERE t.failure(format('SELECT FROM %s', name)) = 'ok' ORDER BY name::text COLLATE "C";
 RESET ROLE;
 -- One function is enough to use it: no table is asked for, and none is given.
-CREATE PROCEDURE pg_temp.try_alone(function regprocedure, call text) LANGUAGE plpgsql AS $$
+CREATE PROCEDURE t.try_alone(function regprocedure, call text) LANGUAGE plpgsql AS $$
 DECLARE
 	result text;
 	others text;
 BEGIN
 	EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO regress_seq_one', function);
 	SET LOCAL ROLE regress_seq_one;
-	result := pg_temp.failure(call);
-	SELECT string_agg(name::text, ', ') INTO others FROM pg_temp.relation_members WHERE pg_temp.failure(format('SELECT FROM %s', name)) = 'ok';
+	result := t.failure(call);
+	SELECT string_agg(name::text, ', ') INTO others FROM pg_temp.relation_members WHERE t.failure(format('SELECT FROM %s', name)) = 'ok';
 	RESET ROLE;
 	IF result ~ '^42501' OR others IS NOT NULL THEN
 		RAISE NOTICE '%: % (%)', function, result, others;
@@ -200,17 +191,17 @@ BEGIN
 	EXECUTE format('REVOKE EXECUTE ON FUNCTION %s FROM regress_seq_one', function);
 END $$;
 INSERT INTO seq_log (entry) VALUES ('\x92aa45706f6368426174636891930090ff');
-CALL pg_temp.wait_applied();
+CALL t.wait_applied();
 SELECT seq_subscribe('{1}', queue_size => 8192);
 DO $$
 DECLARE c record;
 BEGIN
 	FOR c IN SELECT function, call FROM pg_temp.calls WHERE NOT for_triggers AND call !~ 'seq_subscribe\(|seq_unsubscribe' ORDER BY 2 LOOP
-		CALL pg_temp.try_alone(c.function, c.call);
+		CALL t.try_alone(c.function, c.call);
 	END LOOP;
 END $$;
-CALL pg_temp.try_alone('seq_unsubscribe(int[], text)', 'SELECT seq_unsubscribe()');
-CALL pg_temp.try_alone('seq_subscribe(int[], text, bigint, int, int, boolean)', $$SELECT seq_subscribe('{1}', queue_size => 8192)$$);
+CALL t.try_alone('seq_unsubscribe(int[], text)', 'SELECT seq_unsubscribe()');
+CALL t.try_alone('seq_subscribe(int[], text, bigint, int, int, boolean)', $$SELECT seq_subscribe('{1}', queue_size => 8192)$$);
 SELECT seq_unsubscribe();
 SELECT seq_drop_cursor('default');
 DROP VIEW calls, type_members, relation_members, members;
@@ -225,7 +216,7 @@ CREATE SCHEMA regress_seq_evil;
 GRANT USAGE, CREATE ON SCHEMA regress_seq_evil TO regress_seq_trigger, regress_seq_side;
 CREATE TABLE regress_seq_evil.ran (what text, who name);
 GRANT INSERT, SELECT ON regress_seq_evil.ran TO PUBLIC;
-GRANT TRIGGER, INSERT ON seq_log, seq_cursors, seq_snapshots TO regress_seq_trigger;
+GRANT TRIGGER, INSERT ON seq_log, seq_cursor_positions, seq_snapshots TO regress_seq_trigger;
 GRANT EXECUTE ON FUNCTION seq_append(bytea, boolean), seq_log_ack_position(bytea),
 	seq_subscribe(int[], text, bigint, int, int, boolean), seq_unsubscribe(int[], text), seq_commit(text), seq_rewind(text), seq_snapshot(),
 	seq_receive(int, interval, text) TO regress_seq_trigger, regress_seq_side;
@@ -235,20 +226,20 @@ BEGIN
 	INSERT INTO regress_seq_evil.ran VALUES (TG_TABLE_NAME, current_user);
 	RETURN NEW;
 END $$;
-SELECT c, pg_temp.failure(c) FROM unnest(ARRAY[
+SELECT c, t.failure(c) FROM unnest(ARRAY[
 	'CREATE TRIGGER spy BEFORE INSERT ON seq_log FOR EACH ROW EXECUTE FUNCTION regress_seq_evil.spy()',
 	'CREATE TRIGGER spy AFTER INSERT ON seq_log REFERENCING NEW TABLE AS n FOR EACH STATEMENT EXECUTE FUNCTION regress_seq_evil.spy()',
 	'CREATE CONSTRAINT TRIGGER spy AFTER INSERT ON seq_log DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION regress_seq_evil.spy()',
 	'CREATE OR REPLACE TRIGGER spy BEFORE UPDATE OF kind ON public.seq_log FOR EACH ROW EXECUTE FUNCTION regress_seq_evil.spy()',
 	'CREATE TRIGGER seq_log_assign BEFORE INSERT ON seq_log FOR EACH ROW EXECUTE FUNCTION regress_seq_evil.spy()',
 	'CREATE OR REPLACE TRIGGER seq_log_assign BEFORE INSERT ON seq_log FOR EACH ROW EXECUTE FUNCTION regress_seq_evil.spy()',
-	'CREATE TRIGGER spy AFTER INSERT OR UPDATE ON seq_cursors FOR EACH ROW EXECUTE FUNCTION regress_seq_evil.spy()',
+	'CREATE TRIGGER spy AFTER INSERT OR DELETE ON seq_cursor_positions FOR EACH ROW EXECUTE FUNCTION regress_seq_evil.spy()',
 	'CREATE TRIGGER spy BEFORE INSERT ON seq_snapshots FOR EACH ROW EXECUTE FUNCTION regress_seq_evil.spy()']) c;
 -- Elsewhere it may.
 SET search_path = regress_seq_evil, public;
 CREATE TABLE seq_log (a int);
-SELECT pg_temp.failure('CREATE TRIGGER spy BEFORE INSERT ON seq_log FOR EACH ROW EXECUTE FUNCTION regress_seq_evil.spy()');
-SELECT pg_temp.failure('CREATE TRIGGER spy BEFORE INSERT ON public.seq_log FOR EACH ROW EXECUTE FUNCTION regress_seq_evil.spy()');
+SELECT t.failure('CREATE TRIGGER spy BEFORE INSERT ON seq_log FOR EACH ROW EXECUTE FUNCTION regress_seq_evil.spy()');
+SELECT t.failure('CREATE TRIGGER spy BEFORE INSERT ON public.seq_log FOR EACH ROW EXECUTE FUNCTION regress_seq_evil.spy()');
 RESET search_path;
 RESET ROLE;
 SELECT count(*) FROM pg_trigger WHERE tgname = 'spy' AND tgrelid <> 'regress_seq_evil.seq_log'::regclass;
@@ -263,7 +254,7 @@ BEGIN
 	RETURN NEW;
 END $$;
 CREATE TRIGGER careless BEFORE INSERT ON seq_log FOR EACH ROW EXECUTE FUNCTION regress_seq_careless();
-CREATE TRIGGER careless BEFORE INSERT OR UPDATE ON seq_cursors FOR EACH ROW EXECUTE FUNCTION regress_seq_careless();
+CREATE TRIGGER careless BEFORE INSERT OR UPDATE ON seq_cursor_positions FOR EACH ROW EXECUTE FUNCTION regress_seq_careless();
 SET ROLE regress_seq_trigger;
 CREATE FUNCTION regress_seq_evil.lower(text) RETURNS text LANGUAGE plpgsql AS $$
 BEGIN
@@ -274,7 +265,7 @@ SET search_path = regress_seq_evil, pg_temp, pg_catalog, public;
 SELECT lower('A');
 SELECT seq_subscribe('{2}', queue_size => 8192);
 SELECT seq_append('') > 0 AS appended, lower('A');
-SELECT pg_temp.failure('SELECT seq_append(''\xc1'')');
+SELECT t.failure('SELECT seq_append(''\xc1'')');
 SELECT current_setting('search_path'), current_user;
 SELECT seq_commit();
 SELECT current_setting('search_path'), current_user;
@@ -285,7 +276,7 @@ RESET search_path;
 SELECT what, who, count(*) FROM regress_seq_evil.ran GROUP BY 1, 2 ORDER BY 1, 2;
 TRUNCATE regress_seq_evil.ran;
 DROP TRIGGER careless ON seq_log;
-DROP TRIGGER careless ON seq_cursors;
+DROP TRIGGER careless ON seq_cursor_positions;
 SELECT seq_unsubscribe();
 
 -- The same with constraints, generated columns and indexes of the owner.
@@ -318,7 +309,7 @@ TABLE regress_seq_evil.ran;
 ALTER TABLE seq_log DROP generated;
 
 -- A table that somebody else was given is written to with his rights alone.
-ALTER TABLE seq_cursors OWNER TO regress_seq_side;
+ALTER TABLE seq_cursor_positions OWNER TO regress_seq_side;
 ALTER TABLE seq_snapshots OWNER TO regress_seq_side;
 SET ROLE regress_seq_side;
 CREATE FUNCTION regress_seq_evil.spy_side(text) RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS $$
@@ -327,7 +318,7 @@ BEGIN
 	RETURN true;
 END $$;
 ALTER FUNCTION regress_seq_evil.spy_side(text) VOLATILE;
-ALTER TABLE seq_cursors ADD CHECK (regress_seq_evil.spy_side('cursors') AND version > 0);
+ALTER TABLE seq_cursor_positions ADD CHECK (regress_seq_evil.spy_side('cursors') AND version > 0);
 ALTER TABLE seq_snapshots ADD CHECK (regress_seq_evil.spy_side('snapshots') AND log_index > 0);
 RESET ROLE;
 TRUNCATE regress_seq_evil.ran;
@@ -335,7 +326,7 @@ SELECT seq_drop_cursor('default');
 SELECT seq_subscribe('{2}', queue_size => 8192);
 SELECT count(*) FROM seq_receive(1, '1s');
 SELECT seq_commit();
-CALL pg_temp.wait_applied();
+CALL t.wait_applied();
 SELECT seq_snapshot() > 0 AS snapshot;
 SELECT DISTINCT what, who FROM regress_seq_evil.ran ORDER BY 1;
 SELECT seq_unsubscribe();
@@ -346,7 +337,7 @@ CREATE POLICY nothing ON seq_log USING (regress_seq_evil.spy_side('policy'));
 ALTER TABLE seq_log ENABLE ROW LEVEL SECURITY;
 ALTER TABLE seq_log FORCE ROW LEVEL SECURITY;
 CREATE RULE also AS ON INSERT TO seq_log DO ALSO INSERT INTO regress_seq_evil.ran VALUES ('rule', current_user);
-SELECT pg_temp.failure('CREATE RULE "_RETURN" AS ON SELECT TO seq_log DO INSTEAD SELECT 1::bigint, ''''::bytea, ''''::text, 1::bigint, now()') ~ '^(0A000|42809|55000|42P17)' AS refused;
+SELECT t.failure('CREATE RULE "_RETURN" AS ON SELECT TO seq_log DO INSTEAD SELECT 1::bigint, ''''::bytea, ''''::text, 1::bigint, now()') ~ '^(0A000|42809|55000|42P17)' AS refused;
 SELECT seq_append_json('{"EpochBatch": {"epoch": 1, "epoch_system_ms": 0, "txns": []}}') > 0 AS appended;
 SELECT seq_wait_for_epoch(1, '1 min');
 SELECT lag, last_error FROM seq_state;

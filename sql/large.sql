@@ -2,31 +2,16 @@
 -- Entries stored out of line: read back as they were written, wherever their
 -- chunks lie
 --
-SET client_min_messages = warning;
-DROP EXTENSION IF EXISTS calvin_seq CASCADE;
-CREATE EXTENSION calvin_seq;
-RESET client_min_messages;
+\getenv src PG_ABS_SRCDIR
+\i :src/test/regress/prologue.sql
 
-CREATE PROCEDURE pg_temp.wait_applied() LANGUAGE plpgsql AS $$
-BEGIN
-	FOR i IN 1..6000 LOOP
-		BEGIN
-			IF (SELECT applier_pid IS NOT NULL AND lag = 0 FROM seq_state) THEN
-				RETURN;
-			END IF;
-		EXCEPTION WHEN object_not_in_prerequisite_state THEN NULL;
-		END;
-		PERFORM pg_sleep(0.01);
-	END LOOP;
-	RAISE 'the log was not applied';
-END $$;
 -- So many bytes that differ from epoch to epoch and from place to place.
-CREATE FUNCTION pg_temp.plans(epoch bigint, size int) RETURNS bytea LANGUAGE sql AS $$
+CREATE FUNCTION t.plans(epoch bigint, size int) RETURNS bytea LANGUAGE sql AS $$
 	SELECT substr(string_agg(decode(md5(epoch || '/' || i), 'hex'), '' ORDER BY i), 1, size)
 	FROM generate_series(0, size / 16) i
 $$;
 -- An entry of so many bytes, as the next epoch.
-CREATE FUNCTION pg_temp.append(size int) RETURNS bigint LANGUAGE plpgsql AS $$
+CREATE FUNCTION t.append_bytes(size int) RETURNS bigint LANGUAGE plpgsql AS $$
 DECLARE
 	epoch bigint;
 	head jsonb;
@@ -36,19 +21,19 @@ BEGIN
 	head := jsonb_build_object('EpochBatch', jsonb_build_object('epoch', epoch, 'epoch_system_ms', 1, 'txns',
 		jsonb_build_array(jsonb_build_object('tx_class', jsonb_build_object('tenant_id', 1, 'write_set',
 			'[{"Document": {"collection": "a", "surrogates": [1]}}]'::jsonb)))));
-	overhead := length(seq_encode(jsonb_set(head, '{EpochBatch,txns,0,tx_class,plans}', to_jsonb(pg_temp.plans(0, 1000)::text)))) - 1000;
+	overhead := length(seq_encode(jsonb_set(head, '{EpochBatch,txns,0,tx_class,plans}', to_jsonb(t.plans(0, 1000)::text)))) - 1000;
 	RETURN seq_append_json(jsonb_set(head, '{EpochBatch,txns,0,tx_class,plans}',
-		to_jsonb(pg_temp.plans(epoch, size - overhead)::text)));
+		to_jsonb(t.plans(epoch, size - overhead)::text)));
 END $$;
 -- What is read of each epoch, live entries and replay, against what was made.
-CREATE FUNCTION pg_temp.check(OUT epochs bigint, OUT bytes bigint, OUT wrong bigint) LANGUAGE sql AS $$
-	SELECT count(*), sum(length(r.plans)), count(*) FILTER (WHERE r.plans <> pg_temp.plans(r.epoch, length(r.plans))
+CREATE FUNCTION t.check(OUT epochs bigint, OUT bytes bigint, OUT wrong bigint) LANGUAGE sql AS $$
+	SELECT count(*), sum(length(r.plans)), count(*) FILTER (WHERE r.plans <> t.plans(r.epoch, length(r.plans))
 		OR l.entry <> seq_encode(seq_decode(l.entry)) OR position(r.tx_class IN l.entry) = 0)
 	FROM (SELECT min(l.epoch) AS lo, max(l.epoch) AS hi FROM seq_log l) e,
 		seq_replay(97, e.lo, e.hi) r JOIN seq_log l USING (epoch)
 $$;
 -- Values whose chunks are not one behind the other.
-CREATE FUNCTION pg_temp.scattered() RETURNS bigint LANGUAGE plpgsql AS $$
+CREATE FUNCTION t.scattered() RETURNS bigint LANGUAGE plpgsql AS $$
 DECLARE
 	result bigint;
 BEGIN
@@ -61,22 +46,21 @@ BEGIN
 		(SELECT reltoastrelid::regclass FROM pg_class WHERE oid = 'seq_log'::regclass)) INTO result;
 	RETURN result;
 END $$;
-CALL pg_temp.wait_applied();
 
 -- Whole chunks of 1996 bytes, and a byte more or less.
-SELECT count(pg_temp.append(size)) FROM unnest(ARRAY[1995, 1996, 1997, 2032, 3991, 3992, 3993, 7983, 7984, 7985, 19960, 100000, 1000000]) size;
+SELECT count(t.append_bytes(size)) FROM unnest(ARRAY[1995, 1996, 1997, 2032, 3991, 3992, 3993, 7983, 7984, 7985, 19960, 100000, 1000000]) size;
 SELECT array_agg(length(entry) ORDER BY log_index) FROM seq_log;
-SELECT * FROM pg_temp.check();
+SELECT * FROM t.check();
 
 -- Chunks that fill the places of those that went.
-SELECT count(pg_temp.append(5000 + 100 * i)) FROM generate_series(1, 60) i;
-CALL pg_temp.wait_applied();
+SELECT count(t.append_bytes(5000 + 100 * i)) FROM generate_series(1, 60) i;
+CALL t.wait_applied();
 SELECT seq_truncate(43);
 VACUUM seq_log;
 VACUUM seq_log;
-SELECT count(pg_temp.append(size)) FROM unnest(ARRAY[600000, 50000, 300000, 9000, 40000]) size;
-SELECT pg_temp.scattered() > 0 AS scattered;
-SELECT * FROM pg_temp.check();
+SELECT count(t.append_bytes(size)) FROM unnest(ARRAY[600000, 50000, 300000, 9000, 40000]) size;
+SELECT t.scattered() > 0 AS scattered;
+SELECT * FROM t.check();
 
 -- Compressed ones, which the extension itself never stores.
 ALTER TABLE seq_log ALTER COLUMN entry SET STORAGE EXTENDED;
@@ -89,7 +73,7 @@ SELECT length(plans), plans = decode(repeat('ab', 900000), 'hex') AS same FROM s
 ALTER TABLE seq_log ALTER COLUMN entry SET STORAGE EXTERNAL;
 
 -- The applier has read the same.
-CALL pg_temp.wait_applied();
+CALL t.wait_applied();
 SELECT epochs_applied, entries_undecodable FROM seq_metrics;
 
 DROP EXTENSION calvin_seq;

@@ -1,55 +1,14 @@
 --
 -- The log as a table: commit-ordered log_index, derived columns, append-only.
 --
-SET client_min_messages = warning;
-DROP EXTENSION IF EXISTS calvin_seq CASCADE;
-CREATE EXTENSION calvin_seq;
-RESET client_min_messages;
+\getenv src PG_ABS_SRCDIR
+\i :src/test/regress/prologue.sql
 
--- Wait for the applier of this database.
-DO $$
-BEGIN
-	FOR i IN 1..6000 LOOP
-		BEGIN
-			IF (SELECT applier_pid IS NOT NULL AND last_applied_index = 0 FROM seq_state) THEN
-				RETURN;
-			END IF;
-		EXCEPTION WHEN object_not_in_prerequisite_state THEN NULL;
-		END;
-		PERFORM pg_sleep(0.01);
-	END LOOP;
-	RAISE 'the applier did not start';
-END $$;
-
--- An empty batch of epoch 0 to 127, as bytes.
-CREATE FUNCTION pg_temp.batch(epoch int) RETURNS bytea LANGUAGE sql AS
-	$$ SELECT set_byte('\x92aa45706f6368426174636891930090ff', 14, epoch) $$;
--- The ways a command fails: SQLSTATE, message and detail, or "ok".
-CREATE FUNCTION pg_temp.failure(command text) RETURNS text LANGUAGE plpgsql AS $$
-DECLARE
-	detail text;
-BEGIN
-	EXECUTE command;
-	RETURN 'ok';
-EXCEPTION WHEN OTHERS THEN
-	GET STACKED DIAGNOSTICS detail = PG_EXCEPTION_DETAIL;
-	RETURN concat_ws(': ', SQLSTATE, SQLERRM, nullif(detail, ''));
-END $$;
-CREATE PROCEDURE pg_temp.wait_applied() LANGUAGE plpgsql AS $$
-BEGIN
-	FOR i IN 1..6000 LOOP
-		IF (SELECT last_applied_index = (SELECT coalesce(max(log_index), 0) FROM seq_log) FROM seq_state) THEN
-			RETURN;
-		END IF;
-		PERFORM pg_sleep(0.01);
-	END LOOP;
-	RAISE 'the log was not applied';
-END $$;
 
 -- log_index is assigned from 1, by one row or many, by INSERT and COPY.
-INSERT INTO seq_log (entry) VALUES (pg_temp.batch(0)) RETURNING log_index, kind, epoch, appended_at IS NOT NULL AS stamped;
-INSERT INTO seq_log (entry) VALUES (pg_temp.batch(1)), (''), (pg_temp.batch(2)) RETURNING log_index, kind, epoch;
-INSERT INTO seq_log (entry) SELECT pg_temp.batch(n) FROM generate_series(3, 6) n ORDER BY n DESC RETURNING log_index, kind, epoch;
+INSERT INTO seq_log (entry) VALUES (t.empty_batch(0)) RETURNING log_index, kind, epoch, appended_at IS NOT NULL AS stamped;
+INSERT INTO seq_log (entry) VALUES (t.empty_batch(1)), (''), (t.empty_batch(2)) RETURNING log_index, kind, epoch;
+INSERT INTO seq_log (entry) SELECT t.empty_batch(n) FROM generate_series(3, 6) n ORDER BY n DESC RETURNING log_index, kind, epoch;
 COPY seq_log (entry) FROM stdin;
 \\x92aa45706f636842617463689193079000
 \\x
@@ -67,12 +26,12 @@ INSERT INTO seq_log (entry) VALUES ('') RETURNING log_index;
 SAVEPOINT s;
 INSERT INTO seq_log (entry) VALUES (''), ('') RETURNING log_index;
 ROLLBACK TO s;
-INSERT INTO seq_log (entry) VALUES (pg_temp.batch(8)) RETURNING log_index, kind;
+INSERT INTO seq_log (entry) VALUES (t.empty_batch(8)) RETURNING log_index, kind;
 SAVEPOINT t;
-INSERT INTO seq_log (entry) VALUES (pg_temp.batch(9)) RETURNING log_index, kind;
+INSERT INTO seq_log (entry) VALUES (t.empty_batch(9)) RETURNING log_index, kind;
 RELEASE t;
 ROLLBACK TO s;
-INSERT INTO seq_log (entry) VALUES (pg_temp.batch(8)) RETURNING log_index, kind;
+INSERT INTO seq_log (entry) VALUES (t.empty_batch(8)) RETURNING log_index, kind;
 COMMIT;
 -- The first append of a transaction within a savepoint that is rolled back.
 BEGIN;
@@ -106,20 +65,20 @@ INSERT INTO seq_log (entry) VALUES (''), ('') RETURNING log_index;
 COMMIT;
 
 -- Rows that another trigger keeps out, or ON CONFLICT, take no place.
-CREATE FUNCTION pg_temp.keep_acks_out() RETURNS trigger LANGUAGE plpgsql AS
+CREATE FUNCTION t.keep_acks_out() RETURNS trigger LANGUAGE plpgsql AS
 	$$ BEGIN RETURN CASE WHEN NEW.kind = 'completion_ack' THEN NULL ELSE NEW END; END $$;
-CREATE TRIGGER z_keep_acks_out BEFORE INSERT ON seq_log FOR EACH ROW EXECUTE FUNCTION pg_temp.keep_acks_out();
+CREATE TRIGGER z_keep_acks_out BEFORE INSERT ON seq_log FOR EACH ROW EXECUTE FUNCTION t.keep_acks_out();
 INSERT INTO seq_log (entry) VALUES (''), ('\x92ad436f6d706c6574696f6e41636b93070301'), ('') RETURNING log_index, kind;
 DROP TRIGGER z_keep_acks_out ON seq_log;
 BEGIN;
-INSERT INTO seq_log (log_index, entry) VALUES (30, ''), (30, pg_temp.batch(100)), (NULL, '')
+INSERT INTO seq_log (log_index, entry) VALUES (30, ''), (30, t.empty_batch(100)), (NULL, '')
 	ON CONFLICT DO NOTHING RETURNING log_index, kind;
-INSERT INTO seq_log (entry) VALUES (pg_temp.batch(99)) RETURNING log_index, kind;
+INSERT INTO seq_log (entry) VALUES (t.empty_batch(99)) RETURNING log_index, kind;
 ROLLBACK;
 -- Nor do they make stale what is behind the place they did not take.
 BEGIN;
-INSERT INTO seq_log (log_index, entry) VALUES (30, pg_temp.batch(30)), (35, pg_temp.batch(31));
-INSERT INTO seq_log (log_index, entry) VALUES (30, pg_temp.batch(100)) ON CONFLICT DO NOTHING RETURNING log_index;
+INSERT INTO seq_log (log_index, entry) VALUES (30, t.empty_batch(30)), (35, t.empty_batch(31));
+INSERT INTO seq_log (log_index, entry) VALUES (30, t.empty_batch(100)) ON CONFLICT DO NOTHING RETURNING log_index;
 SELECT log_index, kind, epoch FROM seq_log WHERE log_index >= 30 ORDER BY 1;
 ROLLBACK;
 INSERT INTO seq_log (entry) VALUES ('') ON CONFLICT (log_index) DO UPDATE SET entry = '';
@@ -159,25 +118,25 @@ COPY seq_log (log_index, entry) FROM stdin;
 SELECT array_agg(log_index ORDER BY log_index) FROM seq_log WHERE log_index > 25;
 BEGIN;
 INSERT INTO seq_log (log_index, entry) VALUES (9223372036854775807, '');
-SELECT pg_temp.failure($$INSERT INTO seq_log (entry) VALUES ('')$$);
+SELECT t.failure($$INSERT INTO seq_log (entry) VALUES ('')$$);
 ROLLBACK;
 
 -- kind and epoch are derived, whatever the writer says.
 INSERT INTO seq_log (entry, kind, epoch) VALUES
 	('', 'epoch_batch', 90),
 	('\xc1', 'noop', 91),
-	(pg_temp.batch(10), 'undecodable', NULL),
-	(pg_temp.batch(10), 'epoch_batch', 11),
-	(pg_temp.batch(3), NULL, NULL),
+	(t.empty_batch(10), 'undecodable', NULL),
+	(t.empty_batch(10), 'epoch_batch', 11),
+	(t.empty_batch(3), NULL, NULL),
 	('\x92ad436f6d706c6574696f6e41636b937f0301', 'epoch_batch', 3),
-	(pg_temp.batch(11), 'stale_batch', 2)
+	(t.empty_batch(11), 'stale_batch', 2)
 	RETURNING log_index, kind, epoch;
 -- The epoch of an ack is no mark for batches; bytes that follow an entry are
 -- ignored; an epoch that no bigint holds makes an entry undecodable.
 BEGIN;
 INSERT INTO seq_log (entry) VALUES
-	(pg_temp.batch(12)),
-	(pg_temp.batch(13) || '\xdeadbeef'),
+	(t.empty_batch(12)),
+	(t.empty_batch(13) || '\xdeadbeef'),
 	('\x92aa45706f636842617463689193cf7ffffffffffffffe90ff'),
 	('\x92aa45706f636842617463689193cf7fffffffffffffff90ff'),
 	('\x92aa45706f636842617463689193cfffffffffffffffff90ff')
@@ -188,23 +147,23 @@ ROLLBACK;
 -- the epoch, and a savepoint's rollback makes them what they were.
 BEGIN;
 INSERT INTO seq_log (log_index, entry) VALUES
-	(80, pg_temp.batch(20)), (81, pg_temp.batch(21)), (83, pg_temp.batch(23));
-INSERT INTO seq_log (log_index, entry) VALUES (75, pg_temp.batch(19)) RETURNING log_index, kind, epoch;
+	(80, t.empty_batch(20)), (81, t.empty_batch(21)), (83, t.empty_batch(23));
+INSERT INTO seq_log (log_index, entry) VALUES (75, t.empty_batch(19)) RETURNING log_index, kind, epoch;
 SELECT log_index, kind, epoch FROM seq_log WHERE log_index >= 75 ORDER BY 1;
 SAVEPOINT s;
-INSERT INTO seq_log (log_index, entry) VALUES (76, pg_temp.batch(21)) RETURNING log_index, kind, epoch;
+INSERT INTO seq_log (log_index, entry) VALUES (76, t.empty_batch(21)) RETURNING log_index, kind, epoch;
 SELECT log_index, kind, epoch FROM seq_log WHERE log_index >= 75 ORDER BY 1;
 ROLLBACK TO s;
 SELECT log_index, kind, epoch FROM seq_log WHERE log_index >= 75 ORDER BY 1;
 INSERT INTO seq_log (log_index, entry) VALUES
-	(78, pg_temp.batch(20)), (82, pg_temp.batch(21)), (84, pg_temp.batch(22)), (79, pg_temp.batch(18)), (77, '');
+	(78, t.empty_batch(20)), (82, t.empty_batch(21)), (84, t.empty_batch(22)), (79, t.empty_batch(18)), (77, '');
 SELECT log_index, kind, epoch FROM seq_log WHERE log_index >= 75 ORDER BY 1;
 COMMIT;
-INSERT INTO seq_log (entry) VALUES (pg_temp.batch(23)), (pg_temp.batch(24)) RETURNING log_index, kind, epoch;
+INSERT INTO seq_log (entry) VALUES (t.empty_batch(23)), (t.empty_batch(24)) RETURNING log_index, kind, epoch;
 
 -- The applier judges the bytes alone, and comes to the same kinds. It does
 -- not wait on a hole.
-CALL pg_temp.wait_applied();
+CALL t.wait_applied();
 SELECT last_applied_index, last_applied_epoch, last_error FROM seq_state;
 SELECT count(*) FILTER (WHERE kind = 'epoch_batch') = epochs_applied + epochs_skipped_gap AS batches,
 	count(*) FILTER (WHERE kind = 'stale_batch') = epochs_skipped_stale AS stale,
@@ -217,21 +176,21 @@ SELECT count(*) FILTER (WHERE kind = 'epoch_batch') = epochs_applied + epochs_sk
 		entries_noop, entries_undecodable, completion_acks, entries_applied, bytes_applied;
 
 -- The log is append-only, for every session.
-SELECT pg_temp.failure(c) FROM unnest(ARRAY[
+SELECT t.failure(c) FROM unnest(ARRAY[
 	'UPDATE seq_log SET kind = kind',
 	'UPDATE seq_log SET entry = '''' WHERE false',
 	'DELETE FROM seq_log',
 	'DELETE FROM seq_log WHERE log_index = 1',
 	'TRUNCATE seq_log']) c;
 SET session_replication_role = replica;
-SELECT pg_temp.failure(c) FROM unnest(ARRAY[
+SELECT t.failure(c) FROM unnest(ARRAY[
 	'UPDATE seq_log SET kind = kind', 'DELETE FROM seq_log', 'TRUNCATE seq_log']) c;
 INSERT INTO seq_log (entry, kind) VALUES ('', 'epoch_batch') RETURNING log_index, kind;
 RESET session_replication_role;
 
 SET client_min_messages = warning;
 -- Its triggers cannot be disabled, weakened, renamed, replaced or dropped.
-SELECT c, pg_temp.failure(c) FROM unnest(ARRAY[
+SELECT c, t.failure(c) FROM unnest(ARRAY[
 	'ALTER TABLE seq_log DISABLE TRIGGER ALL',
 	'ALTER TABLE seq_log DISABLE TRIGGER USER',
 	'ALTER TABLE seq_log DISABLE TRIGGER seq_log_assign',
@@ -255,7 +214,7 @@ RESET client_min_messages;
 -- Nor can its columns and indexes, and it takes part in no inheritance.
 CREATE TABLE log_other (LIKE seq_log);
 CREATE TABLE log_partitioned (LIKE seq_log) PARTITION BY RANGE (log_index);
-SELECT c, split_part(pg_temp.failure(c), ':', 1) AS failure FROM unnest(ARRAY[
+SELECT c, split_part(t.failure(c), ':', 1) AS failure FROM unnest(ARRAY[
 	'ALTER TABLE seq_log RENAME COLUMN entry TO other',
 	'ALTER TABLE seq_log DROP COLUMN kind',
 	'DROP INDEX seq_log_epoch_idx',
@@ -265,12 +224,12 @@ SELECT c, split_part(pg_temp.failure(c), ':', 1) AS failure FROM unnest(ARRAY[
 	'DROP TABLE seq_log']) c;
 DROP TABLE log_other, log_partitioned;
 SET session_replication_role = replica;
-SELECT pg_temp.failure('ALTER TABLE seq_log DISABLE TRIGGER seq_log_assign');
+SELECT t.failure('ALTER TABLE seq_log DISABLE TRIGGER seq_log_assign');
 RESET session_replication_role;
 SELECT tgname, tgenabled FROM pg_trigger WHERE tgrelid = 'seq_log'::regclass ORDER BY 1;
 -- Other tables are not concerned, nor are other changes of this one.
 CREATE TABLE log_other (i int);
-CREATE TRIGGER t BEFORE INSERT ON log_other FOR EACH ROW EXECUTE FUNCTION pg_temp.keep_acks_out();
+CREATE TRIGGER t BEFORE INSERT ON log_other FOR EACH ROW EXECUTE FUNCTION t.keep_acks_out();
 ALTER TABLE log_other DISABLE TRIGGER ALL;
 ALTER TABLE log_other ENABLE REPLICA TRIGGER t;
 DROP TRIGGER t ON log_other;
@@ -317,5 +276,5 @@ INSERT INTO seq_log (entry) VALUES (decode(repeat('c1', 100000), 'hex'));
 SELECT kind, octet_length(entry), pg_column_size(entry) FROM seq_log ORDER BY log_index DESC LIMIT 1;
 
 -- An entry has at most 256 MB.
-SELECT pg_temp.failure('INSERT INTO seq_log (entry) VALUES (convert_to(repeat(''x'', 268435457), ''UTF8''))');
+SELECT t.failure('INSERT INTO seq_log (entry) VALUES (convert_to(repeat(''x'', 268435457), ''UTF8''))');
 SELECT log_index, kind FROM seq_log ORDER BY log_index DESC LIMIT 1;

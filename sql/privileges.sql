@@ -1,25 +1,8 @@
 --
 -- Who may do what.
 --
-SET client_min_messages = warning;
-DROP EXTENSION IF EXISTS calvin_seq CASCADE;
-CREATE EXTENSION calvin_seq;
-RESET client_min_messages;
-
--- Wait for the applier of this database.
-DO $$
-BEGIN
-	FOR i IN 1..6000 LOOP
-		BEGIN
-			IF (SELECT applier_pid IS NOT NULL AND last_applied_index = 0 FROM seq_state) THEN
-				RETURN;
-			END IF;
-		EXCEPTION WHEN object_not_in_prerequisite_state THEN NULL;
-		END;
-		PERFORM pg_sleep(0.01);
-	END LOOP;
-	RAISE 'the applier did not start';
-END $$;
+\getenv src PG_ABS_SRCDIR
+\i :src/test/regress/prologue.sql
 SET client_min_messages = warning;
 DROP ROLE IF EXISTS regress_seq_nobody, regress_seq_monitor, regress_seq_proposer, regress_seq_consumer;
 RESET client_min_messages;
@@ -27,24 +10,6 @@ CREATE ROLE regress_seq_nobody;
 CREATE ROLE regress_seq_monitor IN ROLE pg_monitor;
 CREATE ROLE regress_seq_proposer;
 CREATE ROLE regress_seq_consumer;
-CREATE FUNCTION pg_temp.failure(command text) RETURNS text LANGUAGE plpgsql AS $$
-BEGIN
-	EXECUTE command;
-	RETURN 'ok';
-EXCEPTION WHEN OTHERS THEN
-	RETURN concat_ws(': ', SQLSTATE, SQLERRM);
-END $$;
-CREATE PROCEDURE pg_temp.wait_applied() LANGUAGE plpgsql AS $$
-BEGIN
-	FOR i IN 1..6000 LOOP
-		IF (SELECT last_applied_index = (SELECT coalesce(max(log_index), 0) FROM seq_log) FROM seq_state) THEN
-			RETURN;
-		END IF;
-		PERFORM pg_sleep(0.01);
-	END LOOP;
-	RAISE 'the log was not applied';
-END $$;
-GRANT EXECUTE ON FUNCTION pg_temp.failure(text) TO PUBLIC;
 
 -- What the extension consists of.
 CREATE TEMP VIEW functions AS
@@ -76,12 +41,12 @@ SELECT extrelocatable FROM pg_extension WHERE extname = 'calvin_seq';
 SELECT trusted, superuser, relocatable FROM pg_available_extension_versions WHERE name = 'calvin_seq' AND installed;
 
 INSERT INTO seq_log (entry) VALUES ('\x92aa45706f6368426174636891930090ff');
-CALL pg_temp.wait_applied();
+CALL t.wait_applied();
 
 -- An ordinary role has the pure functions.
 SET ROLE regress_seq_nobody;
 SELECT seq_vshard('a'), seq_encode('{"CompletionAck": {"epoch": 7, "position": 3, "vshard_id": 1000}}'), seq_decode('\x92ad436f6d706c6574696f6e41636b930703cd03e8');
-SELECT c, pg_temp.failure(c) FROM unnest(ARRAY[
+SELECT c, t.failure(c) FROM unnest(ARRAY[
 	'SELECT seq_append('''')', 'SELECT seq_append_json(''{}'')', 'SELECT seq_replay(0, 0, 0)',
 	'SELECT seq_subscribe(''{1}'', lossless => false)', 'SELECT seq_receive()', 'SELECT seq_receive_batch()', 'SELECT seq_unsubscribe()',
 	'SELECT seq_last_applied_epoch()', 'SELECT seq_wait_for_epoch(0, ''0'')', 'SELECT seq_metrics_reset()',
@@ -94,7 +59,7 @@ SELECT last_applied_epoch, log_end, lag FROM seq_state;
 SELECT entries_applied FROM seq_metrics;
 SELECT count(*) FROM seq_subscriptions;
 SELECT seq_last_applied_epoch(), seq_next_epoch(), seq_current_committed_epoch();
-SELECT c, pg_temp.failure(c) FROM unnest(ARRAY[
+SELECT c, t.failure(c) FROM unnest(ARRAY[
 	'SELECT seq_append('''')', 'SELECT seq_replay(0, 0, 0)', 'SELECT seq_subscribe(''{1}'', lossless => false)',
 	'SELECT seq_metrics_reset()', 'TABLE seq_log']) c;
 RESET ROLE;
@@ -110,21 +75,21 @@ SET ROLE regress_seq_proposer;
 SELECT seq_append('\x92aa45706f6368426174636891930190ff');
 SELECT seq_append_json('{"EpochBatch": {"epoch": 2, "epoch_system_ms": 1700000000000, "txns": [
 	{"tx_class": {"write_set": [{"Document": {"collection": "a", "surrogates": [1]}}], "plans": "\\xab", "tenant_id": 1}}]}}');
-SELECT pg_temp.failure('SELECT seq_append(''\x92aa45706f6368426174636891930190ff'')');
-SELECT pg_temp.failure('TABLE seq_log'), pg_temp.failure('INSERT INTO seq_log (entry) VALUES ('''')');
+SELECT t.failure('SELECT seq_append(''\x92aa45706f6368426174636891930190ff'')');
+SELECT t.failure('TABLE seq_log'), t.failure('INSERT INTO seq_log (entry) VALUES ('''')');
 SET ROLE regress_seq_consumer;
 SELECT seq_wait_for_epoch(2, '1 min');
 SELECT vshard, epoch, "position", plans FROM seq_receive();
 SELECT seq_receive_batch(name => 'framed');
 SELECT vshard, epoch, "position", plans FROM seq_replay(97, 0, 10);
 SELECT seq_unsubscribe(), seq_unsubscribe(name => 'framed');
-SELECT pg_temp.failure('TABLE seq_log'), pg_temp.failure('TABLE seq_subscriptions'), pg_temp.failure('SELECT seq_append('''')');
+SELECT t.failure('TABLE seq_log'), t.failure('TABLE seq_subscriptions'), t.failure('SELECT seq_append('''')');
 RESET ROLE;
 -- What comes after the call is the caller's again.
 SELECT current_user = session_user AS self;
 SET ROLE regress_seq_proposer;
 SELECT seq_append(''), current_user;
-SELECT pg_temp.failure('SELECT seq_append(''\xc1'')'), current_user;
+SELECT t.failure('SELECT seq_append(''\xc1'')'), current_user;
 RESET ROLE;
 
 -- INSERT may be granted for the raw interface.

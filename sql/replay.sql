@@ -1,38 +1,11 @@
 --
 -- seq_replay: ranges, order, snapshots, and the form of what comes out.
 --
-SET client_min_messages = warning;
-DROP EXTENSION IF EXISTS calvin_seq CASCADE;
-CREATE EXTENSION calvin_seq;
-RESET client_min_messages;
-
--- Wait for the applier of this database.
-DO $$
-BEGIN
-	FOR i IN 1..6000 LOOP
-		BEGIN
-			IF (SELECT applier_pid IS NOT NULL AND last_applied_index = 0 FROM seq_state) THEN
-				RETURN;
-			END IF;
-		EXCEPTION WHEN object_not_in_prerequisite_state THEN NULL;
-		END;
-		PERFORM pg_sleep(0.01);
-	END LOOP;
-	RAISE 'the applier did not start';
-END $$;
-CREATE FUNCTION pg_temp.failure(command text) RETURNS text LANGUAGE plpgsql AS $$
-DECLARE
-	detail text;
-BEGIN
-	EXECUTE command;
-	RETURN 'ok';
-EXCEPTION WHEN OTHERS THEN
-	GET STACKED DIAGNOSTICS detail = PG_EXCEPTION_DETAIL;
-	RETURN concat_ws(': ', SQLSTATE, SQLERRM, nullif(detail, ''));
-END $$;
+\getenv src PG_ABS_SRCDIR
+\i :src/test/regress/prologue.sql
 -- A batch: for each text a transaction that writes the collections named in
 -- it. Vshards: 97 for "a", 98 for "b" and so on.
-CREATE FUNCTION pg_temp.batch(epoch bigint, txns text[] DEFAULT '{a}')
+CREATE FUNCTION t.keyed_batch(epoch bigint, txns text[] DEFAULT '{a}')
 RETURNS bytea LANGUAGE sql AS $$
 	SELECT seq_encode(jsonb_build_object('EpochBatch', jsonb_build_object(
 		'epoch', epoch, 'epoch_system_ms', 1000 + epoch % 1000, 'txns',
@@ -43,7 +16,7 @@ RETURNS bytea LANGUAGE sql AS $$
 			FROM unnest(txns) WITH ORDINALITY AS u (t, i)))))
 $$;
 -- Keys in the order they come.
-CREATE FUNCTION pg_temp.keys(vshard int, from_epoch bigint, to_epoch bigint) RETURNS text LANGUAGE sql AS $$
+CREATE FUNCTION t.keys(vshard int, from_epoch bigint, to_epoch bigint) RETURNS text LANGUAGE sql AS $$
 	SELECT string_agg(format('%s.%s', epoch, "position"), ' ' ORDER BY n)
 		FROM seq_replay($1, $2, $3) WITH ORDINALITY
 			AS t (vshard, epoch, "position", ms, tenant, vshards, plans, tx_class, n)
@@ -51,22 +24,22 @@ $$;
 -- Not one of these waits for the applier: the log alone is read.
 
 -- An empty log.
-SELECT pg_temp.keys(97, 0, 9223372036854775807);
+SELECT t.keys(97, 0, 9223372036854775807);
 
-INSERT INTO seq_log (entry) SELECT pg_temp.batch(e, '{a,b,"a,b",c,"a"}') FROM generate_series(0, 3) e;
+INSERT INTO seq_log (entry) SELECT t.keyed_batch(e, '{a,b,"a,b",c,"a"}') FROM generate_series(0, 3) e;
 -- Ranges include both ends.
-SELECT pg_temp.keys(97, 0, 3);
-SELECT pg_temp.keys(98, 0, 3);
-SELECT pg_temp.keys(97, 1, 2);
-SELECT pg_temp.keys(97, 3, 3);
-SELECT pg_temp.keys(97, 3, 9223372036854775807);
-SELECT pg_temp.keys(97, 4, 9223372036854775807) AS beyond, pg_temp.keys(100, 0, 3) AS untouched,
-	pg_temp.keys(97, 2, 1) AS turned, pg_temp.keys(97, 9223372036854775807, 9223372036854775807) AS last,
-	pg_temp.keys(0, 0, 3) AS vshard_0, pg_temp.keys(1023, 0, 3) AS vshard_1023;
+SELECT t.keys(97, 0, 3);
+SELECT t.keys(98, 0, 3);
+SELECT t.keys(97, 1, 2);
+SELECT t.keys(97, 3, 3);
+SELECT t.keys(97, 3, 9223372036854775807);
+SELECT t.keys(97, 4, 9223372036854775807) AS beyond, t.keys(100, 0, 3) AS untouched,
+	t.keys(97, 2, 1) AS turned, t.keys(97, 9223372036854775807, 9223372036854775807) AS last,
+	t.keys(0, 0, 3) AS vshard_0, t.keys(1023, 0, 3) AS vshard_1023;
 SELECT vshard, epoch, "position", epoch_system_ms, tenant_id, participating_vshards, convert_from(plans, 'UTF8') AS plans, tx_class
 	FROM seq_replay(98, 2, 2);
 -- Arguments.
-SELECT c, pg_temp.failure('SELECT count(*) FROM seq_replay(' || c || ')') FROM unnest(ARRAY[
+SELECT c, t.failure('SELECT count(*) FROM seq_replay(' || c || ')') FROM unnest(ARRAY[
 	'-1, 0, 1', '1024, 0, 1', '2147483647, 0, 1', '97, -1, 1', '97, 0, -1', '97, -2, -1', '1024, 1, 0', '97, 1, -9223372036854775808']) c;
 SELECT count(*) FROM seq_replay(NULL, 0, 1);
 SELECT count(*) FROM seq_replay(97, NULL, 1);
@@ -74,41 +47,41 @@ SELECT count(*) FROM seq_replay(97, 0, NULL);
 
 -- What is part of no stream does not come: stale batches, no-ops, acks,
 -- undecodable entries. Skipped batches do come.
-INSERT INTO seq_log (entry) VALUES (''), (pg_temp.batch(2)), ('\xc1'), (pg_temp.batch(8)), (pg_temp.batch(5)),
-	('\x92ad436f6d706c6574696f6e41636b93090301'), (pg_temp.batch(9)), (pg_temp.batch(9, '{a,a,a}')), (pg_temp.batch(10, '{}'));
-SELECT pg_temp.keys(97, 2, 20);
-SELECT pg_temp.keys(97, 4, 8), pg_temp.keys(97, 5, 7);
+INSERT INTO seq_log (entry) VALUES (''), (t.keyed_batch(2)), ('\xc1'), (t.keyed_batch(8)), (t.keyed_batch(5)),
+	('\x92ad436f6d706c6574696f6e41636b93090301'), (t.keyed_batch(9)), (t.keyed_batch(9, '{a,a,a}')), (t.keyed_batch(10, '{}'));
+SELECT t.keys(97, 2, 20);
+SELECT t.keys(97, 4, 8), t.keys(97, 5, 7);
 
 -- Entries put in out of order come out in order.
 BEGIN;
-INSERT INTO seq_log (log_index, entry) VALUES (30, pg_temp.batch(12)), (25, pg_temp.batch(11)), (27, pg_temp.batch(12, '{a,a}'));
-SELECT pg_temp.keys(97, 10, 20);
+INSERT INTO seq_log (log_index, entry) VALUES (30, t.keyed_batch(12)), (25, t.keyed_batch(11)), (27, t.keyed_batch(12, '{a,a}'));
+SELECT t.keys(97, 10, 20);
 ROLLBACK;
 
 -- It sees what its transaction's snapshot sees, own rows included.
 BEGIN;
-INSERT INTO seq_log (entry) VALUES (pg_temp.batch(11));
-SELECT pg_temp.keys(97, 10, 20);
+INSERT INTO seq_log (entry) VALUES (t.keyed_batch(11));
+SELECT t.keys(97, 10, 20);
 SAVEPOINT s;
-INSERT INTO seq_log (entry) VALUES (pg_temp.batch(12));
-SELECT pg_temp.keys(97, 10, 20);
+INSERT INTO seq_log (entry) VALUES (t.keyed_batch(12));
+SELECT t.keys(97, 10, 20);
 ROLLBACK TO s;
-SELECT pg_temp.keys(97, 10, 20);
+SELECT t.keys(97, 10, 20);
 ROLLBACK;
-SELECT pg_temp.keys(97, 10, 20);
+SELECT t.keys(97, 10, 20);
 BEGIN ISOLATION LEVEL REPEATABLE READ;
-SELECT pg_temp.keys(97, 10, 20);
-INSERT INTO seq_log (entry) VALUES (pg_temp.batch(11));
-SELECT pg_temp.keys(97, 10, 20);
+SELECT t.keys(97, 10, 20);
+INSERT INTO seq_log (entry) VALUES (t.keyed_batch(11));
+SELECT t.keys(97, 10, 20);
 ROLLBACK;
 -- A cursor sees what it saw when it was opened, wherever it stands.
-INSERT INTO seq_log (entry) SELECT pg_temp.batch(e) FROM generate_series(11, 600) e;
+INSERT INTO seq_log (entry) SELECT t.keyed_batch(e) FROM generate_series(11, 600) e;
 BEGIN;
 DECLARE c CURSOR FOR SELECT epoch, "position" FROM seq_replay(97, 11, 700);
 DECLARE s CURSOR FOR SELECT (seq_replay(97, 11, 700)).epoch;
 FETCH 2 FROM c;
 FETCH 2 FROM s;
-INSERT INTO seq_log (entry) SELECT pg_temp.batch(e) FROM generate_series(601, 610) e;
+INSERT INTO seq_log (entry) SELECT t.keyed_batch(e) FROM generate_series(601, 610) e;
 SELECT count(*), max(epoch) FROM seq_replay(97, 11, 700);
 MOVE 586 FROM c;
 FETCH ALL FROM c;
@@ -121,7 +94,7 @@ DECLARE c CURSOR FOR SELECT (seq_replay(97, 11, 700)).epoch;
 FETCH 1 FROM c;
 SAVEPOINT s;
 FETCH 300 FROM c \g /dev/null
-INSERT INTO seq_log (entry) VALUES (pg_temp.batch(611));
+INSERT INTO seq_log (entry) VALUES (t.keyed_batch(611));
 ROLLBACK TO s;
 FETCH 1 FROM c;
 MOVE 297 FROM c;
@@ -134,7 +107,7 @@ SELECT v, (seq_replay(v, 0, 0)).position FROM generate_series(97, 99) v;
 SELECT (seq_replay(97, 0, 0)).position AS a, (seq_replay(98, 0, 0)).position AS b;
 SELECT v, count(r.epoch) FROM generate_series(97, 100) v LEFT JOIN LATERAL seq_replay(v, 0, 3) r ON true GROUP BY 1 ORDER BY 1;
 -- Many entries, one large batch among them, and all in order.
-INSERT INTO seq_log (entry) VALUES (pg_temp.batch(601, array_fill('a'::text, ARRAY[5000]))), (pg_temp.batch(602));
+INSERT INTO seq_log (entry) VALUES (t.keyed_batch(601, array_fill('a'::text, ARRAY[5000]))), (t.keyed_batch(602));
 SELECT count(*), count(DISTINCT epoch), bool_and(ordered) AS ordered
 	FROM (SELECT epoch, (epoch, "position") > lag((epoch, "position")) OVER (ORDER BY n) IS NOT false AS ordered
 		FROM seq_replay(97, 0, 700) WITH ORDINALITY AS t (vshard, epoch, "position", ms, tenant, vshards, plans, tx_class, n)) t;

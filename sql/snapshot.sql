@@ -1,24 +1,15 @@
 --
 -- Snapshots of the state machine
 --
-SET client_min_messages = warning;
-DROP EXTENSION IF EXISTS calvin_seq CASCADE;
-CREATE EXTENSION calvin_seq;
-RESET client_min_messages;
+\getenv src PG_ABS_SRCDIR
+\i :src/test/regress/prologue.sql
 \set VERBOSITY default
 -- nothing to take one of
 SELECT seq_snapshot();
 \echo :LAST_ERROR_SQLSTATE
 -- entries without an epoch have a state too
 SELECT seq_append('');
-CREATE PROCEDURE applied(n bigint) LANGUAGE plpgsql AS $$
-	BEGIN
-		FOR i IN 1..1000 LOOP
-			EXIT WHEN (SELECT last_applied_index FROM seq_state) >= n;
-			PERFORM pg_sleep(0.01);
-		END LOOP;
-	END $$;
-CALL applied(1);
+CALL t.wait_applied();
 SELECT seq_snapshot();
 SELECT s.log_index, s.last_applied_epoch, s.digest = t.digest AS same, s.digest_version
 	FROM seq_snapshots s, seq_state t;
@@ -33,7 +24,7 @@ SELECT s.log_index, s.last_applied_epoch, s.digest = t.digest AS same
 	FROM seq_snapshots s, seq_state t ORDER BY 1;
 -- rolled back with its transaction
 SELECT seq_append('');
-CALL applied(3);
+CALL t.wait_applied();
 BEGIN;
 SELECT seq_snapshot();
 ROLLBACK;
@@ -44,7 +35,7 @@ DO $$
 		FOR i IN 4..24 LOOP
 			INSERT INTO seq_log (entry) VALUES ('');
 			COMMIT;
-			CALL applied(i);
+			CALL t.wait_applied();
 			PERFORM seq_snapshot();
 			COMMIT;
 		END LOOP;
@@ -52,4 +43,3 @@ DO $$
 SELECT count(*), min(log_index), max(log_index) FROM seq_snapshots;
 -- not while catching up: no rows
 SELECT * FROM seq_progress;
-DROP PROCEDURE applied;

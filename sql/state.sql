@@ -2,38 +2,8 @@
 -- What the state machine says of itself: epochs, waiting for them, seq_state,
 -- seq_metrics.
 --
-SET client_min_messages = warning;
-DROP EXTENSION IF EXISTS calvin_seq CASCADE;
-CREATE EXTENSION calvin_seq;
-RESET client_min_messages;
-
--- Wait for the applier of this database.
-DO $$
-BEGIN
-	FOR i IN 1..6000 LOOP
-		BEGIN
-			IF (SELECT applier_pid IS NOT NULL AND last_applied_index = 0 FROM seq_state) THEN
-				RETURN;
-			END IF;
-		EXCEPTION WHEN object_not_in_prerequisite_state THEN NULL;
-		END;
-		PERFORM pg_sleep(0.01);
-	END LOOP;
-	RAISE 'the applier did not start';
-END $$;
-CREATE PROCEDURE pg_temp.wait_applied() LANGUAGE plpgsql AS $$
-BEGIN
-	FOR i IN 1..6000 LOOP
-		IF (SELECT last_applied_index = (SELECT coalesce(max(log_index), 0) FROM seq_log) FROM seq_state) THEN
-			RETURN;
-		END IF;
-		PERFORM pg_sleep(0.01);
-	END LOOP;
-	RAISE 'the log was not applied';
-END $$;
--- An empty batch.
-CREATE FUNCTION pg_temp.batch(epoch bigint) RETURNS bytea LANGUAGE sql AS
-	$$ SELECT '\x92aa45706f636842617463689193cf'::bytea || int8send(epoch) || '\x90ff' $$;
+\getenv src PG_ABS_SRCDIR
+\i :src/test/regress/prologue.sql
 -- Nothing here waits long, unless it is broken.
 SET statement_timeout = '2 min';
 
@@ -53,21 +23,21 @@ SELECT backend_type, application_name, datname = current_database() AS here FROM
 	WHERE pid = (SELECT applier_pid FROM seq_state);
 
 -- Epoch 0 is not none.
-INSERT INTO seq_log (entry) VALUES (pg_temp.batch(0));
+INSERT INTO seq_log (entry) VALUES (t.empty_batch(0));
 SELECT seq_wait_for_epoch(0, '1 min');
 SELECT seq_last_applied_epoch(), seq_next_epoch(), seq_current_committed_epoch();
 SELECT last_applied_epoch, last_applied_index, log_end, lag, last_error FROM seq_state;
 -- Committed is what is in the log, applied or not: stale batches, acks and
 -- undecodable entries do not count, gaps do.
-INSERT INTO seq_log (entry) VALUES (pg_temp.batch(4)), (pg_temp.batch(2)), ('\x92ad436f6d706c6574696f6e41636b93090301'), ('\xc1'), ('');
+INSERT INTO seq_log (entry) VALUES (t.empty_batch(4)), (t.empty_batch(2)), ('\x92ad436f6d706c6574696f6e41636b93090301'), ('\xc1'), ('');
 SELECT seq_current_committed_epoch();
 SELECT seq_wait_for_epoch(4, '1 min');
 SELECT seq_last_applied_epoch(), seq_next_epoch(), seq_current_committed_epoch();
 -- A hole is no lag.
-INSERT INTO seq_log (log_index, entry) VALUES (100, pg_temp.batch(5));
-CALL pg_temp.wait_applied();
+INSERT INTO seq_log (log_index, entry) VALUES (100, t.empty_batch(5));
+CALL t.wait_applied();
 SELECT last_applied_epoch, last_applied_index, log_end, lag FROM seq_state;
-CALL pg_temp.wait_applied();
+CALL t.wait_applied();
 
 --
 -- Waiting
@@ -80,7 +50,7 @@ SELECT seq_wait_for_epoch(-1, '0');
 SELECT seq_wait_for_epoch(6, '-1 ms');
 -- In a transaction, its own append does not come before its commit.
 BEGIN;
-INSERT INTO seq_log (entry) VALUES (pg_temp.batch(6));
+INSERT INTO seq_log (entry) VALUES (t.empty_batch(6));
 SELECT seq_wait_for_epoch(6, '10 ms');
 COMMIT;
 SELECT seq_wait_for_epoch(6, '1 min');
@@ -88,7 +58,7 @@ SELECT seq_wait_for_epoch(6, '1 min');
 SET statement_timeout = '50 ms';
 SELECT seq_wait_for_epoch(7, '1 min');
 SET statement_timeout = '2 min';
-INSERT INTO seq_log (entry) VALUES (pg_temp.batch(7));
+INSERT INTO seq_log (entry) VALUES (t.empty_batch(7));
 SELECT seq_wait_for_epoch(7, '1 min');
 -- What is waited for can be received.
 SELECT seq_subscribe('{97}', lossless => false);
@@ -118,8 +88,8 @@ SELECT digest, last_applied_index FROM seq_state \gset before_
 SELECT seq_metrics_reset();
 SELECT * FROM seq_metrics;
 SELECT last_applied_epoch, last_applied_index = :before_last_applied_index AS same_index, digest = :'before_digest' AS same_digest FROM seq_state;
-INSERT INTO seq_log (entry) VALUES (pg_temp.batch(41)), (''), (pg_temp.batch(41));
-CALL pg_temp.wait_applied();
+INSERT INTO seq_log (entry) VALUES (t.empty_batch(41)), (''), (t.empty_batch(41));
+CALL t.wait_applied();
 SELECT epochs_applied, epochs_skipped_stale, entries_noop, entries_applied, bytes_applied, latency_max_us > 0 AS latency FROM seq_metrics;
 -- Not undone by ROLLBACK: it is no table.
 BEGIN;
@@ -128,8 +98,8 @@ ROLLBACK;
 SELECT entries_applied FROM seq_metrics;
 -- What entries in the log say of the time of their append is no latency of
 -- acks and gaps.
-INSERT INTO seq_log (entry, appended_at) VALUES (pg_temp.batch(50), 'epoch'), ('', 'epoch'), (pg_temp.batch(3), 'epoch');
-CALL pg_temp.wait_applied();
+INSERT INTO seq_log (entry, appended_at) VALUES (t.empty_batch(50), 'epoch'), ('', 'epoch'), (t.empty_batch(3), 'epoch');
+CALL t.wait_applied();
 SELECT entries_applied, latency_p50_us, latency_p99_us, latency_max_us FROM seq_metrics;
 
 --
@@ -142,39 +112,30 @@ SELECT entries_applied, latency_p50_us, latency_p99_us, latency_max_us FROM seq_
 INSERT INTO seq_log (entry) VALUES (seq_encode(jsonb_build_object('EpochBatch', jsonb_build_object('epoch', 51, 'epoch_system_ms', 0, 'txns',
 	jsonb_build_array(jsonb_build_object('tx_class', jsonb_build_object('write_set', '[{"Document": {"collection": "a", "surrogates": []}}]'::jsonb,
 		'plans', '\x' || repeat('00', 20000), 'tenant_id', 1)))))));
-CALL pg_temp.wait_applied();
+CALL t.wait_applied();
 CREATE TEMP TABLE digests (n int, digest text);
 CREATE TEMP TABLE entries AS SELECT log_index, entry FROM seq_log;
 INSERT INTO digests SELECT 1, digest FROM seq_state;
-CREATE PROCEDURE pg_temp.rebuild(n int, change text DEFAULT '') LANGUAGE plpgsql AS $$
-DECLARE
-	ready boolean := false;
+CREATE PROCEDURE t.rebuild(n int, change text DEFAULT '') LANGUAGE plpgsql AS $$
 BEGIN
 	DROP EXTENSION calvin_seq;
 	CREATE EXTENSION calvin_seq;
 	COMMIT;
-	FOR i IN 1..6000 LOOP
-		BEGIN
-			ready := (SELECT applier_pid IS NOT NULL AND last_applied_index = 0 FROM seq_state);
-		EXCEPTION WHEN object_not_in_prerequisite_state THEN NULL;
-		END;
-		EXIT WHEN ready;
-		PERFORM pg_sleep(0.01);
-	END LOOP;
+	CALL t.wait_applied();
 	PERFORM seq_subscribe(ARRAY[97], queue_size => 8192, lossless => false);
 	INSERT INTO seq_log (log_index, entry)
 		SELECT log_index + CASE WHEN change = 'place' AND log_index > 1 THEN 1 ELSE 0 END,
 			CASE WHEN change = 'trailing byte' AND log_index = 100 THEN entry || '\x00' ELSE entry END
 		FROM entries ORDER BY log_index;
 	COMMIT;
-	CALL pg_temp.wait_applied();
+	CALL t.wait_applied();
 	INSERT INTO digests SELECT n, digest FROM seq_state;
 	ASSERT (SELECT dropped = 1 FROM seq_subscriptions), 'too large for the queue';
 	PERFORM seq_unsubscribe();
 END $$;
-CALL pg_temp.rebuild(2);
-CALL pg_temp.rebuild(3, 'place');
-CALL pg_temp.rebuild(4, 'trailing byte');
+CALL t.rebuild(2);
+CALL t.rebuild(3, 'place');
+CALL t.rebuild(4, 'trailing byte');
 SELECT array_agg(n ORDER BY n) FROM digests GROUP BY digest ORDER BY 1;
 -- Version 1 is as it was.
 SELECT digest FROM digests WHERE n = 1;

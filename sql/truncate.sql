@@ -1,49 +1,14 @@
 --
 -- Truncation: seq_truncate, the base snapshot, and who comes too late
 --
-SET client_min_messages = warning;
-DROP EXTENSION IF EXISTS calvin_seq CASCADE;
-DROP SCHEMA IF EXISTS t CASCADE;
-CREATE EXTENSION calvin_seq;
-CREATE SCHEMA t;
-RESET client_min_messages;
+\getenv src PG_ABS_SRCDIR
+\i :src/test/regress/prologue.sql
 \set VERBOSITY default
 
-CREATE PROCEDURE t.wait_applied() LANGUAGE plpgsql AS $$
-BEGIN
-	FOR i IN 1..6000 LOOP
-		BEGIN
-			IF (SELECT applier_pid IS NOT NULL AND lag = 0 FROM seq_state) THEN
-				RETURN;
-			END IF;
-		EXCEPTION WHEN object_not_in_prerequisite_state THEN NULL;
-		END;
-		PERFORM pg_sleep(0.01);
-	END LOOP;
-	RAISE 'the log was not applied';
-END $$;
-CREATE FUNCTION t.batch(epoch bigint, collection text DEFAULT 'a') RETURNS bytea LANGUAGE sql AS $$
-	SELECT seq_encode(jsonb_build_object('EpochBatch', jsonb_build_object(
-		'epoch', epoch, 'epoch_system_ms', 1000 + epoch, 'txns', jsonb_build_array(jsonb_build_object('tx_class',
-			jsonb_build_object('plans', '\xab', 'tenant_id', 1, 'write_set',
-				jsonb_build_array(jsonb_build_object('Document', jsonb_build_object('collection', collection, 'surrogates', '[1]'::jsonb)))))))))
-$$;
--- The error of a command, whatever session it speaks of.
-CREATE FUNCTION t.failure(command text) RETURNS text LANGUAGE plpgsql AS $$
-DECLARE
-	detail text;
-BEGIN
-	EXECUTE command;
-	RETURN 'ok';
-EXCEPTION WHEN OTHERS THEN
-	GET STACKED DIAGNOSTICS detail = PG_EXCEPTION_DETAIL;
-	RETURN replace(concat_ws(': ', SQLSTATE, SQLERRM, nullif(detail, '')), 'PID ' || pg_backend_pid(), 'my PID');
-END $$;
 -- What the log holds, and with which state it begins.
 CREATE VIEW t.log AS
 	SELECT count(*), min(log_index), max(log_index), min(epoch) FILTER (WHERE kind = 'epoch_batch') AS first_epoch FROM seq_log;
 CREATE VIEW t.base AS SELECT log_index, last_applied_epoch FROM seq_snapshots WHERE base;
-CALL t.wait_applied();
 
 -- nothing there yet
 SELECT seq_truncate(0), seq_truncate(1000);
@@ -55,7 +20,7 @@ INSERT INTO seq_log (entry) SELECT t.batch(e) FROM generate_series(0, 4) e;
 INSERT INTO seq_log (entry) VALUES (''), ('\xc1'), (t.batch(3)), (seq_encode('{"CompletionAck": {"epoch": 4, "position": 0, "vshard_id": 97}}'));
 INSERT INTO seq_log (entry) SELECT t.batch(e) FROM generate_series(5, 9) e;
 INSERT INTO seq_log (log_index, entry) VALUES (100, t.batch(20));
-INSERT INTO seq_log (entry) SELECT t.batch(e, CASE WHEN e % 2 = 0 THEN 'a' ELSE 'b' END) FROM generate_series(21, 29) e;
+INSERT INTO seq_log (entry) SELECT t.batch(e, ARRAY[CASE WHEN e % 2 = 0 THEN 'a' ELSE 'b' END]) FROM generate_series(21, 29) e;
 CALL t.wait_applied();
 TABLE t.log;
 

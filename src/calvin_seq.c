@@ -6,6 +6,7 @@
 
 #include "fmgr.h"
 #include "log/append.h"
+#include "log/memory.h"
 #include "miscadmin.h"
 #include "process/worker.h"
 #include "shared/queue.h"
@@ -19,6 +20,7 @@ PGDLLEXPORT void _PG_init(void);
 void
 _PG_init(void)
 {
+	memory_init();
 	append_init();
 	applier_init();
 	queue_init();

@@ -92,6 +92,15 @@
 #define compat_owns_relation(rel, role) pg_class_ownercheck((rel), (role))
 #endif
 
+#include "access/genam.h"
+#if PG_VERSION_NUM >= 180000
+#define compat_index_beginscan(rel, index, snapshot, nkeys) \
+	index_beginscan((rel), (index), (snapshot), NULL, (nkeys), 0)
+#else
+#define compat_index_beginscan(rel, index, snapshot, nkeys) \
+	index_beginscan((rel), (index), (snapshot), (nkeys), 0)
+#endif
+
 /* An executor state whose range table is one relation. */
 #if PG_VERSION_NUM >= 180000
 #define compat_init_range_table(estate, rte)                               \
@@ -111,6 +120,15 @@
 #else
 #define compat_init_range_table(estate, rte) \
 	ExecInitRangeTable((estate), list_make1(rte))
+#endif
+
+/* To fire the triggers of rows that nobody else can change any more. */
+#if PG_VERSION_NUM >= 160000
+#define compat_eval_plan_qual_init(epqstate, estate) \
+	EvalPlanQualInit((epqstate), (estate), NULL, NIL, -1, NIL)
+#else
+#define compat_eval_plan_qual_init(epqstate, estate) \
+	EvalPlanQualInit((epqstate), (estate), NULL, NIL, -1)
 #endif
 
 /* Settings, with values, that keep further timeouts from a worker. */

@@ -6,6 +6,7 @@ use FindBin;
 use lib "$FindBin::RealBin/lib";
 
 use CalvinTest;
+use CalvinWorkers;
 use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes ();
@@ -20,68 +21,13 @@ my $va = vshard_of('a');
 my $pid = create_extension($node);
 my ($before, $offset, $s);
 
-sub worker
-{
-	my ($type) = @_;
-
-	return sql($node, 'postgres',
-		"SELECT coalesce(min(pid), 0) FROM pg_stat_activity WHERE backend_type = 'calvin_seq $type'");
-}
-
-# Until another process than the given one has taken over.
-sub wait_for_successor
-{
-	my ($type, $old) = @_;
-	my $new;
-
-	wait_until(
-		sub {
-			$new = eval { worker($type) };
-			return $new && $new != $old;
-		},
-		"another $type than $old");
-	wait_for_applier($node, 'postgres') if $type eq 'applier';
-	return $new;
-}
-
-sub next_epoch
-{
-	return sql($node, 'postgres', 'SELECT coalesce(seq_current_committed_epoch(), -1) + 1');
-}
-
-# Append n batches of a transaction each.
-sub append
-{
-	my ($n) = @_;
-	my $epoch = next_epoch();
-
-	append_batches($node, 'postgres', $epoch, $epoch + $n - 1, [$txn]);
-	return $epoch + $n - 1;
-}
-
-# Epochs that a session receives until it has got the last one.
-sub receive_until
-{
-	my ($session, $last) = @_;
-	my @epochs;
-
-	while (!@epochs || $epochs[-1] < $last)
-	{
-		my $output = $session->query("SELECT epoch FROM seq_receive(1000, '10s')");
-
-		last if $output eq '';
-		push @epochs, split /\n/, $output;
-	}
-	return @epochs;
-}
-
 #
 # A server that crashes because a worker or a consumer was killed
 #
-append(3);
+append_next($node, 3);
 sql($node, 'postgres', "INSERT INTO seq_log (entry) VALUES ('\\xc1'), (''), ('\\x"
 	  . batch_hex(1, 0, $txn) . "'), ('\\x" . batch_hex(7, 0, $txn) . "')");
-append(2);
+append_next($node, 2);
 wait_applied($node, 'postgres');
 $before = state($node, 'postgres');
 
@@ -89,12 +35,12 @@ foreach my $victim ('applier', 'launcher', 'consumer')
 {
 	$s = session($node, 'postgres');
 	$s->query("SELECT seq_subscribe('{$va,1,2,3}', lossless => false)");
-	my $old = worker('applier');
-	my $killed = $victim eq 'consumer' ? $s->pid : worker($victim);
+	my $old = worker($node, 'applier');
+	my $killed = $victim eq 'consumer' ? $s->pid : worker($node, $victim);
 
 	kill 'KILL', $killed;
 	wait_until(sub { !process_alive($old) }, "end of the applier");
-	wait_for_successor('applier', $old);
+	wait_for_successor($node, 'applier', $old);
 	wait_applied($node, 'postgres');
 	is(state($node, 'postgres'), $before, "$victim killed: same state afterwards");
 	is(sql($node, 'postgres', 'SELECT count(*) FROM seq_subscriptions'),
@@ -105,7 +51,7 @@ foreach my $victim ('applier', 'launcher', 'consumer')
 
 	$s = session($node, 'postgres');
 	$s->query("SELECT seq_subscribe('{$va}', lossless => false)");
-	my $epoch = append(1);
+	my $epoch = append_next($node, 1);
 	is(join(',', receive_until($s, $epoch)), $epoch,
 		"$victim killed: a consumer that comes back receives");
 	$s->quit;
@@ -115,7 +61,7 @@ foreach my $victim ('applier', 'launcher', 'consumer')
 # Immediate shutdown, in the middle of things.
 $s = session($node, 'postgres');
 $s->query("SELECT seq_subscribe('{$va}', lossless => false)");
-append(20);
+append_next($node, 20);
 sql($node, 'postgres', "INSERT INTO seq_log (entry) SELECT '' FROM generate_series(1, 20000)");
 my $end = state_of($node, 'postgres');
 $s->kill_client;
@@ -146,7 +92,7 @@ $node->restart;
 foreach my $round (1 .. 2)
 {
 	wait_for_applier($node, 'postgres');
-	my $epoch = append(1) + 1;
+	my $epoch = append_next($node, 1) + 1;
 	$s = session($node, 'postgres');
 	$s->query("SELECT seq_subscribe('{$va}', lossless => false); SET synchronous_commit = off");
 	append_batches($node, 'postgres', $epoch, $epoch, [$txn], $s);
@@ -169,7 +115,7 @@ $s->query("ALTER SYSTEM SET synchronous_standby_names = 'nobody'");
 $s->query('SELECT pg_reload_conf(); SET synchronous_commit = local');
 wait_for_sql($node, 'postgres', 'SHOW synchronous_standby_names', 'nobody');
 $before = state($node, 'postgres');
-my $epoch = next_epoch();
+my $epoch = next_epoch($node);
 append_batches($node, 'postgres', $epoch, $epoch, [$txn], $s);
 wait_for_sql($node, 'postgres', 'SELECT applier_state FROM seq_state', 'waiting for durability');
 is(sql($node, 'postgres', "SELECT query FROM pg_stat_activity WHERE backend_type = 'calvin_seq applier'"),
@@ -177,9 +123,9 @@ is(sql($node, 'postgres', "SELECT query FROM pg_stat_activity WHERE backend_type
 is($s->query("SELECT epoch FROM seq_receive(10, '100ms')"), '',
 	'what no synchronous standby has confirmed is not delivered');
 # nor if the wait is broken off
-$pid = worker('applier');
+$pid = worker($node, 'applier');
 $s->query("SELECT pg_terminate_backend($pid, 5000)");
-wait_until(sub { (my $new = worker('applier')) != $pid && worker('applier') }, 'the next applier');
+wait_until(sub { (my $new = worker($node, 'applier')) != $pid && worker($node, 'applier') }, 'the next applier');
 wait_for_sql($node, 'postgres', 'SELECT applier_state FROM seq_state', 'waiting for durability');
 is(state($node, 'postgres'), $before, 'nor when the waiting applier is terminated');
 $s->query("ALTER SYSTEM RESET synchronous_standby_names; SELECT pg_reload_conf()");

@@ -6,6 +6,7 @@ use FindBin;
 use lib "$FindBin::RealBin/lib";
 
 use CalvinTest;
+use CalvinWorkers;
 use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes ();
@@ -17,61 +18,6 @@ my $pid = create_extension($node);
 my ($before, $offset, $s);
 
 append_batches($node, 'postgres', 0, 2, [$txn]);
-
-sub worker
-{
-	my ($type) = @_;
-
-	return sql($node, 'postgres',
-		"SELECT coalesce(min(pid), 0) FROM pg_stat_activity WHERE backend_type = 'calvin_seq $type'");
-}
-
-# Until another process than the given one has taken over.
-sub wait_for_successor
-{
-	my ($type, $old) = @_;
-	my $new;
-
-	wait_until(
-		sub {
-			$new = eval { worker($type) };
-			return $new && $new != $old;
-		},
-		"another $type than $old");
-	wait_for_applier($node, 'postgres') if $type eq 'applier';
-	return $new;
-}
-
-sub next_epoch
-{
-	return sql($node, 'postgres', 'SELECT coalesce(seq_current_committed_epoch(), -1) + 1');
-}
-
-# Append n batches of a transaction each.
-sub append
-{
-	my ($n) = @_;
-	my $epoch = next_epoch();
-
-	append_batches($node, 'postgres', $epoch, $epoch + $n - 1, [$txn]);
-	return $epoch + $n - 1;
-}
-
-# Epochs that a session receives until it has got the last one.
-sub receive_until
-{
-	my ($session, $last) = @_;
-	my @epochs;
-
-	while (!@epochs || $epochs[-1] < $last)
-	{
-		my $output = $session->query("SELECT epoch FROM seq_receive(1000, '10s')");
-
-		last if $output eq '';
-		push @epochs, split /\n/, $output;
-	}
-	return @epochs;
-}
 
 sub subscription
 {
@@ -87,12 +33,12 @@ my (@received, @expected);
 my $last;
 
 # what is on the queue already outlives its sender
-$before = next_epoch();
-$last = append(5);
+$before = next_epoch($node);
+$last = append_next($node, 5);
 wait_for_epoch($node, 'postgres', $last);
-$pid = worker('applier');
+$pid = worker($node, 'applier');
 sql($node, 'postgres', "SELECT pg_terminate_backend($pid, 5000)");
-cmp_ok((elapsed { wait_for_successor('applier', $pid) }), '<', within(5),
+cmp_ok((elapsed { wait_for_successor($node, 'applier', $pid) }), '<', within(5),
 	'a terminated applier is back within seconds');
 push @received, receive_until($s, $last);
 is(join(',', @received), join(',', $before .. $last),
@@ -105,17 +51,17 @@ my $first = $before;
 my $worst = 0;
 foreach my $round (1 .. 2)
 {
-	$pid = worker('applier');
-	$last = append(3);
+	$pid = worker($node, 'applier');
+	$last = append_next($node, 3);
 	sql($node, 'postgres', "SELECT pg_terminate_backend($pid)");
-	$last = append(3);
-	my $seconds = elapsed { wait_for_successor('applier', $pid) };
+	$last = append_next($node, 3);
+	my $seconds = elapsed { wait_for_successor($node, 'applier', $pid) };
 	$worst = $seconds if $seconds > $worst;
 	wait_for_epoch($node, 'postgres', $last);
 	push @received, split /\n/, $s->query('SELECT epoch FROM seq_receive(1000)');
 	# now it is connected to the new applier
 	wait_for_sql($node, 'postgres', 'SELECT state FROM seq_subscriptions', 'live');
-	$last = append(3);
+	$last = append_next($node, 3);
 	push @received, receive_until($s, $last);
 	is("@received[-3 .. -1]", join(' ', $last - 2 .. $last),
 		"round $round: the session goes on receiving");
@@ -142,18 +88,18 @@ is(state($node, 'postgres'), $here, 'and the same when it is made from the start
 # again by the next applier.
 $s = session($node, 'postgres');
 $s->query("SELECT seq_subscribe('{$va}', 'storm', queue_size => 262144, lossless => false)");
-$first = next_epoch();
+$first = next_epoch($node);
 my @keys;
 my $in_the_middle = 0;
 my $rounds = 0;
 while ($in_the_middle < 2 && $rounds++ < 6)
 {
 	my $batches = 1000;
-	my $epoch = next_epoch();
+	my $epoch = next_epoch($node);
 
 	wait_applied($node, 'postgres');
 	my $before = $s->query('SELECT last_applied_index FROM seq_state');
-	$pid = worker('applier');
+	$pid = worker($node, 'applier');
 	# one burst, slowed down by what has to be logged
 	kill 'STOP', $pid;
 	sql($node, 'postgres', 'INSERT INTO seq_log (entry) SELECT unnest(ARRAY[e, u, u, u, u]) FROM unnest(ARRAY['
@@ -169,7 +115,7 @@ while ($in_the_middle < 2 && $rounds++ < 6)
 	push @keys, split /\n/, $s->query("SELECT epoch FROM seq_receive(100000, '0', 'storm')");
 	my $after = $s->query('SELECT last_applied_index FROM seq_state');
 	$in_the_middle++ if $after == $before && $keys[-1] >= $epoch;
-	wait_for_successor('applier', $pid);
+	wait_for_successor($node, 'applier', $pid);
 	wait_applied($node, 'postgres');
 	push @keys, split /\n/, $s->query("SELECT epoch FROM seq_receive(100000, '0', 'storm')");
 }
@@ -180,21 +126,21 @@ foreach (1 .. $#keys)
 	$disorder++ if $keys[$_] <= $keys[ $_ - 1 ];
 }
 is($disorder, 0, 'each transaction comes once, in order');
-my $missing = next_epoch() - $first - @keys;
+my $missing = next_epoch($node) - $first - @keys;
 $dropped = $s->query("SELECT dropped FROM seq_subscriptions WHERE name = 'storm'");
 cmp_ok($missing, '<=', $dropped, "what is missing ($missing) is counted as dropped ($dropped)");
 $s->quit;
 
 # Launcher.
-my $launcher = worker('launcher');
-$pid = worker('applier');
+my $launcher = worker($node, 'launcher');
+$pid = worker($node, 'applier');
 sql($node, 'postgres', "SELECT pg_terminate_backend($launcher, 5000)");
-wait_for_successor('launcher', $launcher);
-is(worker('applier'), $pid, 'a terminated launcher is started again, and leaves the applier alone');
-wait_for_epoch($node, 'postgres', append(1));
+wait_for_successor($node, 'launcher', $launcher);
+is(worker($node, 'applier'), $pid, 'a terminated launcher is started again, and leaves the applier alone');
+wait_for_epoch($node, 'postgres', append_next($node, 1));
 sql($node, 'postgres', "SELECT pg_terminate_backend($pid, 5000)");
-wait_for_successor('applier', $pid);
-wait_for_epoch($node, 'postgres', append(1));
+wait_for_successor($node, 'applier', $pid);
+wait_for_epoch($node, 'postgres', append_next($node, 1));
 pass('the new launcher takes care of an applier it has not started');
 sql($node, 'postgres', 'CREATE DATABASE other');
 create_extension($node, 'other');
@@ -202,22 +148,22 @@ pass('and of new databases');
 
 # Both at once, and a database that comes meanwhile.
 sql($node, 'other', 'DROP EXTENSION calvin_seq');
-($launcher, $pid) = (worker('launcher'), worker('applier'));
+($launcher, $pid) = (worker($node, 'launcher'), worker($node, 'applier'));
 sql($node, 'postgres', "SELECT pg_terminate_backend($launcher), pg_terminate_backend($pid)");
 sql($node, 'other', 'CREATE EXTENSION calvin_seq');
-wait_for_successor('launcher', $launcher);
+wait_for_successor($node, 'launcher', $launcher);
 wait_until(sub { my $new = applier_pid($node, 'postgres'); $new && $new != $pid }, 'both workers');
 wait_for_applier($node, 'other');
-wait_for_epoch($node, 'postgres', append(1));
+wait_for_epoch($node, 'postgres', append_next($node, 1));
 pass('launcher and applier terminated at once');
 sql($node, 'postgres', 'DROP DATABASE other');
 
 # SIGINT is for queries.
-($launcher, $pid) = (worker('launcher'), worker('applier'));
+($launcher, $pid) = (worker($node, 'launcher'), worker($node, 'applier'));
 sql($node, 'postgres', "SELECT pg_cancel_backend($launcher), pg_cancel_backend($pid)");
 kill 'INT', $launcher, $pid;
-wait_for_epoch($node, 'postgres', append(1));
-is(worker('launcher') . ' ' . worker('applier'), "$launcher $pid", 'SIGINT does nothing');
+wait_for_epoch($node, 'postgres', append_next($node, 1));
+is(worker($node, 'launcher') . ' ' . worker($node, 'applier'), "$launcher $pid", 'SIGINT does nothing');
 
 # Interrupts are served, also by those who sleep.
 $offset = log_offset($node);
@@ -233,18 +179,18 @@ foreach ($launcher, $pid)
 #
 $s = session($node, 'postgres');
 $s->query("SELECT seq_subscribe('{$va}', lossless => false)");
-$first = next_epoch();
-$last = append(2);
+$first = next_epoch($node);
+$last = append_next($node, 2);
 wait_for_epoch($node, 'postgres', $last);
 $offset = log_offset($node);
-$pid = worker('applier');
+$pid = worker($node, 'applier');
 my $broken_at = sql($node, 'postgres', 'SELECT clock_timestamp()');
 break_log($node, 'postgres');
 wait_for_log_line($node,
 	qr/\[$pid\] ERROR:  table seq_log is not as extension calvin_seq made it\n.*\[$pid\] ERROR:  table seq_log is not/s,
 	$offset);
 pass('an error is logged, and tried again');
-is(worker('applier'), $pid, 'in the same process');
+is(worker($node, 'applier'), $pid, 'in the same process');
 is($s->query("SELECT count(*) FROM seq_receive(1, '10s')"), 1, 'consumers go on meanwhile');
 mend_log($node, 'postgres');
 wait_applied($node, 'postgres');
@@ -252,7 +198,7 @@ is(sql($node, 'postgres',
 		"SELECT applier_pid, last_error, last_error_at > '$broken_at', applier_state FROM seq_state"),
 	"$pid|table seq_log is not as extension calvin_seq made it|t|idle",
 	'it recovers in the same process, and seq_state remembers the error');
-$last = append(2);
+$last = append_next($node, 2);
 is(join(',', receive_until($s, $last)), join(',', $first + 1 .. $last),
 	'queues and subscribers stay');
 is(subscription(), '4|0', 'without any drop');
@@ -267,7 +213,7 @@ kill 'STOP', $pid;
 my $other;
 my $seconds = elapsed
 {
-	$last = append(50);
+	$last = append_next($node, 50);
 	is($s->query("SELECT count(*) FROM seq_receive(10, '10ms')"), 0, 'nothing to receive');
 	$other = session($node, 'postgres');
 	$other->query("SELECT seq_subscribe('{$va,9}', 'other', lossless => false)");
@@ -279,7 +225,7 @@ my $seconds = elapsed
 cmp_ok($seconds, '<', within(2), 'a stopped applier holds nobody up');
 kill 'CONT', $pid;
 is(scalar(receive_until($s, $last)), 50, 'and catches up when it runs again');
-is(worker('applier'), $pid, 'in the same process');
+is(worker($node, 'applier'), $pid, 'in the same process');
 $s->quit;
 
 $node->stop;

@@ -27,11 +27,11 @@ my @older = grep { $_ ne $current } split /\n/,
 my $update = <<'SQL';
 CREATE FUNCTION seq_next_only() RETURNS int LANGUAGE sql AS 'SELECT 2';
 REVOKE ALL ON FUNCTION seq_next_only() FROM PUBLIC;
-ALTER TABLE seq_cursors ADD note text;
+ALTER TABLE seq_cursor_positions ADD note text;
 SQL
 my $base = slurp_file("$FindBin::RealBin/../sql/calvin_seq--$current.sql");
 add_script("$current--$next", $update);
-add_script("$next--$current", 'DROP FUNCTION seq_next_only(); ALTER TABLE seq_cursors DROP note;');
+add_script("$next--$current", 'DROP FUNCTION seq_next_only(); ALTER TABLE seq_cursor_positions DROP note;');
 add_script($next, $base . $update);
 # One that forgets something, for the comparison to find.
 add_script("$current--careless", $update =~ s/REVOKE.*\n//r);
@@ -127,7 +127,7 @@ sql($node, 'live', 'DROP FUNCTION seq_of_later()');
 foreach my $old (@older)
 {
 	my $db = "from_$old" =~ s/\W/_/gr;
-	my @tables = qw(seq_log seq_cursors seq_snapshots);
+	my @tables = qw(seq_log seq_cursor_positions seq_snapshots);
 
 	sql($node, 'postgres', "CREATE DATABASE $db");
 	sql($node, 'postgres', 'CREATE DATABASE source');
@@ -146,7 +146,7 @@ foreach my $old (@older)
 		sql($node, 'source', "COPY $table ($columns) TO '$file'");
 		sql($node, $db, "COPY $table ($columns) FROM '$file'");
 	}
-	sql($node, $db, "DO \$\$ DECLARE t record; BEGIN FOR t IN SELECT tgrelid::regclass AS r, tgname FROM pg_trigger WHERE tgrelid IN ('seq_log'::regclass, 'seq_cursors'::regclass, 'seq_snapshots'::regclass) AND NOT tgisinternal LOOP EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I', t.r, t.tgname); END LOOP; END \$\$; ALTER EVENT TRIGGER seq_log_guard ENABLE ALWAYS;");
+	sql($node, $db, "DO \$\$ DECLARE t record; BEGIN FOR t IN SELECT tgrelid::regclass AS r, tgname FROM pg_trigger WHERE tgrelid IN ('seq_log'::regclass, 'seq_cursor_positions'::regclass, 'seq_snapshots'::regclass) AND NOT tgisinternal LOOP EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I', t.r, t.tgname); END LOOP; END \$\$; ALTER EVENT TRIGGER seq_log_guard ENABLE ALWAYS;");
 	sql($node, 'postgres', 'DROP DATABASE source');
 	upgrade_from($old, $current, $db, \@before);
 	sql($node, 'postgres', "DROP DATABASE $db");

@@ -138,8 +138,8 @@ my @locked = map { [ $_, "SELECT seq_append('')", $blocked{$_} ] } sort keys %bl
 push @locked,
   [ 'seq_truncate', "LOCK TABLE seq_snapshots IN ACCESS EXCLUSIVE MODE", 'SELECT seq_truncate(0)' ],
   [ 'seq_snapshot', "LOCK TABLE seq_snapshots IN ACCESS EXCLUSIVE MODE", 'SELECT seq_snapshot()' ],
-  [ 'seq_commit', "LOCK TABLE seq_cursors IN ACCESS EXCLUSIVE MODE", 'SELECT seq_commit()' ],
-  [ 'seq_drop_cursor', "LOCK TABLE seq_cursors IN ACCESS EXCLUSIVE MODE", "SELECT seq_drop_cursor('default')" ];
+  [ 'seq_commit', "LOCK TABLE seq_cursor_positions IN ACCESS EXCLUSIVE MODE", 'SELECT seq_commit()' ],
+  [ 'seq_drop_cursor', "LOCK TABLE seq_cursor_positions IN ACCESS EXCLUSIVE MODE", "SELECT seq_drop_cursor('default')" ];
 foreach my $case (@locked)
 {
 	my ($name, $lock, $blocked) = @$case;

@@ -258,14 +258,7 @@ $node->restart;
 $watch = session($node, 'postgres');
 # U+00E9, U+0416 and U+20AC in a collection's name
 my %utf8 = (latin => 'c3a9', cyrillic => 'd096', euro => 'e282ac');
-my %hash;
-foreach my $name (keys %utf8)
-{
-	my $h = 0;
-
-	$h = ($h * 31 + $_) & 0xffffffff foreach unpack('C*', pack('H*', $utf8{$name}));
-	$hash{$name} = $h % 1024;
-}
+my %hash = map { ($_ => vshard_of(pack('H*', $utf8{$_}))) } keys %utf8;
 foreach my $encoding (qw(LATIN1 SQL_ASCII LATIN9 EUC_JP))
 {
 	my $db = lc "db_$encoding";

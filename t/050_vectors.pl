@@ -11,6 +11,7 @@ use lib "$FindBin::RealBin/lib";
 
 use CalvinTest;
 use CalvinVectors;
+use CalvinWire;
 use PostgreSQL::Test::Utils;
 use Test::More;
 

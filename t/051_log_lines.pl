@@ -8,6 +8,7 @@ use lib "$FindBin::RealBin/lib";
 
 use CalvinTest;
 use CalvinVectors;
+use CalvinWire;
 use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(usleep);

@@ -10,6 +10,7 @@ use lib "$FindBin::RealBin/lib";
 
 use CalvinTest;
 use CalvinVectors;
+use CalvinWire;
 use PostgreSQL::Test::Utils;
 use Test::More;
 

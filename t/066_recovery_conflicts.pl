@@ -146,7 +146,7 @@ append();
 has_all($s, 'a transaction that was cancelled');
 
 # Between its calls it has none, even though it holds queues.
-vacuum('seq_cursors');
+vacuum('seq_cursor_positions');
 replayed();
 is($s->query('SELECT 1'), 1, 'an idle consumer is left alone');
 is(sql($standby, $db, "SELECT count(*) FROM pg_stat_activity WHERE backend_xmin IS NOT NULL AND pid <> pg_backend_pid()"), 0,
@@ -181,7 +181,7 @@ while (time() < $until)
 	$epoch += 8;
 	$appender->send(join "\n", map { "SELECT seq_append('\\x" . batch_hex($_, 1000 + $_, $txn, $large) . "') \\g /dev/null" } $first .. $epoch - 1);
 	vacuum();
-	sql($primary, $db, 'VACUUM (FULL) ' . ('seq_log', 'seq_snapshots', 'seq_cursors', 'pg_class')[ int rand 4 ]);
+	sql($primary, $db, 'VACUUM (FULL) ' . ('seq_log', 'seq_snapshots', 'seq_cursor_positions', 'pg_class')[ int rand 4 ]);
 	sql($primary, $db, 'BEGIN; LOCK TABLE ' . ('seq_log', 'seq_snapshots')[ int rand 2 ] . ' IN ACCESS EXCLUSIVE MODE; COMMIT');
 	$appender->finish;
 	my $error = receive($s);

@@ -260,7 +260,7 @@ my $rows = "SELECT md5(string_agg(l::text, ';' ORDER BY log_index)) FROM seq_log
 my $dump = PostgreSQL::Test::Utils::tempdir() . '/dump.sql';
 foreach my $options ([], ['--inserts'], ['--rows-per-insert=7'])
 {
-	my @tables = map { ('-t', $_) } 'seq_log', 'seq_snapshots', 'seq_cursors';
+	my @tables = map { ('-t', $_) } 'seq_log', 'seq_snapshots', 'seq_cursor_positions';
 
 	$node->command_ok([ 'pg_dump', '-f', $dump, '--data-only', @tables, @$options, $db ], "pg_dump @$options");
 	sql($node, $db, 'CREATE DATABASE restored');

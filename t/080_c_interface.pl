@@ -29,6 +29,7 @@ CREATE FUNCTION test_api_version() RETURNS int LANGUAGE c AS '$library';
 CREATE FUNCTION test_subscribe(name text, vshards int[], epoch bigint DEFAULT -1, "position" int DEFAULT 0,
 	queue_size bigint DEFAULT 0, bare boolean DEFAULT false) RETURNS void LANGUAGE c STRICT AS '$library';
 CREATE FUNCTION test_receive(name text, max int DEFAULT 1000) RETURNS text LANGUAGE c STRICT AS '$library';
+CREATE FUNCTION test_receive_rolled_back(name text, max int DEFAULT 1000) RETURNS text LANGUAGE c STRICT AS '$library';
 CREATE FUNCTION test_position(name text, vshard int) RETURNS text LANGUAGE c STRICT AS '$library';
 CREATE FUNCTION test_commit(name text) RETURNS int LANGUAGE c STRICT AS '$library';
 CREATE FUNCTION test_rewind(name text) RETURNS void LANGUAGE c STRICT AS '$library';
@@ -83,6 +84,12 @@ wait_for_epoch($node, $db, 8);
 is($s->query(q{SELECT count(*) FROM seq_receive(name => 'c')}), 3, 'SQL receives for it');
 is($s->query(q{SELECT seq_commit('c')}), 2, 'and commits for it');
 is($s->query("SELECT test_unsubscribe('c', '{$va}'), test_unsubscribe('c'), test_unsubscribe('c')"), '1|1|0', 'given up');
+
+# in subtransactions of the caller's own
+$s->query("SELECT test_subscribe('c', '{$va}', 0)");
+is($s->query("SELECT rtrim(test_receive_rolled_back('c', 100000), E'\\n')"), replayed($va, 0, 8),
+	'a subtransaction that is rolled back takes back what was received in it');
+$s->query("SELECT test_unsubscribe('c')");
 
 # from the past and past a small queue
 $s->query("SELECT test_subscribe('c', '{$va}', 3, 1, 8192)");

@@ -25,6 +25,9 @@ typedef enum BenchSize
 extern BenchSize bench_size;
 extern int	bench_repeat;
 
+/* Reads them from the environment. */
+extern void bench_read_settings(void);
+
 /* One of three, by the size of this run. */
 extern int	by_size(int tiny, int quick, int full);
 

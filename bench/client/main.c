@@ -7,72 +7,7 @@
  */
 #include "bench.h"
 
-#include <stdarg.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <time.h>
-#include <unistd.h>
-
-BenchSize	bench_size;
-int			bench_repeat;
-
-void
-die(const char *format, ...)
-{
-	va_list		args;
-
-	fflush(stdout);
-	fputs("calvin_bench: ", stderr);
-	va_start(args, format);
-	vfprintf(stderr, format, args);
-	va_end(args);
-	fputc('\n', stderr);
-	_exit(1);
-}
-
-int
-by_size(int tiny, int quick, int full)
-{
-	return bench_size == SIZE_TINY ? tiny : bench_size == SIZE_QUICK ? quick : full;
-}
-
-int64_t
-now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (int64_t) now.tv_sec * 1000000000 + now.tv_nsec;
-}
-
-void
-sleep_us(int us)
-{
-	struct timespec time = {us / 1000000, us % 1000000 * 1000L};
-
-	nanosleep(&time, NULL);
-}
-
-double
-rate(double count, int64_t ns)
-{
-	return ns > 0 ? count * 1e9 / (double) ns : 0;
-}
-
-void
-figure(double value, const char *format, ...)
-{
-	va_list		args;
-
-	if (!(value > 0))
-		die("%s: a figure of %g", format, value);
-	va_start(args, format);
-	vprintf(format, args);
-	va_end(args);
-	printf("\t%.6g\n", value);
-	fflush(stdout);
-}
 
 static const struct
 {
@@ -89,29 +24,10 @@ static const struct
 	{"memory", section_memory},
 };
 
-static void
-read_settings(void)
-{
-	const char *size = getenv("BENCH_SIZE");
-	const char *repeat = getenv("BENCH_REPEAT");
-
-	if (size == NULL || strcmp(size, "quick") == 0)
-		bench_size = SIZE_QUICK;
-	else if (strcmp(size, "tiny") == 0)
-		bench_size = SIZE_TINY;
-	else if (strcmp(size, "full") == 0)
-		bench_size = SIZE_FULL;
-	else
-		die("BENCH_SIZE is tiny, quick or full, not %s", size);
-	bench_repeat = repeat ? atoi(repeat) : 3;
-	if (bench_repeat < 1)
-		die("BENCH_REPEAT is a number above 0");
-}
-
 int
 main(int argc, char **argv)
 {
-	read_settings();
+	bench_read_settings();
 	if (argc == 3 && strcmp(argv[1], "catchup_prepare") == 0)
 	{
 		catchup_prepare(argv[2]);

@@ -8,8 +8,9 @@
 #include "compat.h"
 
 #include "access/xlog.h"
-#include "log/attach.h"
+#include "consumer/start.h"
 #include "consumer/stream.h"
+#include "log/attach.h"
 #include "wire/wire.h"
 
 #define CALVIN_API extern PGDLLEXPORT
@@ -89,7 +90,7 @@ calvin_subscribe(const char *name, const uint16 *vshards, int n,
 		from.epoch = options->from->epoch;
 		from.position = options->from->position;
 	}
-	stream_subscribe(attach_database(), name, n, distinct, ring_size,
+	start_streams(attach_database(), name, n, distinct, ring_size,
 					 !options->bare, options->from == NULL ? NULL : &from);
 	pfree(distinct);
 }
@@ -137,7 +138,7 @@ calvin_position(const char *name, uint16 vshard, CalvinKey *next)
 	StreamKey	key;
 
 	if (consumer == NULL || vshard >= WIRE_VSHARDS ||
-		!consumer_get_position(consumer, vshard, &key))
+		!stream_position(consumer, vshard, &key))
 		return false;
 	next->epoch = key.epoch;
 	next->position = key.position;

@@ -1,21 +1,24 @@
 /*
  * consumer.c
- *	  This session as a consumer: the life of its subscriptions and queues.
- *
- * Every call of consumer_subscribe() makes one DSM segment with a queue for
- * each vshard; the segment goes when the last of its queues does.  Queues
- * whose applier has ended are replaced by new ones, all at once, and the next
- * applier finds those.
+ *	  This session as a consumer: the life of its subscriptions.
  */
 #include "compat.h"
 
+#include "consumer/consumer.h"
+#include "consumer/queues.h"
+#include "consumer/state.h"
 #include "miscadmin.h"
-#include "consumer/consumer_impl.h"
 #include "storage/ipc.h"
 #include "utils/memutils.h"
 
-Consumer   *consumers = NULL;
-MemoryContext consumer_context = NULL;
+/* All of this session. */
+static Consumer *consumers = NULL;
+
+Consumer *
+consumer_first(void)
+{
+	return consumers;
+}
 
 /*
  * One without streams has lost them, or never got them by an error, or gave
@@ -24,7 +27,7 @@ MemoryContext consumer_context = NULL;
 static Consumer *
 find_any(const char *name)
 {
-	for (Consumer *c = consumers; c != NULL; c = c->next)
+	for (Consumer *c = consumers; c != NULL; c = c->link)
 		if (strcmp(c->name, name) == 0)
 			return c;
 	return NULL;
@@ -79,7 +82,7 @@ consumer_name(const Consumer *consumer)
 static void
 at_exit(int code, Datum arg)
 {
-	for (Consumer *c = consumers; c != NULL; c = c->next)
+	for (Consumer *c = consumers; c != NULL; c = c->link)
 		for (int i = 0; i < c->nstreams; i++)
 			subscription_release(1, &c->streams[i].ref);
 	consumers = NULL;
@@ -91,14 +94,9 @@ consumer_free(Consumer *consumer)
 	Consumer  **link = &consumers;
 
 	while (*link != consumer)
-		link = &(*link)->next;
-	*link = consumer->next;
-	positions_forget(consumer);
-	if (consumer->attachment_context != NULL)
-		MemoryContextDelete(consumer->attachment_context);
-	if (consumer->streams != NULL)
-		pfree(consumer->streams);
-	pfree(consumer);
+		link = &(*link)->link;
+	*link = consumer->link;
+	MemoryContextDelete(consumer->context);
 }
 
 /*
@@ -112,7 +110,7 @@ forget_failed(void)
 
 	for (Consumer *c = consumers; c != NULL; c = next)
 	{
-		next = c->next;
+		next = c->link;
 		if (c->nstreams == 0 && c->saved == NULL)
 			consumer_free(c);
 	}
@@ -121,89 +119,36 @@ forget_failed(void)
 static Consumer *
 find_or_make(const char *name)
 {
+	static bool registered = false;
 	Consumer   *consumer = find_any(name);
+	MemoryContext context;
 
 	if (consumer != NULL)
 		return consumer;
 	forget_failed();
-	if (consumer_context == NULL)
-	{
-		consumer_context = AllocSetContextCreate(TopMemoryContext,
-												 "calvin_seq consumers",
-												 ALLOCSET_DEFAULT_SIZES);
+	if (!registered)
 		before_shmem_exit(at_exit, (Datum) 0);
-		positions_init();
-	}
-	consumer = MemoryContextAllocZero(consumer_context, sizeof(Consumer));
+	registered = true;
+	context = AllocSetContextCreate(TopMemoryContext, "calvin_seq consumer",
+									ALLOCSET_DEFAULT_SIZES);
+	consumer = MemoryContextAllocZero(context, sizeof(Consumer));
+	consumer->context = context;
 	strlcpy(consumer->name, name, sizeof(consumer->name));
 	memset(consumer->by_vshard, -1, sizeof(consumer->by_vshard));
-	consumer->next = consumers;
+	consumer->link = consumers;
 	consumers = consumer;
 	return consumer;
 }
 
-static void
-free_segment(Segment *segment)
-{
-	dsm_detach(segment->segment);
-	MemoryContextDelete(segment->context);
-	pfree(segment);
-}
-
-/* Let go of a stream's queue; its place in the array is the caller's. */
-static void
-drop_queue(Stream *stream)
-{
-	if (--stream->segment->streams == 0)
-		free_segment(stream->segment);
-	else
-		shm_mq_detach(stream->reader.handle);
-}
-
-/*
- * A segment with n queues of the given rings.  Until the caller pins it, it
- * goes away with the resource owner; readers and offsets are filled in.
- */
-static Segment *
-make_segment(int n, const Size *ring_sizes, QueueReader *readers, Size *offsets)
-{
-	Segment    *segment;
-	dsm_segment *dsm;
-	Size		size = 0;
-	MemoryContext old;
-
-	for (int i = 0; i < n; i++)
-	{
-		offsets[i] = size;
-		size = add_size(size, CACHELINEALIGN(queue_size(ring_sizes[i])));
-	}
-	dsm = dsm_create(size, DSM_CREATE_NULL_IF_MAXSEGMENTS);
-	if (dsm == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
-				 errmsg("too many dynamic shared memory segments"),
-				 errdetail("A subscription needs one for its queues."),
-				 errhint("Subscribe to several vshards in one call, or raise max_connections, which sets the limit.")));
-
-	segment = MemoryContextAllocZero(consumer_context, sizeof(Segment));
-	segment->segment = dsm;
-	segment->context = AllocSetContextCreate(consumer_context,
-											 "calvin_seq queues",
-											 ALLOCSET_DEFAULT_SIZES);
-	old = MemoryContextSwitchTo(segment->context);
-	for (int i = 0; i < n; i++)
-		queue_create(&readers[i], dsm,
-					 (char *) dsm_segment_address(dsm) + offsets[i],
-					 ring_sizes[i]);
-	MemoryContextSwitchTo(old);
-	return segment;
-}
-
+/* What it has received in this transaction and not committed stays behind. */
 static void
 remove_stream(Consumer *consumer, int number)
 {
-	drop_queue(&consumer->streams[number]);
-	consumer->by_vshard[consumer->streams[number].vshard] = -1;
+	Stream	   *stream = &consumer->streams[number];
+
+	consumer->gave_up |= stream->lossless && stream->pending;
+	queues_drop(stream);
+	consumer->by_vshard[stream->vshard] = -1;
 	consumer->streams[number] = consumer->streams[--consumer->nstreams];
 	if (number < consumer->nstreams)
 		consumer->by_vshard[consumer->streams[number].vshard] = (int16) number;
@@ -246,13 +191,13 @@ reserve_streams(Consumer *consumer, int n)
 	Size		size = sizeof(Stream) * (consumer->nstreams + n);
 
 	if (consumer->streams == NULL)
-		consumer->streams = MemoryContextAlloc(consumer_context, size);
+		consumer->streams = MemoryContextAlloc(consumer->context, size);
 	else
 		consumer->streams = repalloc(consumer->streams, size);
 }
 
 Consumer *
-consumer_subscribe(DatabaseSlot *database, const char *name, int n,
+consumer_subscribe(DatabaseSlot *database, Oid log, const char *name, int n,
 				   const uint16 *vshards, Size ring_size, bool lossless,
 				   uint64 log_end, uint64 *start)
 {
@@ -263,23 +208,27 @@ consumer_subscribe(DatabaseSlot *database, const char *name, int n,
 	Size	   *offsets = palloc(sizeof(Size) * n);
 	SubscriptionQueues queues;
 	Segment    *segment;
+	ClaimResult claimed;
 
 	/* all that can fail comes before the claim, which changes nothing then */
 	reserve_streams(consumer, n);
 	for (int i = 0; i < n; i++)
 		ring_sizes[i] = ring_size;
-	segment = make_segment(n, ring_sizes, readers, offsets);
-	queues.segment = dsm_segment_handle(segment->segment);
-	queues.offsets = offsets;
-	queues.ring_sizes = ring_sizes;
-	if (!subscription_claim(database, name, n, vshards, lossless, &queues,
-							log_end, refs, start))
+	segment = queues_make(n, ring_sizes, readers, offsets, &queues);
+	claimed = subscription_claim(database, log, name, n, vshards, lossless,
+								 &queues, log_end, refs, start);
+	if (claimed != CLAIM_DONE)
 	{
-		free_segment(segment);
-		subscription_report_full(n);
+		queues_free(segment);
+		if (claimed == CLAIM_FULL)
+			subscription_report_full(n);
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the log was dropped while it was subscribed to"),
+				 errhint("If the extension was created anew, subscribe to the new log.")));
 	}
 
-	dsm_pin_mapping(segment->segment);
+	queues_pin(segment);
 	add_streams(consumer, n, vshards, lossless, segment, readers, refs);
 	pfree(readers);
 	pfree(refs);
@@ -327,7 +276,7 @@ consumer_unsubscribe_everything(void)
 
 	for (Consumer *c = consumers; c != NULL; c = next)
 	{
-		next = c->next;
+		next = c->link;
 		(void) consumer_unsubscribe(c, 0, NULL);
 	}
 }
@@ -358,7 +307,7 @@ consumer_check(Consumer *consumer)
 	 * savepoint or subscribed again.
 	 */
 	if (consumer->saved != NULL)
-		consumer->lost = true;
+		consumer->loss = LOSS_MOVED;
 	else if (consumer->nstreams == 0)
 		consumer_free(consumer);
 
@@ -377,71 +326,30 @@ consumer_check(Consumer *consumer)
 			 errhint("Consumers under different names receive the same stream independently.")));
 }
 
-void
-consumer_reconnect(Consumer *consumer)
+static void
+fill_in_report(const Stream *stream, ConsumerReport *report)
 {
-	int			n = 0;
-	int			total = consumer->nstreams;
-	Stream	  **streams = palloc(sizeof(Stream *) * total);
-	SubscriptionRef *refs = palloc(sizeof(SubscriptionRef) * total);
-	QueueReader *readers = palloc(sizeof(QueueReader) * total);
-	Size	   *ring_sizes = palloc(sizeof(Size) * total);
-	Size	   *offsets = palloc(sizeof(Size) * total);
-	SubscriptionQueues queues;
-	Segment    *segment;
-
-	for (int i = 0; i < total; i++)
-	{
-		Stream	   *stream = &consumer->streams[i];
-
-		if (!stream->detached)
-			continue;
-		streams[n] = stream;
-		refs[n] = stream->ref;
-		ring_sizes[n++] = stream->reader.ring_size;
-	}
-	segment = make_segment(n, ring_sizes, readers, offsets);
-	dsm_pin_mapping(segment->segment);
-	segment->streams = n;
-	for (int i = 0; i < n; i++)
-	{
-		drop_queue(streams[i]);
-		streams[i]->segment = segment;
-		streams[i]->reader = readers[i];
-		streams[i]->detached = false;
-	}
-	queues.segment = dsm_segment_handle(segment->segment);
-	queues.offsets = offsets;
-	queues.ring_sizes = ring_sizes;
-	subscription_requeue(n, refs, &queues);
-	pfree(streams);
-	pfree(refs);
-	pfree(readers);
-	pfree(ring_sizes);
-	pfree(offsets);
-}
-
-void *
-consumer_attachment(Consumer *consumer)
-{
-	return consumer->attachment;
-}
-
-void
-consumer_attach(Consumer *consumer, MemoryContext context, void *attachment)
-{
-	MemoryContextSetParent(context, consumer_context);
-	consumer->attachment_context = context;
-	consumer->attachment = attachment;
+	report->ref = stream->ref;
+	report->state = (ConsumedState){
+		.delivered_epoch = stream->epoch,
+		.delivered_position = stream->position,
+		.next_epoch = stream->next.epoch,
+		.next_position = stream->next.position,
+		.log_until_epoch = stream->log_until.epoch,
+		.log_until_position = stream->log_until.position,
+		.floor_epoch = stream->floor.epoch,
+		.floor_position = stream->floor.position,
+		.replayed = stream->replayed,
+		.read = stream->reader.total
+	};
 }
 
 void
 consumer_report(Consumer *consumer)
 {
-	ConsumerProgress *progress;
+	ConsumerReport reports[64];
 	int			n = 0;
 
-	progress = palloc(sizeof(ConsumerProgress) * consumer->nstreams);
 	for (int i = 0; i < consumer->nstreams; i++)
 	{
 		Stream	   *stream = &consumer->streams[i];
@@ -449,17 +357,13 @@ consumer_report(Consumer *consumer)
 		if (!stream->moved)
 			continue;
 		stream->moved = false;
-		progress[n].ref = stream->ref;
-		progress[n].read = stream->reader.total;
-		progress[n].replayed = stream->replayed;
-		progress[n].epoch = stream->epoch;
-		progress[n].position = stream->position;
-		progress[n].next_epoch = stream->next.epoch;
-		progress[n].next_position = stream->next.position;
-		progress[n].log_until_epoch = stream->log_until.epoch;
-		n++;
+		fill_in_report(stream, &reports[n++]);
+		if (n == lengthof(reports))
+		{
+			subscription_report(n, reports);
+			n = 0;
+		}
 	}
 	if (n > 0)
-		subscription_report_consumer(n, progress);
-	pfree(progress);
+		subscription_report(n, reports);
 }

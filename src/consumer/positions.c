@@ -1,25 +1,22 @@
 /*
  * positions.c
- *	  Positions and transactions: what a rollback brings back, and the
- *	  session's side of durable cursors.
+ *	  Positions and transactions: what a rollback brings back.
  *
- * The first call in each (sub)transaction saves where every lossless stream
+ * The first receive in each (sub)transaction saves where every lossless stream
  * of the consumer stands; streams subscribed later in it are entered with
  * their start.  Rolling back restores the positions, and what has been taken
  * off the queues since then comes from the log.
  *
- * A stream remembers the version of the durable cursor that it continued
- * from.  After a top-level abort the stored cursors are read again, at the
- * start of the next transaction, because what was received in earlier ones
- * without seq_commit() must come again too.
+ * After a top-level abort the stored cursors are read again, at the start of the
+ * next transaction, because what was received in earlier ones without
+ * seq_commit() must come again too.
  */
 #include "compat.h"
 
-#include "consumer/consumer_impl.h"
+#include "consumer/holding.h"
+#include "consumer/positions.h"
+#include "consumer/state.h"
 #include "utils/memutils.h"
-
-/* Epochs that an idle stream's cursor may lag before it is stored anew. */
-#define MAX_CURSOR_AGE 1024
 
 static void
 fill_in(SavedPosition *position, const Stream *stream)
@@ -28,6 +25,7 @@ fill_in(SavedPosition *position, const Stream *stream)
 	position->generation = stream->ref.generation;
 	position->next = stream->next;
 	position->cursor_version = stream->cursor_version;
+	position->cursor_incarnation = stream->cursor_incarnation;
 	position->cursor = stream->cursor;
 	position->overrides = stream->overrides;
 	position->received = stream->received;
@@ -40,12 +38,9 @@ floor_of(const Consumer *consumer, const Stream *stream)
 {
 	StreamKey	key = stream->next;
 
-	if (stream->cursor_version > 0 &&
-		key_before(stream->cursor.epoch, stream->cursor.position, key))
+	if (stream->cursor_version > 0 && key_less(stream->cursor, key))
 		key = stream->cursor;
-	if (stream->prepared &&
-		key_before(stream->before_prepared.epoch,
-				   stream->before_prepared.position, key))
+	if (stream->prepared && key_less(stream->before_prepared, key))
 		key = stream->before_prepared;
 	for (SavedPositions *saved = consumer->saved; saved != NULL; saved = saved->outer)
 		for (int i = 0; i < saved->n; i++)
@@ -54,43 +49,21 @@ floor_of(const Consumer *consumer, const Stream *stream)
 
 			if (position->vshard == stream->vshard &&
 				position->generation == stream->ref.generation &&
-				key_before(position->next.epoch, position->next.position, key))
+				key_less(position->next, key))
 				key = position->next;
 		}
 	return key;
 }
 
-/*
- * Publish the floors that have moved, of some streams or, with vshards NULL,
- * of all.  Nothing is allocated: at the end of a transaction nothing may fail.
- */
 static void
-report_floors(Consumer *consumer, int n, const uint16 *vshards)
+set_floor(const Consumer *consumer, Stream *stream)
 {
-	ConsumerFloor floors[64];
-	int			nfloors = 0;
+	StreamKey	floor = floor_of(consumer, stream);
 
-	for (int i = 0; i < (vshards == NULL ? consumer->nstreams : n); i++)
-	{
-		Stream	   *stream = vshards == NULL ? &consumer->streams[i] :
-			stream_of(consumer, vshards[i]);
-		StreamKey	key = floor_of(consumer, stream);
-
-		if (!stream->lossless ||
-			(key.epoch == stream->floor.epoch && key.position == stream->floor.position))
-			continue;
-		stream->floor = key;
-		floors[nfloors].ref = stream->ref;
-		floors[nfloors].epoch = key.epoch;
-		floors[nfloors++].position = key.position;
-		if (nfloors == lengthof(floors))
-		{
-			subscription_report_floors(nfloors, floors);
-			nfloors = 0;
-		}
-	}
-	if (nfloors > 0)
-		subscription_report_floors(nfloors, floors);
+	if (!stream->lossless || key_equal(floor, stream->floor))
+		return;
+	stream->floor = floor;
+	stream->moved = true;
 }
 
 /* A place for one more position, or for another one of the same vshard. */
@@ -112,16 +85,16 @@ place_for(SavedPositions *saved, uint16 vshard, bool *found)
 }
 
 void
-consumer_save_positions(Consumer *consumer)
+positions_save(Consumer *consumer)
 {
 	SubTransactionId subid = GetCurrentSubTransactionId();
 	SavedPositions *saved = consumer->saved;
 
 	if (saved != NULL && saved->subid == subid)
 		return;
-	saved = MemoryContextAllocZero(consumer_context, sizeof(SavedPositions));
+	saved = MemoryContextAllocZero(consumer->context, sizeof(SavedPositions));
 	saved->size = Max(consumer->nstreams, 1);
-	saved->positions = MemoryContextAlloc(consumer_context,
+	saved->positions = MemoryContextAlloc(consumer->context,
 										  sizeof(SavedPosition) * saved->size);
 	saved->outer = consumer->saved;
 	saved->subid = subid;
@@ -133,14 +106,13 @@ consumer_save_positions(Consumer *consumer)
 }
 
 bool
-consumer_positions_saved(const Consumer *consumer)
+positions_saved(const Consumer *consumer)
 {
 	return consumer->saved != NULL;
 }
 
 void
-consumer_enter_positions(Consumer *consumer, int n, const uint16 *vshards,
-						 bool chosen)
+positions_enter(Consumer *consumer, int n, const uint16 *vshards, bool chosen)
 {
 	for (SavedPositions *saved = consumer->saved; saved != NULL; saved = saved->outer)
 		for (int i = 0; i < n; i++)
@@ -155,11 +127,11 @@ consumer_enter_positions(Consumer *consumer, int n, const uint16 *vshards,
 			 * It goes on where the stream before it stood; if that is rolled
 			 * back, so is this start, unless the user chose it.
 			 */
-			if (found && !chosen &&
-				key_before(before.epoch, before.position, position->next))
+			if (found && !chosen && key_less(before, position->next))
 				position->next = before;
 		}
-	report_floors(consumer, n, vshards);
+	for (int i = 0; i < n; i++)
+		set_floor(consumer, stream_of(consumer, vshards[i]));
 }
 
 static void
@@ -172,23 +144,14 @@ forget_innermost(Consumer *consumer)
 	pfree(saved);
 }
 
-void
-positions_forget(Consumer *consumer)
+static const SavedPositions *
+outermost(const Consumer *consumer)
 {
-	while (consumer->saved != NULL)
-		forget_innermost(consumer);
-}
+	const SavedPositions *saved = consumer->saved;
 
-/* Go to a key; what was taken off the queue from there on is in the log. */
-static void
-go_back(Stream *stream, StreamKey key)
-{
-	if (key_before(stream->log_until.epoch, stream->log_until.position,
-				   stream->next))
-		stream->log_until = stream->next;
-	stream->next = key;
-	stream->holed = false;
-	stream->moved = true;
+	while (saved != NULL && saved->outer != NULL)
+		saved = saved->outer;
+	return saved;
 }
 
 static void
@@ -202,8 +165,9 @@ restore_positions(Consumer *consumer, const SavedPositions *saved)
 		/* subscribed anew since: then it is another stream */
 		if (stream == NULL || stream->ref.generation != position->generation)
 			continue;
-		go_back(stream, position->next);
+		stream_go_back(stream, position->next);
 		stream->cursor_version = position->cursor_version;
+		stream->cursor_incarnation = position->cursor_incarnation;
 		stream->cursor = position->cursor;
 		stream->overrides = position->overrides;
 		stream->received = position->received;
@@ -220,6 +184,17 @@ restore_innermost(Consumer *consumer)
 	forget_innermost(consumer);
 }
 
+void
+positions_rewind(Consumer *consumer)
+{
+	const SavedPositions *saved = outermost(consumer);
+
+	if (saved != NULL)
+		restore_positions(consumer, saved);
+	consumer->rewind_wanted = true;
+	holding_rewound(consumer->name);
+}
+
 static bool
 has_cursor(const Consumer *consumer)
 {
@@ -229,46 +204,77 @@ has_cursor(const Consumer *consumer)
 	return false;
 }
 
+/* Has the present transaction stored one? */
+static bool
+stores_cursors(Consumer *consumer)
+{
+	const SavedPositions *saved = outermost(consumer);
+
+	for (int i = 0; saved != NULL && i < saved->n; i++)
+	{
+		const SavedPosition *before = &saved->positions[i];
+		const Stream *stream = stream_of(consumer, before->vshard);
+
+		if (stream != NULL && stream->cursor_version != before->cursor_version)
+			return true;
+	}
+	return false;
+}
+
 static void
 end_transaction(Consumer *consumer, bool aborted)
 {
 	bool		called = consumer->saved != NULL;
 
+	if (!aborted)
+		holding_committed(consumer->name, stores_cursors(consumer));
+
 	/* of nested ones, the outermost has the oldest positions */
 	while (aborted && consumer->saved != NULL)
 		restore_innermost(consumer);
-	positions_forget(consumer);
+	while (consumer->saved != NULL)
+		forget_innermost(consumer);
 
 	for (int i = 0; i < consumer->nstreams; i++)
 	{
 		consumer->streams[i].pending = false;
 		/* another session went on from there: the user's choice is outdated */
-		if (consumer->lost)
+		if (consumer->loss == LOSS_MOVED)
 			consumer->streams[i].overrides = false;
 	}
 
 	/* what was received in earlier ones but not committed comes again */
-	if (consumer->lost || (aborted && has_cursor(consumer)))
+	if (consumer->loss == LOSS_MOVED || (aborted && has_cursor(consumer)))
 		consumer->reload_wanted = true;
-	consumer->lost = false;
-	if (called)
-		report_floors(consumer, 0, NULL);
+	if (aborted)
+		holding_taken_back(consumer->name, has_cursor(consumer));
+	consumer->loss = LOSS_NONE;
+	consumer->gave_up = false;
+	if (!called)
+		return;
+	for (int i = 0; i < consumer->nstreams; i++)
+		set_floor(consumer, &consumer->streams[i]);
+	consumer_report(consumer);
 }
 
 /*
  * What was received but not committed has to come again if the prepared
- * transaction is rolled back, and nobody will tell us then.
+ * transaction is rolled back, and nobody will tell us then; not of what has been
+ * subscribed anew or given up since, either.
  */
 static void
 refuse_prepare(const Consumer *consumer)
 {
+	bool		pending = consumer->gave_up;
+
 	for (int i = 0; i < consumer->nstreams; i++)
-		if (consumer->streams[i].lossless && consumer->streams[i].pending)
-			ereport(ERROR,
-					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-					 errmsg("cannot PREPARE a transaction that has received without seq_commit()"),
-					 errdetail("If it were rolled back later, subscription \"%s\" would not go back.",
-							   consumer->name)));
+		pending |= consumer->streams[i].lossless && consumer->streams[i].pending;
+	if (pending)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("cannot PREPARE a transaction that has received without seq_commit()"),
+				 errdetail("If it were rolled back later, subscription \"%s\" would not go back.",
+						   consumer->name)));
 }
 
 /*
@@ -278,10 +284,8 @@ refuse_prepare(const Consumer *consumer)
 static void
 remember_prepared(Consumer *consumer)
 {
-	const SavedPositions *saved = consumer->saved;
+	const SavedPositions *saved = outermost(consumer);
 
-	while (saved != NULL && saved->outer != NULL)
-		saved = saved->outer;
 	for (int i = 0; saved != NULL && i < saved->n; i++)
 	{
 		const SavedPosition *before = &saved->positions[i];
@@ -300,21 +304,34 @@ at_xact_event(XactEvent event, void *arg)
 {
 	Consumer   *next;
 
-	if (event == XACT_EVENT_PRE_PREPARE)
-		for (Consumer *c = consumers; c != NULL; c = c->next)
-			refuse_prepare(c);
-	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT &&
-		event != XACT_EVENT_PREPARE)
-		return;
-	for (Consumer *c = consumers; c != NULL; c = next)
+	for (Consumer *c = consumer_first(); c != NULL; c = next)
 	{
-		next = c->next;
-		if (event == XACT_EVENT_PREPARE)
-			remember_prepared(c);
-		end_transaction(c, event == XACT_EVENT_ABORT);
-		if (c->nstreams == 0)
-			consumer_free(c);
+		next = c->link;
+		switch (event)
+		{
+			case XACT_EVENT_PRE_PREPARE:
+				refuse_prepare(c);
+				break;
+			case XACT_EVENT_PRE_COMMIT:
+				if (stores_cursors(c))
+					holding_refuse_commit(c->name);
+				break;
+			case XACT_EVENT_PREPARE:
+				remember_prepared(c);
+				/* FALLTHROUGH */
+			case XACT_EVENT_COMMIT:
+			case XACT_EVENT_ABORT:
+				end_transaction(c, event == XACT_EVENT_ABORT);
+				if (c->nstreams == 0)
+					consumer_free(c);
+				break;
+			default:
+				break;
+		}
 	}
+	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT ||
+		event == XACT_EVENT_PREPARE)
+		holding_end_transaction();
 }
 
 static void
@@ -323,12 +340,15 @@ at_subxact_event(SubXactEvent event, SubTransactionId subid,
 {
 	if (event != SUBXACT_EVENT_ABORT_SUB && event != SUBXACT_EVENT_COMMIT_SUB)
 		return;
-	for (Consumer *c = consumers; c != NULL; c = c->next)
+	for (Consumer *c = consumer_first(); c != NULL; c = c->link)
 	{
 		if (c->saved == NULL || c->saved->subid != subid)
 			continue;
 		if (event == SUBXACT_EVENT_ABORT_SUB)
+		{
 			restore_innermost(c);
+			consumer_report(c);
+		}
 		else if (c->saved->outer != NULL && c->saved->outer->subid == parent)
 			forget_innermost(c);
 		else
@@ -339,172 +359,11 @@ at_subxact_event(SubXactEvent event, SubTransactionId subid,
 void
 positions_init(void)
 {
+	static bool registered = false;
+
+	if (registered)
+		return;
+	registered = true;
 	RegisterXactCallback(at_xact_event, NULL);
 	RegisterSubXactCallback(at_subxact_event, NULL);
-}
-
-uint32
-consumer_rewinds(const Consumer *consumer)
-{
-	return consumer->rewinds;
-}
-
-void
-consumer_start_at(Consumer *consumer, int n, const uint16 *vshards,
-				  StreamKey key, int64 behind_epoch)
-{
-	for (int i = 0; i < n; i++)
-	{
-		Stream	   *stream = stream_of(consumer, vshards[i]);
-
-		stream->next = key;
-		stream->moved = true;
-		if (stream->lossless)
-			stream->log_until.epoch = (uint64) (behind_epoch + 1);
-	}
-}
-
-void
-consumer_rewind(Consumer *consumer)
-{
-	for (SavedPositions *saved = consumer->saved; saved != NULL; saved = saved->outer)
-		if (saved->outer == NULL)
-			restore_positions(consumer, saved);
-	consumer->rewind_wanted = true;
-}
-
-bool
-consumer_wants_cursors(const Consumer *consumer)
-{
-	return consumer->rewind_wanted ||
-		(consumer->reload_wanted && consumer->saved == NULL);
-}
-
-/*
- * One that the user chose keeps the version as well: against what is stored
- * by now its compare-and-set shall fail, and that ends the choice.
- */
-void
-consumer_forget_cursors(Consumer *consumer)
-{
-	for (int i = 0; i < consumer->nstreams; i++)
-		if (!consumer->streams[i].overrides)
-			consumer->streams[i].cursor_version = 0;
-	consumer->rewind_wanted = false;
-	consumer->reload_wanted = false;
-}
-
-static void
-start_from_cursor(Consumer *consumer, Stream *stream)
-{
-	stream->received = false;
-	go_back(stream, stream->cursor);
-	consumer->rewinds++;
-}
-
-void
-consumer_set_cursor(Consumer *consumer, const StreamCursor *cursor)
-{
-	Stream	   *stream = stream_of(consumer, cursor->vshard);
-
-	if (stream == NULL || !stream->lossless)
-		return;
-	stream->prepared = false;
-	if (!stream->overrides)
-	{
-		stream->cursor = cursor->next;
-		stream->cursor_version = cursor->version;
-	}
-	start_from_cursor(consumer, stream);
-}
-
-void
-consumer_cursors_loaded(Consumer *consumer)
-{
-	for (int i = 0; i < consumer->nstreams; i++)
-	{
-		Stream	   *stream = &consumer->streams[i];
-
-		if (!stream->prepared)
-			continue;
-		stream->prepared = false;
-		stream->received = false;
-		go_back(stream, stream->before_prepared);
-		consumer->rewinds++;
-	}
-}
-
-void
-consumer_override_cursor(Consumer *consumer, const StreamCursor *cursor)
-{
-	Stream	   *stream = stream_of(consumer, cursor->vshard);
-
-	stream->overrides = true;
-	stream->cursor = cursor->next;
-	stream->cursor_version = cursor->version;
-	start_from_cursor(consumer, stream);
-}
-
-bool
-consumer_get_position(Consumer *consumer, uint16 vshard, StreamKey *next)
-{
-	const Stream *stream = stream_of(consumer, vshard);
-
-	if (stream == NULL)
-		return false;
-	*next = stream->next;
-	return true;
-}
-
-int
-consumer_get_cursors(Consumer *consumer, StreamCursor *cursors)
-{
-	int			n = 0;
-
-	for (int i = 0; i < consumer->nstreams; i++)
-	{
-		const Stream *stream = &consumer->streams[i];
-
-		/* a cursor that only grows old by itself is moved now and then */
-		if (!stream->lossless ||
-			(!stream->received && !stream->overrides &&
-			 stream->cursor_version > 0 &&
-			 stream->next.epoch - stream->cursor.epoch < MAX_CURSOR_AGE))
-			continue;
-		cursors[n].vshard = stream->vshard;
-		cursors[n].next = stream->next;
-		cursors[n].version = stream->cursor_version;
-		n++;
-	}
-	return n;
-}
-
-void
-consumer_cursors_stored(Consumer *consumer, int n, const StreamCursor *cursors)
-{
-	for (int i = 0; i < n; i++)
-	{
-		Stream	   *stream = stream_of(consumer, cursors[i].vshard);
-
-		stream->cursor_version = cursors[i].version + 1;
-		stream->cursor = cursors[i].next;
-		stream->overrides = false;
-		stream->received = false;
-		stream->pending = false;
-		/* there was one to continue from: what had stored it has committed */
-		if (cursors[i].version > 0)
-			stream->prepared = false;
-	}
-}
-
-void
-consumer_cursors_lost(Consumer *consumer)
-{
-	consumer->lost = true;
-}
-
-bool
-consumer_has_lost(const Consumer *consumer)
-{
-	return consumer->lost;
 }

@@ -11,26 +11,26 @@
  * for it since (the slot tells), or if it stands before "log_until".  The log
  * is then read once for all streams of the consumer with something
  * outstanding; what their queues still hold of that is passed over.
+ *
+ * That nothing is outstanding is concluded in this order: the published state,
+ * then what the applier has told of the stream, as a whole and of its own
+ * generation, then the queue.  Through the epoch of that state nothing else was
+ * meant for it.
+ *
+ * The queue wakes who waits for what comes on it, and the applier who lacks
+ * something that it dropped.  Who stands before "log_until" waits for the log to
+ * be applied: he says so, and looks once more, before he waits.
  */
 #include "compat.h"
 
-#include "consumer/consumer_impl.h"
+#include "consumer/queues.h"
+#include "consumer/receiving.h"
+#include "consumer/state.h"
 #include "shared/database.h"
+#include "shared/pause.h"
 
 /* Transactions taken from one vshard before it is the next one's turn. */
 #define MAX_IN_A_ROW 64
-
-static inline bool
-is_set(StreamKey key)
-{
-	return key.epoch > 0 || key.position > 0;
-}
-
-static inline bool
-stands_before(const Stream *stream, StreamKey key)
-{
-	return is_set(key) && key_before(stream->next.epoch, stream->next.position, key);
-}
 
 /* The last applied epoch, -1 if there is none. */
 static int64
@@ -46,44 +46,44 @@ applied_epoch(void)
 	return (int64) state.machine.last_applied_epoch;
 }
 
-/*
- * Is there something that a lossless stream has not seen, on its queue or
- * not?  *to_epoch is raised to the last epoch of it.
- */
-static bool
-outstanding(const Stream *stream, int64 applied, uint64 *to_epoch)
+/* What is there for a lossless stream that it has not seen, on its queue or not? */
+typedef enum Outlook
 {
-	SubscriptionSlot *slot = stream->ref.slot;
-	uint64		epoch = pg_atomic_read_u64(&slot->routed_epoch);
-	uint32		position = pg_atomic_read_u32(&slot->routed_position);
-	bool		result = false;
+	OUTLOOK_NOTHING,
+	OUTLOOK_SOMETHING,
+	OUTLOOK_UNKNOWN /* it is another session's by now */
+} Outlook;
 
-	/* behind the slot's words, to be sure that they were of this stream */
-	pg_read_barrier();
-	if (epoch != MACHINE_NO_EPOCH && subscription_owned(&stream->ref) &&
-		!key_before(epoch, position, stream->next))
+/* *to_epoch is raised to the last epoch of it. */
+static Outlook
+outlook(const Stream *stream, int64 applied, uint64 *to_epoch)
+{
+	RoutedState routed;
+	bool		something = false;
+
+	if (!subscription_routed(&stream->ref, &routed))
+		return OUTLOOK_UNKNOWN;
+	if (routed.epoch != MACHINE_NO_EPOCH &&
+		!key_before(routed.epoch, (uint32) routed.position, stream->next))
 	{
-		*to_epoch = Max(*to_epoch, epoch);
-		result = true;
+		*to_epoch = Max(*to_epoch, routed.epoch);
+		something = true;
 	}
 	if (stands_before(stream, stream->log_until) &&
 		(int64) stream->next.epoch <= applied)
 	{
-		uint64		until = stream->log_until.epoch;
+		uint64		last = key_end_epoch(stream->log_until) - 1;
 
-		/* a key of position 0 excludes its own epoch */
-		if (stream->log_until.position == 0)
-			until--;
 		/* it may be a start in the future: only what is there can be read */
-		*to_epoch = Max(*to_epoch, Min(until, (uint64) applied));
-		result = true;
+		*to_epoch = Max(*to_epoch, Min(last, (uint64) applied));
+		something = true;
 	}
 	if (stream->holed)
 	{
 		*to_epoch = Max(*to_epoch, stream->holed_to);
-		result = true;
+		something = true;
 	}
-	return result;
+	return something ? OUTLOOK_SOMETHING : OUTLOOK_NOTHING;
 }
 
 /* Everything up to an epoch has been received, or was not for this stream. */
@@ -119,19 +119,18 @@ follows_a_hole(const Stream *stream, const QueueMessage *message)
 					  stream->next)));
 }
 
-ConsumerResult
-consumer_next(Consumer *consumer, ConsumerTxn *txn)
+/* One round through the streams; "applied" was read before. */
+static ReceiveResult
+look_around(Consumer *consumer, int64 applied, bool *detached, ReceivedTxn *txn)
 {
 	int			idle = 0;
-	bool		detached = false;
-	int64		applied = applied_epoch();
 
 	while (idle < consumer->nstreams)
 	{
 		Stream	   *stream = &consumer->streams[consumer->turn];
 		const QueueMessage *message = NULL;
 		bool		turn_over = consumer->in_a_row >= MAX_IN_A_ROW;
-		bool		missing = false;
+		Outlook		out = OUTLOOK_UNKNOWN;
 		uint64		to_epoch = 0;
 
 		if (!turn_over)
@@ -141,21 +140,22 @@ consumer_next(Consumer *consumer, ConsumerTxn *txn)
 			{
 				/* in this order: what was meant for it is by now on the queue */
 				if (stream->lossless)
-					missing = outstanding(stream, applied, &to_epoch);
+					out = outlook(stream, applied, &to_epoch);
+				PAUSE_POINT("receiving: told, queue not looked at");
 				if (!stream->detached)
 					message = queue_receive(&stream->reader, &stream->detached);
 			}
 		}
-		detached |= stream->detached;
+		*detached |= stream->detached;
 		if (message == NULL)
 		{
-			if (missing)
-				return CONSUMER_HOLE;
+			if (out == OUTLOOK_SOMETHING)
+				return RECEIVE_HOLE;
 			/* a turn that ended for fairness does not count as idle */
 			if (!turn_over)
 			{
 				idle++;
-				if (stream->lossless && applied >= 0)
+				if (out == OUTLOOK_NOTHING && applied >= 0)
 					advance_past(stream, (uint64) applied);
 			}
 			consumer->in_a_row = 0;
@@ -169,21 +169,69 @@ consumer_next(Consumer *consumer, ConsumerTxn *txn)
 			/* the message itself goes, but its epoch is read from the log */
 			stream->holed = true;
 			stream->holed_to = message->epoch;
-			return CONSUMER_HOLE;
+			return RECEIVE_HOLE;
 		}
 		count_received(stream, message->epoch, message->position);
 		consumer->in_a_row++;
 		txn->vshard = stream->vshard;
 		txn->message = message;
-		return CONSUMER_TXN;
+		return RECEIVE_TXN;
 	}
-	if (detached)
-		consumer_reconnect(consumer);
-	return CONSUMER_EMPTY;
+	return RECEIVE_EMPTY;
+}
+
+/* The end of what the streams are still to read from the log, in epochs. */
+static uint64
+log_wanted_until(const Consumer *consumer)
+{
+	uint64		until = 0;
+
+	for (int i = 0; i < consumer->nstreams; i++)
+	{
+		const Stream *stream = &consumer->streams[i];
+
+		if (stream->lossless && stands_before(stream, stream->log_until))
+			until = Max(until, key_end_epoch(stream->log_until));
+	}
+	return until;
+}
+
+/*
+ * Nothing is there.  Who waits for the log is to be woken when more of it is
+ * applied; true if that was the case just now.
+ */
+static bool
+applied_meanwhile(Consumer *consumer, int64 *applied)
+{
+	DatabaseSlot *database = database_mine();
+	uint64		until = log_wanted_until(consumer);
+	int64		before = *applied;
+
+	if (until == 0 || database == NULL)
+		return false;
+	consumer_report(consumer);
+	database_wake_until(database, until);
+	*applied = applied_epoch();
+	return *applied != before;
+}
+
+ReceiveResult
+receiving_next(Consumer *consumer, ReceivedTxn *txn)
+{
+	bool		detached = false;
+	int64		applied = applied_epoch();
+	ReceiveResult result;
+
+	do
+		result = look_around(consumer, applied, &detached, txn);
+	while (result == RECEIVE_EMPTY && applied_meanwhile(consumer, &applied));
+	if (result == RECEIVE_EMPTY && detached)
+		queues_reconnect(consumer);
+	return result;
 }
 
 bool
-consumer_hole(Consumer *consumer, uint64 *from_epoch, uint64 *to_epoch)
+receiving_hole(Consumer *consumer, uint64 *from_epoch, uint64 *to_epoch)
 {
 	int64		applied = applied_epoch();
 	bool		any = false;
@@ -194,9 +242,11 @@ consumer_hole(Consumer *consumer, uint64 *from_epoch, uint64 *to_epoch)
 	for (int i = 0; i < consumer->nstreams; i++)
 	{
 		Stream	   *stream = &consumer->streams[i];
+		Outlook		out = OUTLOOK_UNKNOWN;
 
-		stream->filling = stream->lossless &&
-			outstanding(stream, applied, to_epoch);
+		if (stream->lossless)
+			out = outlook(stream, applied, to_epoch);
+		stream->filling = out == OUTLOOK_SOMETHING;
 		if (stream->filling)
 		{
 			uint64		through;
@@ -208,14 +258,14 @@ consumer_hole(Consumer *consumer, uint64 *from_epoch, uint64 *to_epoch)
 				*from_epoch = stream->next.epoch;
 			any = true;
 		}
-		else if (stream->lossless && applied >= 0)
+		else if (out == OUTLOOK_NOTHING && applied >= 0)
 			advance_past(stream, (uint64) applied);
 	}
 	return any;
 }
 
 bool
-consumer_takes(Consumer *consumer, uint16 vshard, uint64 epoch, uint32 position)
+receiving_takes(Consumer *consumer, uint16 vshard, uint64 epoch, uint32 position)
 {
 	Stream	   *stream = stream_of(consumer, vshard);
 
@@ -227,7 +277,7 @@ consumer_takes(Consumer *consumer, uint16 vshard, uint64 epoch, uint32 position)
 }
 
 void
-consumer_hole_filled(Consumer *consumer, uint64 to_epoch)
+receiving_hole_filled(Consumer *consumer, uint64 to_epoch)
 {
 	for (int i = 0; i < consumer->nstreams; i++)
 	{

@@ -10,17 +10,16 @@
  */
 #include "compat.h"
 
-#include "log/append.h"
-#include "log/base.h"
+#include "consumer/cursor.h"
+#include "consumer/holding.h"
+#include "consumer/positions.h"
+#include "consumer/receiving.h"
+#include "consumer/state.h"
+#include "consumer/stream.h"
 #include "log/batches.h"
 #include "log/cursors.h"
-#include "log/reader.h"
-#include "log/snapshots.h"
-#include "consumer/stream.h"
-#include "utils/memutils.h"
-#include "utils/snapmgr.h"
 
-/* The walk of one consumer, in its own memory context. */
+/* The walk of one consumer, in the consumer's memory. */
 typedef struct Filler
 {
 	BatchWalk  *walk;
@@ -34,19 +33,16 @@ typedef struct Filler
 static Filler *
 get_filler(Consumer *consumer)
 {
-	Filler	   *filler = consumer_attachment(consumer);
-	MemoryContext context;
 	MemoryContext old;
+	Filler	   *filler;
 
-	if (filler != NULL)
-		return filler;
-	context = AllocSetContextCreate(CurrentMemoryContext, "calvin_seq stream",
-									ALLOCSET_DEFAULT_SIZES);
-	old = MemoryContextSwitchTo(context);
+	if (consumer->filler != NULL)
+		return consumer->filler;
+	old = MemoryContextSwitchTo(consumer->context);
 	filler = palloc0(sizeof(Filler));
-	filler->walk = batch_walk_create(consumer_name(consumer));
+	filler->walk = batch_walk_create(consumer->name);
 	MemoryContextSwitchTo(old);
-	consumer_attach(consumer, context, filler);
+	consumer->filler = filler;
 	return filler;
 }
 
@@ -55,11 +51,11 @@ start_walk(Consumer *consumer, Filler *filler)
 {
 	uint64		from_epoch;
 
-	if (!consumer_hole(consumer, &from_epoch, &filler->to_epoch))
+	if (!receiving_hole(consumer, &from_epoch, &filler->to_epoch))
 		return false;
 	batch_walk_start(filler->walk, from_epoch, filler->to_epoch);
 	filler->walking = true;
-	filler->rewinds = consumer_rewinds(consumer);
+	filler->rewinds = consumer->rewinds;
 	filler->txn.vshard_count = 0;
 	filler->participant = 0;
 	return true;
@@ -82,7 +78,7 @@ walk_next(Consumer *consumer, Filler *filler, Delivery *delivery)
 		{
 			uint16		vshard = filler->txn.vshards[filler->participant++];
 
-			if (consumer_takes(consumer, vshard,
+			if (receiving_takes(consumer, vshard,
 							   batch_walk_entry(filler->walk)->epoch,
 							   filler->txn.position))
 			{
@@ -92,13 +88,13 @@ walk_next(Consumer *consumer, Filler *filler, Delivery *delivery)
 		}
 		filler->txn.vshard_count = 0;
 		filler->participant = 0;
-		if (!batch_walk_next(filler->walk, NULL, &filler->txn))
+		if (!batch_walk_next(filler->walk, ACCESS_LATEST, &filler->txn))
 			return false;
 	}
 }
 
 static void
-from_message(const ConsumerTxn *txn, Delivery *delivery)
+from_message(const ReceivedTxn *txn, Delivery *delivery)
 {
 	const QueueMessage *message = txn->message;
 	struct varlena *tx_class = queue_message_tx_class(message);
@@ -122,27 +118,29 @@ stream_next(Consumer *consumer, Delivery *delivery)
 {
 	Filler	   *filler = get_filler(consumer);
 
+	/* a call of the C interface may be in another subtransaction than the one before */
+	positions_save(consumer);
 	for (;;)
 	{
-		ConsumerTxn txn;
+		ReceivedTxn txn;
 
-		if (filler->walking && filler->rewinds != consumer_rewinds(consumer))
+		if (filler->walking && filler->rewinds != consumer->rewinds)
 			end_walk(filler);
 		if (filler->walking)
 		{
 			if (walk_next(consumer, filler, delivery))
 				return true;
-			consumer_hole_filled(consumer, filler->to_epoch);
+			receiving_hole_filled(consumer, filler->to_epoch);
 			end_walk(filler);
 		}
-		switch (consumer_next(consumer, &txn))
+		switch (receiving_next(consumer, &txn))
 		{
-			case CONSUMER_TXN:
+			case RECEIVE_TXN:
 				from_message(&txn, delivery);
 				return true;
-			case CONSUMER_EMPTY:
+			case RECEIVE_EMPTY:
 				return false;
-			case CONSUMER_HOLE:
+			case RECEIVE_HOLE:
 				(void) start_walk(consumer, filler);
 				break;
 		}
@@ -154,12 +152,17 @@ static void
 load_cursors(Consumer *consumer)
 {
 	StreamCursor *cursors = palloc(sizeof(StreamCursor) * WIRE_VSHARDS);
-	int			n = cursors_load(consumer_name(consumer), cursors);
+	uint16		vshards[WIRE_VSHARDS];
+	int			n = 0;
 
-	consumer_forget_cursors(consumer);
+	for (int i = 0; i < consumer->nstreams; i++)
+		if (consumer->streams[i].lossless)
+			vshards[n++] = consumer->streams[i].vshard;
+	n = cursors_load(consumer->name, n, vshards, cursors);
+	cursor_forget(consumer);
 	for (int i = 0; i < n; i++)
-		consumer_set_cursor(consumer, &cursors[i]);
-	consumer_cursors_loaded(consumer);
+		cursor_set(consumer, &cursors[i]);
+	cursor_all_set(consumer);
 	pfree(cursors);
 }
 
@@ -172,131 +175,11 @@ stream_begin(Consumer *consumer)
 	 * At the start of a transaction the cursors' positions are what its
 	 * rollback leads back to; later on it is those before seq_rewind().
 	 */
-	if (!consumer_positions_saved(consumer) && consumer_wants_cursors(consumer))
+	if (!positions_saved(consumer) && cursor_wanted(consumer))
 		load_cursors(consumer);
-	consumer_save_positions(consumer);
-	if (consumer_wants_cursors(consumer))
+	positions_save(consumer);
+	if (cursor_wanted(consumer))
 		load_cursors(consumer);
-}
-
-/*
- * The cursors of just these vshards; "from" goes before their positions.
- * Returns the first epoch that one of them wants of the log, or "none".
- */
-static uint64
-start_at_cursors(Consumer *consumer, int n, const uint16 *vshards,
-				 const StreamKey *from, uint64 none)
-{
-	StreamCursor *cursors = palloc(sizeof(StreamCursor) * WIRE_VSHARDS);
-	StreamCursor *stored[WIRE_VSHARDS] = {NULL};
-	int			ncursors = cursors_load(consumer_name(consumer), cursors);
-	uint64		first = none;
-
-	for (int i = 0; i < ncursors; i++)
-		stored[cursors[i].vshard] = &cursors[i];
-	for (int i = 0; i < n; i++)
-	{
-		StreamCursor start = {vshards[i], {0, 0}, 0};
-
-		if (stored[vshards[i]] != NULL)
-			start = *stored[vshards[i]];
-		if (from != NULL)
-		{
-			start.next = *from;
-			consumer_override_cursor(consumer, &start);
-		}
-		else if (start.version > 0)
-			consumer_set_cursor(consumer, &start);
-		else
-			continue;
-		first = Min(first, start.next.epoch);
-	}
-	pfree(cursors);
-	return first;
-}
-
-/*
- * What cannot be had must not cost the subscriptions that it would replace,
- * this session's or another one's.
- */
-static void
-require_start(const char *name, int n, const uint16 *vshards,
-			  const StreamKey *from)
-{
-	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	uint64		first = MACHINE_NO_EPOCH;
-
-	if (from != NULL)
-		first = from->epoch;
-	else
-	{
-		StreamCursor *cursors = palloc(sizeof(StreamCursor) * WIRE_VSHARDS);
-		int			ncursors = cursors_load(name, cursors);
-
-		for (int c = 0; c < ncursors; c++)
-			for (int i = 0; i < n; i++)
-				if (cursors[c].vshard == vshards[i])
-					first = Min(first, cursors[c].next.epoch);
-		pfree(cursors);
-	}
-	base_require_epoch(log_table_require(), snapshot, first, name);
-	UnregisterSnapshot(snapshot);
-}
-
-/* Begin at the cursors, at "from", or with what is not in the log yet. */
-static void
-start_consumer(Consumer *consumer, int n, const uint16 *vshards, uint64 start,
-			   bool lossless, const StreamKey *from)
-{
-	const LogTable *table = log_table_require();
-	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	int64		before = log_epoch_before(table, snapshot, (int64) start + 1);
-	MachineState base;
-	StreamKey	key;
-
-	/* a log that is being restored may have its base, and no batches yet */
-	if (before < 0 && snapshots_base(table, snapshot, &base))
-		before = (int64) base.last_applied_epoch;
-	key.epoch = (uint64) (before + 1);
-	key.position = 0;
-	consumer_start_at(consumer, n, vshards, key, before);
-	if (lossless)
-	{
-		uint64		first = start_at_cursors(consumer, n, vshards, from, key.epoch);
-
-		if (first < key.epoch)
-			base_require_epoch(table, snapshot, first, consumer_name(consumer));
-	}
-	/* before the floors: who sees those has to know what it reads of the log */
-	consumer_report(consumer);
-	if (lossless)
-		consumer_enter_positions(consumer, n, vshards, from != NULL);
-	UnregisterSnapshot(snapshot);
-}
-
-void
-stream_subscribe(DatabaseSlot *database, const char *name, int n,
-				 const uint16 *vshards, Size ring_size, bool lossless,
-				 const StreamKey *from)
-{
-	uint64		start;
-	uint64		log_end = (uint64) append_committed_end(log_table_require());
-	Consumer   *consumer;
-
-	if (lossless)
-		require_start(name, n, vshards, from);
-	consumer = consumer_subscribe(database, name, n, vshards, ring_size,
-								  lossless, log_end, &start);
-	PG_TRY();
-	{
-		start_consumer(consumer, n, vshards, start, lossless, from);
-	}
-	PG_CATCH();
-	{
-		(void) consumer_unsubscribe(consumer, n, vshards);
-		PG_RE_THROW();
-	}
-	PG_END_TRY();
 }
 
 int
@@ -306,26 +189,39 @@ stream_commit(Consumer *consumer)
 	int			n;
 
 	stream_begin(consumer);
-	n = consumer_get_cursors(consumer, cursors);
-	if (consumer_has_lost(consumer) ||
-		!cursors_store(consumer_name(consumer), n, cursors))
+	holding_refuse_taken_back(consumer->name);
+	n = cursor_positions(consumer, cursors);
+	if (consumer->loss != LOSS_NONE ||
+		!cursors_store(consumer->name, n, cursors))
 	{
-		consumer_cursors_lost(consumer);
+		/* so it stays to the end of the transaction */
+		consumer->loss = LOSS_MOVED;
 		ereport(ERROR,
 				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
 				 errmsg("the durable cursor \"%s\" was moved by another session",
-						consumer_name(consumer)),
+						consumer->name),
 				 errdetail("What this session received since it last committed was, or will be, processed there."),
 				 errhint("Roll back, and receive again.")));
 	}
-	consumer_cursors_stored(consumer, n, cursors);
+	cursor_stored(consumer, n, cursors);
 	pfree(cursors);
 	return n;
+}
+
+bool
+stream_position(Consumer *consumer, uint16 vshard, StreamKey *next)
+{
+	const Stream *stream = stream_of(consumer, vshard);
+
+	if (stream == NULL)
+		return false;
+	*next = stream->next;
+	return true;
 }
 
 void
 stream_rewind(Consumer *consumer)
 {
 	stream_begin(consumer);
-	consumer_rewind(consumer);
+	positions_rewind(consumer);
 }

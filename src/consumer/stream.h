@@ -8,17 +8,8 @@
 
 #include "compat.h"
 
-#include "log/delivery.h"
 #include "consumer/consumer.h"
-
-/*
- * Subscribe this session; see consumer_subscribe().  A lossless subscription
- * starts at "from"; or, if that is NULL, at its durable cursor; or, without
- * one, with the first batch appended after the call.
- */
-extern void stream_subscribe(DatabaseSlot *database, const char *name, int n,
-							 const uint16 *vshards, Size ring_size,
-							 bool lossless, const StreamKey *from);
+#include "log/delivery.h"
 
 /*
  * Begin a call: takeovers are noticed here, and after a rollback the durable
@@ -37,6 +28,9 @@ extern bool stream_next(Consumer *consumer, Delivery *delivery);
  * were.  An error if another session has moved one of them.
  */
 extern int	stream_commit(Consumer *consumer);
+
+/* The first key that a subscription wants; false if there is none to vshard. */
+extern bool stream_position(Consumer *consumer, uint16 vshard, StreamKey *next);
 
 /* Go back to the durable cursor, or to where this transaction began. */
 extern void stream_rewind(Consumer *consumer);

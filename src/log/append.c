@@ -10,46 +10,45 @@
  * holes, except those that explicit log_indexes make on purpose.
  *
  * The lock is on the extension's catalog object with a sub-object number that
- * nothing else uses.  It belongs to the resource owner of the subtransaction
- * that took it: rolled back to a savepoint before the first append, it is
- * released, and everything remembered below is forgotten.
+ * nothing else uses.  It belongs to the subtransaction that took it, as the
+ * rows do: rolled back to a savepoint before the first append, it is released,
+ * and everything remembered below is forgotten.
  */
 #include "compat.h"
 
 #include "access/detoast.h"
 #include "access/htup_details.h"
 #include "access/xact.h"
-#include "catalog/pg_extension.h"
 #include "catalog/pg_type_d.h"
 #include "commands/trigger.h"
 #include "executor/spi.h"
 #include "log/append.h"
 #include "log/insert.h"
+#include "log/locks.h"
 #include "log/reader.h"
 #include "log/report.h"
 #include "log/snapshots.h"
 #include "shared/database.h"
-#include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
-/* Sub-object number of the extension that stands for the end of its log. */
-#define APPEND_LOCK_SUBID 1
-
 /* Something was inserted by this transaction: wake the applier at commit. */
 static bool wake_at_commit = false;
 
-/* The log's end when this transaction took the lock, in which subxact. */
-static bool base_known = false;
-static SubTransactionId base_subid;
-static int64 base_index;
+/* Whether this transaction has the lock, from which subtransaction on. */
+static bool locked = false;
+static SubTransactionId locked_subid;
+
+/* The log's end when it took the lock. */
+static int64 end_when_locked;
 
 /*
- * The log's end now.  Looked up for every row: whether the row before really
+ * The log's end now, and which log that is.  Looked up for every row: whether the row before really
  * went in is not ours to say, another trigger may have kept it out.
  */
+static Oid	end_log;
 static int64 end_index;
 static int64 end_epoch; /* of the last batch that raised it, or -1 */
 
@@ -64,17 +63,10 @@ CALVIN_FUNCTION(seq_log_after_insert);
 CALVIN_FUNCTION(seq_log_refuse_change);
 
 static void
-append_locktag(const LogTable *table, LOCKTAG *tag)
-{
-	SET_LOCKTAG_OBJECT(*tag, MyDatabaseId, ExtensionRelationId,
-					   table->extension, APPEND_LOCK_SUBID);
-}
-
-static void
 forget_all(void)
 {
 	wake_at_commit = false;
-	base_known = false;
+	locked = false;
 	out_of_order = false;
 	correcting = false;
 }
@@ -85,7 +77,7 @@ at_xact_event(XactEvent event, void *arg)
 	switch (event)
 	{
 		case XACT_EVENT_PRE_PREPARE:
-			if (base_known)
+			if (locked)
 				ereport(ERROR,
 						(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 						 errmsg("cannot PREPARE a transaction that has appended to seq_log"),
@@ -111,12 +103,12 @@ at_subxact_event(SubXactEvent event, SubTransactionId subid,
 				 SubTransactionId parent, void *arg)
 {
 	correcting = false;
-	if (base_known && base_subid == subid)
+	if (locked && locked_subid == subid)
 	{
 		if (event == SUBXACT_EVENT_ABORT_SUB)
-			base_known = false;
+			locked = false;
 		else if (event == SUBXACT_EVENT_COMMIT_SUB)
-			base_subid = parent;
+			locked_subid = parent;
 	}
 }
 
@@ -138,11 +130,16 @@ append_wake_applier_at_commit(void)
  * goes on: while a dump is restored, its base may be there already.
  */
 static int64
-base_epoch(const LogTable *table, int64 *log_index)
+base_epoch(int64 *log_index)
 {
+	LogAccess	access;
 	MachineState base;
+	bool		found;
 
-	if (!snapshots_base(table, SnapshotSelf, &base))
+	log_access_begin(&access, ACCESS_SNAPSHOTS, ACCESS_SELF);
+	found = snapshots_base(&access, &base);
+	log_access_end(&access);
+	if (!found)
 		return -1;
 	*log_index = (int64) base.last_applied_index;
 	/* MACHINE_NO_EPOCH is -1 in these terms */
@@ -151,71 +148,86 @@ base_epoch(const LogTable *table, int64 *log_index)
 
 /* The epoch that the log has reached before a log_index, -1 for none. */
 static int64
-epoch_before(const LogTable *table, int64 log_index)
+epoch_before(int64 log_index)
 {
-	int64		epoch = log_epoch_before(table, SnapshotSelf, log_index);
+	LogAccess	access;
+	int64		epoch;
 	int64		unused;
 
-	return epoch >= 0 ? epoch : base_epoch(table, &unused);
+	log_access_begin(&access, 0, ACCESS_SELF);
+	epoch = log_epoch_before(&access, log_index);
+	log_access_end(&access);
+	return epoch >= 0 ? epoch : base_epoch(&unused);
 }
 
 void
-append_lock(const LogTable *table)
+append_lock(void)
 {
-	LOCKTAG		tag;
+	LogAccess	access;
 
-	append_locktag(table, &tag);
-	(void) LockAcquire(&tag, ExclusiveLock, false, false);
+	for (;;)
+	{
+		Oid			extension = log_table_require()->extension;
 
-	end_index = log_end(table, SnapshotSelf, &end_epoch);
+		log_lock_for_transaction(LOG_LOCK_APPEND, ExclusiveLock);
+		log_access_begin(&access, 0, ACCESS_SELF);
+		if (access.table.extension == extension)
+			break;
+		/* it was created anew while we waited: the lock is not that of its log */
+		log_access_end(&access);
+	}
+	end_log = access.table.log;
+	end_index = log_end(&access, &end_epoch);
 	if (out_of_order)
 		/* not all kinds are right yet */
-		end_epoch = log_last_epoch(table, SnapshotSelf);
+		end_epoch = log_last_epoch(&access);
+	log_access_end(&access);
 	if (end_epoch < 0)
 	{
 		int64		begin = 0;
 
-		end_epoch = base_epoch(table, &begin);
+		end_epoch = base_epoch(&begin);
 		end_index = Max(end_index, begin);
 	}
-	if (!base_known)
+	if (!locked)
 	{
-		base_known = true;
-		base_subid = GetCurrentSubTransactionId();
-		base_index = end_index;
+		locked = true;
+		locked_subid = GetCurrentSubTransactionId();
+		end_when_locked = end_index;
 	}
 }
 
 uint64
-append_next_epoch(const LogTable *table)
+append_next_epoch(void)
 {
 	return (uint64) (end_epoch + 1);
 }
 
 int64
-append_committed_end(const LogTable *table)
+append_committed_end(void)
 {
-	Snapshot	snapshot;
+	LogAccess	access;
 	int64		end;
 
 	/* nobody else appends while we hold the lock */
-	if (base_known)
-		return base_index;
-	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	end = log_last_index(table, snapshot);
-	UnregisterSnapshot(snapshot);
+	if (locked)
+		return end_when_locked;
+	log_access_begin(&access, 0, ACCESS_LATEST);
+	end = log_last_index(&access);
+	log_access_end(&access);
 	return end;
 }
 
 int64
-append_committed_epoch(const LogTable *table)
+append_committed_epoch(void)
 {
-	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	int64		epoch = base_known ?
-		log_epoch_before(table, snapshot, base_index + 1) :
-		log_last_epoch(table, snapshot);
+	LogAccess	access;
+	int64		epoch;
 
-	UnregisterSnapshot(snapshot);
+	log_access_begin(&access, 0, ACCESS_LATEST);
+	epoch = locked ? log_epoch_before(&access, end_when_locked + 1) :
+		log_last_epoch(&access);
+	log_access_end(&access);
 	return epoch;
 }
 
@@ -243,8 +255,8 @@ correct_kinds(const LogTable *table)
 	Datum		values[2];
 	LogIdentity self;
 
-	values[0] = Int64GetDatum(base_index);
-	values[1] = Int64GetDatum(epoch_before(table, base_index + 1));
+	values[0] = Int64GetDatum(end_when_locked);
+	values[1] = Int64GetDatum(epoch_before(end_when_locked + 1));
 	self = log_become_owner(table, false);
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
@@ -258,8 +270,7 @@ correct_kinds(const LogTable *table)
 }
 
 static const char *
-classify(const LogTable *table, const WireEntry *entry, int64 log_index,
-		 int64 *epoch)
+classify(const WireEntry *entry, int64 log_index, int64 *epoch)
 {
 	int64		before;
 
@@ -275,7 +286,7 @@ classify(const LogTable *table, const WireEntry *entry, int64 log_index,
 	}
 
 	*epoch = (int64) entry->epoch;
-	before = log_index > end_index ? end_epoch : epoch_before(table, log_index);
+	before = log_index > end_index ? end_epoch : epoch_before(log_index);
 	if (*epoch <= before)
 		return LOG_KIND_STALE_BATCH;
 	return LOG_KIND_EPOCH_BATCH;
@@ -295,13 +306,13 @@ choose_index(bool is_explicit, int64 wanted)
 							   end_index)));
 		return end_index + 1;
 	}
-	if (wanted <= base_index)
+	if (wanted <= end_when_locked)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("log_index " INT64_FORMAT " is not above the end of the log",
 						wanted),
 				 errdetail("The log ended at " INT64_FORMAT " when this transaction first appended to it.",
-						   base_index),
+						   end_when_locked),
 				 errhint("Leave log_index out to have it assigned.")));
 	return wanted;
 }
@@ -358,13 +369,13 @@ seq_log_before_insert(PG_FUNCTION_ARGS)
 	}
 	data = pg_detoast_datum_packed((struct varlena *) DatumGetPointer(value));
 
-	append_lock(table);
+	append_lock();
 	value = heap_getattr(tuple, LOG_ATTR_INDEX, desc, &isnull);
 	log_index = choose_index(!isnull, isnull ? 0 : DatumGetInt64(value));
 
 	if (wire_examine((const uint8 *) VARDATA_ANY(data),
 					 VARSIZE_ANY_EXHDR(data), &what, &canonical))
-		kind = classify(table, &what, log_index, &epoch);
+		kind = classify(&what, log_index, &epoch);
 	else
 		kind = LOG_KIND_UNDECODABLE;
 	if ((Pointer) data != DatumGetPointer(heap_getattr(tuple, LOG_ATTR_ENTRY, desc, &isnull)))
@@ -396,7 +407,7 @@ seq_log_after_insert(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("seq_log_after_insert() was not called by its trigger")));
-	if (out_of_order && base_known)
+	if (out_of_order && locked)
 		correct_kinds(log_table_require());
 	out_of_order = false;
 	return PointerGetDatum(NULL);
@@ -427,11 +438,11 @@ seq_log_refuse_change(PG_FUNCTION_ARGS)
 
 /* What seq_log_before_insert() would make of the row in the slot. */
 static void
-assign(const LogTable *table, TupleTableSlot *slot, const WireEntry *what)
+assign(TupleTableSlot *slot, const WireEntry *what)
 {
 	int64		log_index = choose_index(false, 0);
 	int64		epoch = -1;
-	const char *kind = classify(table, what, log_index, &epoch);
+	const char *kind = classify(what, log_index, &epoch);
 
 	slot->tts_values[LOG_ATTR_INDEX - 1] = Int64GetDatum(log_index);
 	slot->tts_isnull[LOG_ATTR_INDEX - 1] = false;
@@ -448,9 +459,9 @@ assign(const LogTable *table, TupleTableSlot *slot, const WireEntry *what)
  * spares copying the row over and over.
  */
 int64
-append_insert(const LogTable *table, bytea *entry, const WireEntry *what)
+append_insert(bytea *entry, const WireEntry *what)
 {
-	Oid			log = table->log;
+	const LogTable *table;
 	LogIdentity self;
 	bool		triggers;
 	Insert		insert;
@@ -459,14 +470,14 @@ append_insert(const LogTable *table, bytea *entry, const WireEntry *what)
 	int64		log_index;
 
 	/* with this lock nobody can give it another trigger, or another owner */
-	LockRelationOid(log, RowExclusiveLock);
+	log_lock_table_for_transaction(end_log, RowExclusiveLock);
 	table = log_table_require();
 	/* the end that was looked up is not that of another one */
-	if (table->log != log)
+	if (table->log != end_log)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_TABLE),
 				 errmsg("extension %s was dropped and created anew meanwhile",
-						"calvin_seq")));
+						EXTENSION_NAME)));
 	triggers = !table->bare;
 	self = log_become_owner_to_append(table);
 	insert_begin(&insert, table->log, triggers);
@@ -477,7 +488,7 @@ append_insert(const LogTable *table, bytea *entry, const WireEntry *what)
 		TimestampTzGetDatum(GetCurrentTimestamp());
 	slot->tts_isnull[LOG_ATTR_APPENDED_AT - 1] = false;
 	if (!triggers)
-		assign(table, slot, what);
+		assign(slot, what);
 	if (!insert_row(&insert))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

@@ -7,7 +7,6 @@
 
 #include "compat.h"
 
-#include "log/table.h"
 #include "wire/wire.h"
 
 /* The most that seq_append(..., force => true) may skip, in epochs. */
@@ -21,18 +20,18 @@ extern void append_init(void);
  * append, and keeps them waiting until it ends.  Served by lock_timeout,
  * deadlock detection and query cancel.
  */
-extern void append_lock(const LogTable *table);
+extern void append_lock(void);
 
 /* The epoch that follows the log's last, as append_lock() just found it. */
-extern uint64 append_next_epoch(const LogTable *table);
+extern uint64 append_next_epoch(void);
 
 /*
  * The highest log_index, and the highest epoch (-1 for none), committed now,
  * whatever the isolation level.  What this transaction itself has appended
  * does not count.
  */
-extern int64 append_committed_end(const LogTable *table);
-extern int64 append_committed_epoch(const LogTable *table);
+extern int64 append_committed_end(void);
+extern int64 append_committed_epoch(void);
 
 /* When this transaction commits, the applier shall look at the tables. */
 extern void append_wake_applier_at_commit(void);
@@ -41,7 +40,6 @@ extern void append_wake_applier_at_commit(void);
  * Insert a checked, canonical entry, which "what" describes, right after
  * append_lock(); returns its log_index.
  */
-extern int64 append_insert(const LogTable *table, bytea *entry,
-						   const WireEntry *what);
+extern int64 append_insert(bytea *entry, const WireEntry *what);
 
 #endif							/* CALVIN_LOG_APPEND_H */

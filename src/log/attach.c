@@ -15,32 +15,9 @@
 #include "pgstat.h"
 #include "shared/clock.h"
 #include "shared/database.h"
+#include "shared/requests.h"
 
 #define PATIENCE_MS 10000
-
-static DatabaseSlot *
-serving_slot(Oid log, bool *full)
-{
-	DatabaseSlot *slot;
-
-	LWLockAcquire(Calvin->lock, LW_SHARED);
-	slot = database_find_locked(MyDatabaseId);
-	if (slot != NULL && !OidIsValid(slot->log_relid))
-	{
-		/* what is done to a fresh slot from now on is meant for this log */
-		LWLockRelease(Calvin->lock);
-		LWLockAcquire(Calvin->lock, LW_EXCLUSIVE);
-		slot = database_find_locked(MyDatabaseId);
-		if (slot != NULL && !OidIsValid(slot->log_relid))
-			slot->log_relid = log;
-	}
-	if (slot != NULL && slot->log_relid != log)
-		slot = NULL;
-	*full = slot == NULL && database_find_locked(MyDatabaseId) == NULL &&
-		database_find_locked(InvalidOid) == NULL;
-	LWLockRelease(Calvin->lock);
-	return slot;
-}
 
 static void
 report_absent(const LogTable *table, bool full)
@@ -72,19 +49,19 @@ attach_database(void)
 
 	shmem_require();
 	table = log_table_require();
-	slot = serving_slot(table->log, &full);
+	slot = database_serving(table->log, &full);
 	if (slot != NULL)
 		return slot;
 
 	if (!table->created_here)
-		database_request_mine();
+		requests_post_mine();
 	until = clock_ms() + PATIENCE_MS;
 	ConditionVariablePrepareToSleep(&Calvin->databases_changed);
 	for (;;)
 	{
 		long		left;
 
-		slot = serving_slot(table->log, &full);
+		slot = database_serving(table->log, &full);
 		if (slot != NULL)
 			break;
 		left = (long) (until - clock_ms());

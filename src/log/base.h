@@ -7,14 +7,14 @@
 
 #include "compat.h"
 
-#include "log/table.h"
-#include "utils/snapshot.h"
+#include "log/access.h"
 
 /*
- * Raise an error if batches of this epoch were truncated, or may have been.
+ * Raise an error if batches of this epoch were truncated, or may have been, as
+ * an access with ACCESS_SNAPSHOTS sees it.
  * "consumer" is the name of the subscription that needs them, or NULL.
  */
-extern void base_require_epoch(const LogTable *table, Snapshot snapshot,
-							   uint64 epoch, const char *consumer);
+extern void base_require_epoch(const LogAccess *access, uint64 epoch,
+							   const char *consumer);
 
 #endif							/* CALVIN_LOG_BASE_H */

@@ -10,7 +10,6 @@
 #include "log/reader.h"
 #include "miscadmin.h"
 #include "utils/memutils.h"
-#include "utils/snapmgr.h"
 
 /* A block is at most this many entries, and ends once it has these bytes. */
 #define BLOCK_ENTRIES 256
@@ -37,6 +36,7 @@ struct BatchWalk
 	bool		exhausted;	/* the log has nothing more in the range */
 	bool		reached;	/* last_epoch is valid */
 	uint64		last_epoch; /* fetched */
+	int			nread;		/* by read_block(), not to be handed out yet */
 	int			nentries;	/* of the block */
 	int			entry;		/* the one the decoder is on, or nentries */
 	bool		open;		/* the decoder is on it */
@@ -83,10 +83,10 @@ batch_walk_stop(BatchWalk *walk)
 	MemoryContextReset(walk->block_context);
 }
 
-static void
-fetch_block(BatchWalk *walk, Snapshot snapshot)
+/* Read a block; returns whether it begins with the epoch that is to come. */
+static bool
+read_block(BatchWalk *walk, const LogAccess *access)
 {
-	const LogTable *table = log_table_require();
 	LogReader	reader;
 	LogRow		row;
 	Size		bytes = 0;
@@ -100,9 +100,8 @@ fetch_block(BatchWalk *walk, Snapshot snapshot)
 	MemoryContextReset(walk->block_context);
 
 	old = MemoryContextSwitchTo(walk->block_context);
-	snapshot = RegisterSnapshot(snapshot != NULL ? snapshot : GetLatestSnapshot());
-	log_reader_begin_by_epoch(&reader, table, snapshot,
-							  (int64) walk->next_epoch, (int64) walk->to_epoch);
+	log_reader_begin_by_epoch(&reader, access, (int64) walk->next_epoch,
+							  (int64) walk->to_epoch);
 	while (!more && log_reader_next(&reader, &row))
 	{
 		BlockEntry *entry = &walk->block[n++];
@@ -116,14 +115,34 @@ fetch_block(BatchWalk *walk, Snapshot snapshot)
 		more = n == BLOCK_ENTRIES || bytes >= BLOCK_BYTES;
 	}
 	log_reader_end(&reader);
-	/* what is missing at the beginning is a gap of epochs, or was truncated */
-	if (n == 0 || walk->block[0].epoch != walk->next_epoch)
-		base_require_epoch(table, snapshot, walk->next_epoch, walk->consumer);
-	UnregisterSnapshot(snapshot);
 	MemoryContextSwitchTo(old);
-
-	walk->nentries = n;
+	walk->nread = n;
 	walk->exhausted = !more;
+	return n > 0 && walk->block[0].epoch == walk->next_epoch;
+}
+
+static void
+fetch_block(BatchWalk *walk, AccessSnapshot kind)
+{
+	LogAccess	access;
+	int			n;
+
+	log_access_begin(&access, 0, kind);
+	if (!read_block(walk, &access))
+	{
+		/*
+		 * What is missing at the beginning is a gap of epochs, or was
+		 * truncated.  The base tells, seen together with what is there.
+		 */
+		log_access_end(&access);
+		log_access_begin(&access, ACCESS_SNAPSHOTS, kind);
+		if (!read_block(walk, &access))
+			base_require_epoch(&access, walk->next_epoch, walk->consumer);
+	}
+	log_access_end(&access);
+
+	n = walk->nread;
+	walk->nentries = n;
 	if (n > 0)
 	{
 		walk->reached = true;
@@ -151,7 +170,7 @@ open_entry(BatchWalk *walk)
 }
 
 bool
-batch_walk_next(BatchWalk *walk, Snapshot snapshot, WireTxn *txn)
+batch_walk_next(BatchWalk *walk, AccessSnapshot kind, WireTxn *txn)
 {
 	for (;;)
 	{
@@ -159,7 +178,7 @@ batch_walk_next(BatchWalk *walk, Snapshot snapshot, WireTxn *txn)
 		{
 			if (walk->exhausted)
 				return false;
-			fetch_block(walk, snapshot);
+			fetch_block(walk, kind);
 			continue;
 		}
 		if (!walk->open)

@@ -12,8 +12,8 @@
 
 #include "compat.h"
 
+#include "log/access.h"
 #include "log/delivery.h"
-#include "utils/snapshot.h"
 #include "wire/wire.h"
 
 typedef struct BatchWalk BatchWalk;
@@ -30,10 +30,10 @@ extern void batch_walk_start(BatchWalk *walk, uint64 from_epoch,
 
 /*
  * The next transaction, valid until the next call, or false after the last.
- * Blocks are read with the given snapshot, or with the latest one if NULL.
+ * A block is read with a snapshot of that kind, taken for it.
  * Raises an error if the walk has come to what was truncated.
  */
-extern bool batch_walk_next(BatchWalk *walk, Snapshot snapshot, WireTxn *txn);
+extern bool batch_walk_next(BatchWalk *walk, AccessSnapshot kind, WireTxn *txn);
 
 /* The batch that the last transaction is of. */
 extern const WireEntry *batch_walk_entry(const BatchWalk *walk);

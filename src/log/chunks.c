@@ -22,7 +22,6 @@
 #include "access/tableam.h"
 #include "access/toast_internals.h"
 #include "log/chunks.h"
-#include "log/reader.h"
 #include "miscadmin.h"
 #include "storage/bufmgr.h"
 #include "utils/fmgroids.h"
@@ -86,7 +85,7 @@ locate(ChunkReader *reader, const Value *value, Snapshot snapshot,
 				ObjectIdGetDatum(value->id));
 	ScanKeyInit(&keys[1], 2, BTEqualStrategyNumber, F_INT4EQ,
 				Int32GetDatum(value->next));
-	scan = log_begin_scan(reader->chunks, reader->index, snapshot, 2);
+	scan = compat_index_beginscan(reader->chunks, reader->index, snapshot, 2);
 	index_rescan(scan, keys, 2, NULL, 0);
 	found = index_getnext_slot(scan, ForwardScanDirection, reader->slot);
 	if (found)

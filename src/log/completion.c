@@ -9,14 +9,13 @@
 #include "log/reader.h"
 #include "log/report.h"
 #include "miscadmin.h"
-#include "utils/snapmgr.h"
 
 CALVIN_FUNCTION(seq_log_ack_position);
 
 /* The participants of one transaction; returns the batch's log_index or 0. */
 static uint64
-find_participants(const LogTable *table, Snapshot snapshot, uint64 epoch,
-				  uint32 position, uint64 through, Completion *completion)
+find_participants(const LogAccess *access, uint64 epoch, uint32 position,
+				  uint64 through, Completion *completion)
 {
 	LogReader	reader;
 	LogRow		row;
@@ -27,8 +26,7 @@ find_participants(const LogTable *table, Snapshot snapshot, uint64 epoch,
 	uint64		batch_index = 0;
 
 	wire_decoder_init(&decoder, &staged, 1, vshards, 2 * WIRE_VSHARDS);
-	log_reader_begin_by_epoch(&reader, table, snapshot, (int64) epoch,
-							  (int64) epoch);
+	log_reader_begin_by_epoch(&reader, access, (int64) epoch, (int64) epoch);
 	if (log_reader_next(&reader, &row) && row.log_index <= through &&
 		wire_decode(&decoder, row.entry, row.entry_len) &&
 		decoder.entry.kind == WIRE_EPOCH_BATCH)
@@ -51,8 +49,8 @@ find_participants(const LogTable *table, Snapshot snapshot, uint64 epoch,
 
 /* Mark the vshards whose acks stand behind the batch. */
 static void
-find_acks(const LogTable *table, Snapshot snapshot, uint64 epoch,
-		  uint32 position, uint64 after, uint64 through, bool *acked)
+find_acks(const LogAccess *access, uint64 epoch, uint32 position, uint64 after,
+		  uint64 through, bool *acked)
 {
 	LogReader	reader;
 	LogRow		row;
@@ -61,7 +59,7 @@ find_acks(const LogTable *table, Snapshot snapshot, uint64 epoch,
 	uint16	   *vshards = palloc(sizeof(uint16) * 2 * WIRE_VSHARDS);
 
 	wire_decoder_init(&decoder, &staged, 1, vshards, 2 * WIRE_VSHARDS);
-	log_reader_begin_acks(&reader, table, snapshot, (int64) epoch, position);
+	log_reader_begin_acks(&reader, access, (int64) epoch, position);
 	while (log_reader_next(&reader, &row))
 	{
 		CHECK_FOR_INTERRUPTS();
@@ -79,20 +77,27 @@ void
 completion_look_up(uint64 epoch, uint32 position, uint64 through,
 				   Completion *completion)
 {
-	const LogTable *table = log_table_require();
-	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	LogAccess	access;
 	bool		acked[WIRE_VSHARDS] = {false};
 	uint64		batch_index;
 
 	memset(completion, 0, offsetof(Completion, expected));
-	batch_index = find_participants(table, snapshot, epoch, position, through,
-									completion);
+	log_access_begin(&access, 0, ACCESS_LATEST);
+	batch_index = find_participants(&access, epoch, position, through, completion);
+	if (batch_index == 0)
+	{
+		/* was it truncated? */
+		log_access_end(&access);
+		log_access_begin(&access, ACCESS_SNAPSHOTS, ACCESS_LATEST);
+		batch_index = find_participants(&access, epoch, position, through,
+										completion);
+	}
 	completion->known = batch_index > 0;
 	if (!completion->known)
-		base_require_epoch(table, snapshot, epoch, NULL);
+		base_require_epoch(&access, epoch, NULL);
 	if (completion->nexpected > 0)
-		find_acks(table, snapshot, epoch, position, batch_index, through, acked);
-	UnregisterSnapshot(snapshot);
+		find_acks(&access, epoch, position, batch_index, through, acked);
+	log_access_end(&access);
 
 	for (int i = 0; i < completion->nexpected; i++)
 		if (acked[completion->expected[i]])

@@ -1,11 +1,22 @@
 /*
  * cursors.c
- *	  Durable cursors: the table seq_cursors.
+ *	  Durable cursors: the table seq_cursor_positions.
  *
  * A cursor is the first key that its name has not processed yet.  Storing is
  * compare-and-set on a version that every change raises: of two sessions that
  * continued from the same cursor only one can commit.  The other one waits
  * for it at the row, finds another version and fails.
+ *
+ * Every version is a row of its own, which takes the place of the one before.
+ * While somebody holds an old snapshot, what was replaced can not be removed;
+ * but it lies behind the newest row in the primary key (name, vshard,
+ * incarnation, version), which is read from its upper end.  So neither storing
+ * nor reading ever passes by it.  A cursor that is made anew after it was
+ * dropped is of another incarnation: a transaction's number, so a higher one.
+ *
+ * Of two sessions that make the same cursor, one fails at the unique index on
+ * first versions.  If the other one's has moved on by then there is no such
+ * row any more, so who makes one looks again.
  */
 #include "compat.h"
 
@@ -13,270 +24,527 @@
 #include "access/stratnum.h"
 #include "access/table.h"
 #include "access/tableam.h"
+#include "access/transam.h"
+#include "access/xact.h"
 #include "catalog/pg_type_d.h"
+#include "executor/executor.h"
 #include "executor/spi.h"
+#include "log/access.h"
 #include "log/cursors.h"
-#include "log/reader.h"
-#include "log/table.h"
+#include "log/insert.h"
+#include "log/remove.h"
 #include "miscadmin.h"
+#include "shared/pause.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
 #include "utils/snapmgr.h"
+#include "utils/timestamp.h"
 
-/* One column of the rows as an array, for unnest(). */
-typedef enum CursorColumn
+/*
+ * So many replaced rows are looked at with every one that is stored.  Those
+ * that nobody can see any more give their place in the index back.
+ */
+#define DEAD_ROWS_TRIED 2
+
+/* Looking for the newest row of a cursor, by one descent each. */
+typedef struct CursorScan
 {
-	COLUMN_VSHARD,
-	COLUMN_EPOCH,
-	COLUMN_POSITION,
-	COLUMN_VERSION
-} CursorColumn;
+	SideAccess	access;
+	IndexScanDesc scan;
+	TupleTableSlot *slot; /* the row found */
+	TupleTableSlot *behind;
+} CursorScan;
+
+struct CursorWalk
+{
+	CursorScan	scan;
+	bool		started;
+	NameData	name;	/* where it stands */
+	int32		vshard;
+};
+
+static bool storing = false;
+
+static void
+scan_begin(CursorScan *scan, LOCKMODE mode, AccessSnapshot kind)
+{
+	side_access_begin(&scan->access, SIDE_CURSORS, mode, kind);
+	scan->scan = compat_index_beginscan(scan->access.rel, scan->access.by_key,
+										scan->access.snapshot, 2);
+	scan->slot = table_slot_create(scan->access.rel, NULL);
+	scan->behind = table_slot_create(scan->access.rel, NULL);
+}
+
+static void
+scan_end(CursorScan *scan)
+{
+	index_endscan(scan->scan);
+	ExecDropSingleTupleTableSlot(scan->slot);
+	ExecDropSingleTupleTableSlot(scan->behind);
+	side_access_end(&scan->access);
+}
+
+/* Go on with what is committed by now. */
+static void
+scan_refresh(CursorScan *scan)
+{
+	ExecClearTuple(scan->slot);
+	index_endscan(scan->scan);
+	side_access_refresh(&scan->access);
+	scan->scan = compat_index_beginscan(scan->access.rel, scan->access.by_key,
+										scan->access.snapshot, 2);
+}
+
+/* The last row in the order of the key with these bounds, or false. */
+static bool
+scan_last(CursorScan *scan, StrategyNumber name_strategy, RegProcedure name_proc,
+		  const NameData *name, StrategyNumber vshard_strategy,
+		  RegProcedure vshard_proc, int32 vshard)
+{
+	ScanKeyData keys[2];
+
+	CHECK_FOR_INTERRUPTS();
+	ScanKeyInit(&keys[0], CURSOR_ATTR_NAME, name_strategy, name_proc,
+				NameGetDatum(name));
+	ScanKeyInit(&keys[1], CURSOR_ATTR_VSHARD, vshard_strategy, vshard_proc,
+				Int32GetDatum(vshard));
+	index_rescan(scan->scan, keys, 2, NULL, 0);
+	if (!index_getnext_slot(scan->scan, BackwardScanDirection, scan->slot))
+		return false;
+	slot_getallattrs(scan->slot);
+	return true;
+}
+
+static bool
+scan_newest(CursorScan *scan, const NameData *name, uint16 vshard)
+{
+	return scan_last(scan, BTEqualStrategyNumber, F_NAMEEQ, name,
+					 BTEqualStrategyNumber, F_INT4EQ, vshard);
+}
+
+static bool
+scan_before_vshard(CursorScan *scan, const NameData *name, int32 vshard)
+{
+	return scan_last(scan, BTEqualStrategyNumber, F_NAMEEQ, name,
+					 BTLessStrategyNumber, F_INT4LT, vshard);
+}
+
+/* Have the index forget rows behind the newest one that are dead to everybody. */
+static void
+scan_try_dead(CursorScan *scan)
+{
+	for (int i = 0; i < DEAD_ROWS_TRIED; i++)
+	{
+		if (index_getnext_tid(scan->scan, BackwardScanDirection) == NULL)
+			return;
+		(void) index_fetch_heap(scan->scan, scan->behind);
+	}
+	ExecClearTuple(scan->behind);
+	/* only now the last one is marked */
+	(void) index_getnext_tid(scan->scan, BackwardScanDirection);
+}
+
+static void
+read_row(const TupleTableSlot *slot, StreamCursor *row)
+{
+	const Datum *values = slot->tts_values;
+
+	row->vshard = (uint16) DatumGetInt32(values[CURSOR_ATTR_VSHARD - 1]);
+	row->next.epoch = (uint64) DatumGetInt64(values[CURSOR_ATTR_EPOCH - 1]);
+	row->next.position = (uint32) DatumGetInt64(values[CURSOR_ATTR_POSITION - 1]);
+	row->version = (uint64) DatumGetInt64(values[CURSOR_ATTR_VERSION - 1]);
+	row->incarnation = (uint64) DatumGetInt64(values[CURSOR_ATTR_INCARNATION - 1]);
+}
 
 int
-cursors_load(const char *name, StreamCursor *rows)
+cursors_load(const char *name, int n, const uint16 *vshards, StreamCursor *rows)
 {
-	const LogTable *table = log_table_require();
-	Oid			primary_key;
-	Relation	rel = log_open_side_table(table, SIDE_CURSORS, AccessShareLock,
-										  &primary_key);
-	Relation	index = index_open(primary_key, AccessShareLock);
-	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	TupleTableSlot *slot = table_slot_create(rel, NULL);
-	IndexScanDesc scan = log_begin_scan(rel, index, snapshot, 1);
+	CursorScan	scan;
 	NameData	wanted;
-	ScanKeyData key;
-	int			n = 0;
+	int			found = 0;
 
 	namestrcpy(&wanted, name);
-	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_NAMEEQ, NameGetDatum(&wanted));
-	index_rescan(scan, &key, 1, NULL, 0);
-	while (n < WIRE_VSHARDS &&
-		   index_getnext_slot(scan, ForwardScanDirection, slot))
-	{
-		StreamCursor *row = &rows[n];
-		int32		vshard;
+	scan_begin(&scan, AccessShareLock, ACCESS_LATEST);
+	for (int i = 0; i < n; i++)
+		if (scan_newest(&scan, &wanted, vshards[i]))
+			read_row(scan.slot, &rows[found++]);
+	scan_end(&scan);
+	return found;
+}
 
-		slot_getsomeattrs(slot, CURSOR_ATTR_VERSION);
-		vshard = DatumGetInt32(slot->tts_values[CURSOR_ATTR_VSHARD - 1]);
-		if (vshard < 0 || vshard >= WIRE_VSHARDS)
-			continue;
-		row->vshard = (uint16) vshard;
-		row->next.epoch = (uint64) DatumGetInt64(slot->tts_values[CURSOR_ATTR_EPOCH - 1]);
-		row->next.position = (uint32) DatumGetInt64(slot->tts_values[CURSOR_ATTR_POSITION - 1]);
-		row->version = (uint64) DatumGetInt64(slot->tts_values[CURSOR_ATTR_VERSION - 1]);
-		n++;
-	}
-	index_endscan(scan);
-	ExecDropSingleTupleTableSlot(slot);
-	UnregisterSnapshot(snapshot);
-	index_close(index, AccessShareLock);
-	table_close(rel, AccessShareLock);
-	return n;
+bool
+cursors_exist(const char *name, uint16 vshard)
+{
+	StreamCursor row;
+
+	return cursors_load(name, 1, &vshard, &row) > 0;
+}
+
+CursorWalk *
+cursors_walk_begin(AccessSnapshot kind)
+{
+	CursorWalk *walk = palloc0(sizeof(CursorWalk));
+
+	scan_begin(&walk->scan, AccessShareLock, kind);
+	return walk;
+}
+
+/* From the last name to the first one, from its last vshard to its first one. */
+bool
+cursors_walk_next(CursorWalk *walk, NamedCursor *cursor)
+{
+	CursorScan *scan = &walk->scan;
+	const Datum *values = scan->slot->tts_values;
+	bool		found;
+
+	if (!walk->started)
+		found = scan_last(scan, BTGreaterEqualStrategyNumber, F_NAMEGE,
+						  &walk->name, BTGreaterEqualStrategyNumber, F_INT4GE, 0);
+	else
+		found = scan_before_vshard(scan, &walk->name, walk->vshard) ||
+			scan_last(scan, BTLessStrategyNumber, F_NAMELT, &walk->name,
+					  BTGreaterEqualStrategyNumber, F_INT4GE, 0);
+	if (!found)
+		return false;
+	walk->started = true;
+	walk->name = *DatumGetName(values[CURSOR_ATTR_NAME - 1]);
+	read_row(scan->slot, &cursor->cursor);
+	walk->vshard = cursor->cursor.vshard;
+	cursor->name = walk->name;
+	cursor->committed_at =
+		DatumGetTimestampTz(values[CURSOR_ATTR_COMMITTED_AT - 1]);
+	return true;
+}
+
+void
+cursors_walk_end(CursorWalk *walk)
+{
+	scan_end(&walk->scan);
+	pfree(walk);
 }
 
 int
 cursors_behind(uint64 epoch, NamedCursor **cursors)
 {
-	const LogTable *table = log_table_require();
-	Oid			primary_key;
-	Relation	rel = log_open_side_table(table, SIDE_CURSORS, AccessShareLock,
-										  &primary_key);
-	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	TupleTableSlot *slot = table_slot_create(rel, NULL);
-	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
+	CursorWalk *walk = cursors_walk_begin(ACCESS_LATEST);
+	NamedCursor cursor;
 	int			size = 64;
 	int			n = 0;
 
 	*cursors = palloc(sizeof(NamedCursor) * size);
-	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
+	while (cursors_walk_next(walk, &cursor))
 	{
-		NamedCursor *cursor;
-		uint64		next;
-
-		CHECK_FOR_INTERRUPTS();
-		slot_getsomeattrs(slot, CURSOR_ATTR_POSITION);
-		next = (uint64) DatumGetInt64(slot->tts_values[CURSOR_ATTR_EPOCH - 1]);
-		if (next > epoch)
+		if (cursor.cursor.next.epoch > epoch)
 			continue;
 		if (n == size)
 		{
 			size *= 2;
 			*cursors = repalloc_huge(*cursors, sizeof(NamedCursor) * size);
 		}
-		cursor = &(*cursors)[n++];
-		cursor->name = *DatumGetName(slot->tts_values[CURSOR_ATTR_NAME - 1]);
-		cursor->vshard = (uint16) DatumGetInt32(slot->tts_values[CURSOR_ATTR_VSHARD - 1]);
-		cursor->next.epoch = next;
-		cursor->next.position =
-			(uint32) DatumGetInt64(slot->tts_values[CURSOR_ATTR_POSITION - 1]);
+		(*cursors)[n++] = cursor;
 	}
-	table_endscan(scan);
-	ExecDropSingleTupleTableSlot(slot);
-	UnregisterSnapshot(snapshot);
-	table_close(rel, AccessShareLock);
+	cursors_walk_end(walk);
 	return n;
+}
+
+static Datum
+int8_array(int n, const Datum *values)
+{
+	return PointerGetDatum(construct_array((Datum *) values, n, INT8OID,
+										   sizeof(int64), FLOAT8PASSBYVAL,
+										   TYPALIGN_DOUBLE));
 }
 
 void
 cursors_move(int n, const NamedCursor *cursors, uint64 epoch)
 {
 	static const char *const update =
-		"UPDATE %s c SET epoch = $3, \"position\" = 0"
-		" FROM unnest($1, $2) AS u(name, vshard)"
+		"UPDATE %s c SET epoch = $5, \"position\" = 0"
+		" FROM (SELECT * FROM unnest($1, $2, $3, $4)"
+		" AS u(name, vshard, incarnation, version)) u"
 		" WHERE c.name OPERATOR(pg_catalog.=) u.name"
 		" AND c.vshard OPERATOR(pg_catalog.=) u.vshard"
-		" AND c.epoch OPERATOR(pg_catalog.<) $3";
+		" AND c.incarnation OPERATOR(pg_catalog.=) u.incarnation"
+		" AND c.version OPERATOR(pg_catalog.=) u.version";
 	const LogTable *table = log_table_require();
 	LogIdentity self;
-	Oid			types[] = {NAMEARRAYOID, INT8ARRAYOID, INT8OID};
+	Oid			types[] = {NAMEARRAYOID, INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID, INT8OID};
 	Datum	   *names;
-	Datum	   *vshards;
-	Datum		values[3];
+	Datum	   *columns[3];
+	Datum		values[5];
 
 	if (n == 0)
 		return;
 	names = palloc(sizeof(Datum) * n);
-	vshards = palloc(sizeof(Datum) * n);
+	for (int c = 0; c < 3; c++)
+		columns[c] = palloc(sizeof(Datum) * n);
 	for (int i = 0; i < n; i++)
 	{
 		names[i] = NameGetDatum(&cursors[i].name);
-		vshards[i] = Int64GetDatum(cursors[i].vshard);
+		columns[0][i] = Int64GetDatum(cursors[i].cursor.vshard);
+		columns[1][i] = Int64GetDatum((int64) cursors[i].cursor.incarnation);
+		columns[2][i] = Int64GetDatum((int64) cursors[i].cursor.version);
 	}
 	values[0] = PointerGetDatum(construct_array(names, n, NAMEOID, NAMEDATALEN,
 												false, TYPALIGN_CHAR));
-	values[1] = PointerGetDatum(construct_array(vshards, n, INT8OID,
-												sizeof(int64), FLOAT8PASSBYVAL,
-												TYPALIGN_DOUBLE));
-	values[2] = Int64GetDatum((int64) epoch);
+	for (int c = 0; c < 3; c++)
+		values[1 + c] = int8_array(n, columns[c]);
+	values[4] = Int64GetDatum((int64) epoch);
 	self = log_become_side_owner(table, SIDE_CURSORS, false);
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
-	if (SPI_execute_with_args(psprintf(update, log_cursors_name(table)), 3,
+	if (SPI_execute_with_args(psprintf(update, log_cursors_name(table)), 5,
 							  types, values, NULL, false, 0) != SPI_OK_UPDATE)
 		elog(ERROR, "could not move cursors");
 	SPI_finish();
 	log_become_self(&self);
 }
 
-/* An int8[] of one column of the rows with, or without, a stored cursor. */
-static Datum
-column_array(int n, const StreamCursor *rows, CursorColumn column, bool stored,
-			 int *count)
+/*
+ * Take the row away that a cursor continued from, if it is still the newest
+ * one.  In the higher isolation levels it has to be in the transaction's
+ * snapshot too, as the server would have it.
+ */
+static bool
+remove_version(CursorScan *scan, Insert *insert, const NameData *name,
+			   const StreamCursor *row)
 {
-	Datum	   *values = palloc(sizeof(Datum) * n);
-
-	*count = 0;
-	for (int i = 0; i < n; i++)
+	for (;;)
 	{
-		int64		value = 0;
+		StreamCursor stored;
 
-		if ((rows[i].version > 0) != stored)
-			continue;
-		switch (column)
+		if (!scan_newest(scan, name, row->vshard))
+			return row->version == 0;
+		read_row(scan->slot, &stored);
+		if (stored.version != row->version ||
+			(row->version > 0 && stored.incarnation != row->incarnation))
+			return false;
+		if (!side_access_serializable(&scan->access, scan->slot))
+			return false;
+		switch (remove_row(insert, scan->slot, scan->access.snapshot))
 		{
-			case COLUMN_VSHARD:
-				value = rows[i].vshard;
-				break;
-			case COLUMN_EPOCH:
-				value = (int64) rows[i].next.epoch;
-				break;
-			case COLUMN_POSITION:
-				value = rows[i].next.position;
-				break;
-			case COLUMN_VERSION:
-				value = (int64) rows[i].version;
+			case REMOVAL_DONE:
+				scan_try_dead(scan);
+				return true;
+			case REMOVAL_KEPT:
+				return false;
+			case REMOVAL_GONE:
+				/* in vain, unless seq_truncate() has moved it along */
+				scan_refresh(scan);
 				break;
 		}
-		values[(*count)++] = Int64GetDatum(value);
 	}
-	return PointerGetDatum(construct_array(values, *count, INT8OID,
-										   sizeof(int64), FLOAT8PASSBYVAL,
-										   TYPALIGN_DOUBLE));
 }
 
-/* Run one of the statements below over the rows it is for. */
-static bool
-store_some(const char *statement, int n, const StreamCursor *rows, bool stored,
-		   NameData *name)
+/* What somebody has added to the columns goes on with the new row. */
+static void
+fill_in(Insert *insert, const TupleTableSlot *before, const NameData *name,
+		const StreamCursor *row)
 {
-	Oid			types[] = {NAMEOID, INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID};
-	Datum		values[5];
-	int			count;
+	TupleTableSlot *slot = insert->slot;
+	Datum	   *values = slot->tts_values;
 
-	values[0] = NameGetDatum(name);
-	for (int c = COLUMN_VSHARD; c <= COLUMN_VERSION; c++)
-		values[1 + c] = column_array(n, rows, (CursorColumn) c, stored, &count);
-	if (count == 0)
-		return true;
-	if (SPI_execute_with_args(statement, 5, types, values, NULL, false, 0) < 0)
-		elog(ERROR, "could not store cursors");
-	return SPI_processed == (uint64) count;
+	ExecClearTuple(slot);
+	for (int i = 0; i < slot->tts_tupleDescriptor->natts; i++)
+	{
+		slot->tts_isnull[i] = TTS_EMPTY(before) || before->tts_isnull[i];
+		values[i] = slot->tts_isnull[i] ? (Datum) 0 : before->tts_values[i];
+	}
+	for (int i = 0; i < CURSOR_ATTR_INCARNATION; i++)
+		slot->tts_isnull[i] = false;
+	values[CURSOR_ATTR_NAME - 1] = NameGetDatum(name);
+	values[CURSOR_ATTR_VSHARD - 1] = Int32GetDatum(row->vshard);
+	values[CURSOR_ATTR_EPOCH - 1] = Int64GetDatum((int64) row->next.epoch);
+	values[CURSOR_ATTR_POSITION - 1] = Int64GetDatum(row->next.position);
+	values[CURSOR_ATTR_VERSION - 1] = Int64GetDatum((int64) row->version + 1);
+	values[CURSOR_ATTR_COMMITTED_AT - 1] =
+		TimestampTzGetDatum(GetCurrentTimestamp());
+	values[CURSOR_ATTR_INCARNATION - 1] = Int64GetDatum((int64) row->incarnation);
+}
+
+static bool
+store_rows(CursorScan *scan, Insert *insert, const NameData *name, int n,
+		   StreamCursor *rows)
+{
+	for (int i = 0; i < n; i++)
+	{
+		if (!remove_version(scan, insert, name, &rows[i]))
+			return false;
+		if (rows[i].version == 0)
+		{
+			ExecClearTuple(scan->slot);
+			rows[i].incarnation =
+				U64FromFullTransactionId(GetCurrentFullTransactionId());
+		}
+		PAUSE_POINT("cursors: between look and row");
+		fill_in(insert, scan->slot, name, &rows[i]);
+		if (!insert_row(insert))
+			return false;
+		ResetPerTupleExprContext(insert->estate);
+	}
+	return true;
+}
+
+/* Those that were made here have to be alone; what is committed now counts. */
+static bool
+first_ones_alone(CursorScan *scan, const NameData *name, int n,
+				 const StreamCursor *rows)
+{
+	bool		refreshed = false;
+
+	for (int i = 0; i < n; i++)
+	{
+		StreamCursor newest;
+
+		if (rows[i].version > 0)
+			continue;
+		if (!refreshed)
+			scan_refresh(scan);
+		refreshed = true;
+		if (!scan_newest(scan, name, rows[i].vshard))
+			return false;
+		read_row(scan->slot, &newest);
+		if (newest.version != 1 || newest.incarnation != rows[i].incarnation ||
+			index_getnext_slot(scan->scan, BackwardScanDirection, scan->behind))
+			return false;
+	}
+	return true;
+}
+
+/* Is the error that was caught one of a unique index of this table? */
+static bool
+is_duplicate(const char *schema, const char *table, MemoryContext context)
+{
+	ErrorData  *error;
+	bool		duplicate;
+
+	if (geterrcode() != ERRCODE_UNIQUE_VIOLATION)
+		return false;
+	MemoryContextSwitchTo(context);
+	error = CopyErrorData();
+	duplicate = error->table_name != NULL && error->schema_name != NULL &&
+		strcmp(error->table_name, table) == 0 &&
+		strcmp(error->schema_name, schema) == 0;
+	FreeErrorData(error);
+	return duplicate;
+}
+
+static int
+compare_vshards(const void *a, const void *b)
+{
+	return (int) ((const StreamCursor *) a)->vshard -
+		(int) ((const StreamCursor *) b)->vshard;
 }
 
 bool
-cursors_store(const char *name, int n, const StreamCursor *rows)
+cursors_store(const char *name, int n, StreamCursor *rows)
 {
-	/* of several arguments, an unqualified unnest() is pg_catalog's for sure */
-	static const char *const update =
-		"UPDATE %s c SET epoch = u.epoch, \"position\" = u.pos,"
-		" version = u.version OPERATOR(pg_catalog.+) 1,"
-		" committed_at = pg_catalog.clock_timestamp()"
-		" FROM (SELECT * FROM unnest($2, $3, $4, $5)"
-		" AS u(vshard, epoch, pos, version)) u"
-		" WHERE c.name OPERATOR(pg_catalog.=) $1"
-		" AND c.vshard OPERATOR(pg_catalog.=) u.vshard"
-		" AND c.version OPERATOR(pg_catalog.=) u.version";
-	static const char *const insert =
-		"INSERT INTO %s (name, vshard, epoch, \"position\", version, committed_at)"
-		" SELECT $1, vshard, epoch, pos, 1, pg_catalog.clock_timestamp()"
-		" FROM unnest($2, $3, $4, $5) AS u(vshard, epoch, pos, version)"
-		" ON CONFLICT DO NOTHING";
+	MemoryContext context = CurrentMemoryContext;
 	const LogTable *table = log_table_require();
-	char	   *target = log_cursors_name(table);
-	LogIdentity self = log_become_side_owner(table, SIDE_CURSORS, false);
+	Oid			relid = log_side_table(table, SIDE_CURSORS);
+	char	   *name_of_table = get_rel_name(relid);
+	char	   *name_of_schema = get_namespace_name(table->schema);
+	LogIdentity self;
+	CursorScan	scan;
+	Insert		insert;
 	NameData	wanted;
-	bool		ok;
+	volatile bool ok = false;
 
+	if (n == 0)
+		return true;
+	PreventCommandIfReadOnly("seq_commit()");
 	namestrcpy(&wanted, name);
-	if (SPI_connect() != SPI_OK_CONNECT)
-		elog(ERROR, "SPI_connect failed");
-	ok = store_some(psprintf(update, target), n, rows, true, &wanted) &&
-		store_some(psprintf(insert, target), n, rows, false, &wanted);
-	SPI_finish();
+	/* two that store several of the same shall not wait for each other */
+	qsort(rows, n, sizeof(StreamCursor), compare_vshards);
+	self = log_become_side_owner(table, SIDE_CURSORS, false);
+	PAUSE_POINT("cursors: before the look");
+	storing = true;
+	PG_TRY();
+	{
+		scan_begin(&scan, RowExclusiveLock, ACCESS_LATEST);
+		insert_begin(&insert, RelationGetRelid(scan.access.rel), true);
+		ok = store_rows(&scan, &insert, &wanted, n, rows);
+		insert_end(&insert);
+		ok = ok && first_ones_alone(&scan, &wanted, n, rows);
+		scan_end(&scan);
+	}
+	PG_CATCH();
+	{
+		storing = false;
+		/* who came first has made it: to the caller it is the same */
+		if (!is_duplicate(name_of_schema, name_of_table, context))
+			PG_RE_THROW();
+		FlushErrorState();
+		ok = false;
+	}
+	PG_END_TRY();
+	storing = false;
 	log_become_self(&self);
 	return ok;
+}
+
+bool
+cursors_storing(void)
+{
+	return storing;
+}
+
+/* All rows of a cursor, whoever has moved it meanwhile. */
+static bool
+drop_one(CursorScan *scan, Insert *insert, const NameData *name, uint16 vshard)
+{
+	bool		dropped = false;
+
+	while (scan_newest(scan, name, vshard))
+	{
+		switch (remove_row(insert, scan->slot, scan->access.snapshot))
+		{
+			case REMOVAL_DONE:
+				dropped = true;
+				break;
+			case REMOVAL_KEPT:
+				return dropped;
+			case REMOVAL_GONE:
+				break;
+		}
+		CommandCounterIncrement();
+		insert->estate->es_output_cid = GetCurrentCommandId(true);
+		scan_refresh(scan);
+	}
+	return dropped;
 }
 
 int
 cursors_drop(const char *name, int n, const uint16 *vshards)
 {
 	const LogTable *table = log_table_require();
-	char	   *target = log_cursors_name(table);
-	LogIdentity self = log_become_side_owner(table, SIDE_CURSORS, false);
-	Oid			types[] = {NAMEOID, INT8ARRAYOID};
-	Datum	   *elements = palloc(sizeof(Datum) * Max(n, 1));
-	Datum		values[2];
+	LogIdentity self;
+	CursorScan	scan;
+	Insert		insert;
 	NameData	wanted;
-	int			dropped;
+	int			dropped = 0;
 
-	for (int i = 0; i < n; i++)
-		elements[i] = Int64GetDatum(vshards[i]);
+	PreventCommandIfReadOnly("seq_drop_cursor()");
 	namestrcpy(&wanted, name);
-	values[0] = NameGetDatum(&wanted);
-	values[1] = PointerGetDatum(construct_array(elements, n, INT8OID,
-												sizeof(int64), FLOAT8PASSBYVAL,
-												TYPALIGN_DOUBLE));
-	if (SPI_connect() != SPI_OK_CONNECT)
-		elog(ERROR, "SPI_connect failed");
-	if (SPI_execute_with_args(psprintf("DELETE FROM %s"
-									   " WHERE name OPERATOR(pg_catalog.=) $1%s",
-									   target, vshards == NULL ? "" :
-									   " AND vshard OPERATOR(pg_catalog.=) ANY ($2)"),
-							  2, types, values, NULL, false, 0) != SPI_OK_DELETE)
-		elog(ERROR, "could not drop cursors");
-	dropped = (int) SPI_processed;
-	SPI_finish();
+	self = log_become_side_owner(table, SIDE_CURSORS, false);
+	scan_begin(&scan, RowExclusiveLock, ACCESS_LATEST);
+	insert_begin(&insert, RelationGetRelid(scan.access.rel), true);
+	if (vshards == NULL)
+	{
+		int32		vshard = WIRE_VSHARDS;
+
+		while (scan_before_vshard(&scan, &wanted, vshard))
+		{
+			vshard = DatumGetInt32(scan.slot->tts_values[CURSOR_ATTR_VSHARD - 1]);
+			dropped += drop_one(&scan, &insert, &wanted, (uint16) vshard);
+		}
+	}
+	for (int i = 0; vshards != NULL && i < n; i++)
+		dropped += drop_one(&scan, &insert, &wanted, vshards[i]);
+	insert_end(&insert);
+	scan_end(&scan);
 	log_become_self(&self);
 	return dropped;
 }

@@ -1,21 +1,15 @@
 /*
  * cursors.h
- *	  Durable cursors: the table seq_cursors.
+ *	  Durable cursors: the table seq_cursor_positions.
  */
 #ifndef CALVIN_LOG_CURSORS_H
 #define CALVIN_LOG_CURSORS_H
 
 #include "compat.h"
 
+#include "log/access.h"
 #include "shared/key.h"
 #include "wire/wire.h"
-
-/* Columns of seq_cursors, as the extension script creates them. */
-#define CURSOR_ATTR_NAME 1
-#define CURSOR_ATTR_VSHARD 2
-#define CURSOR_ATTR_EPOCH 3
-#define CURSOR_ATTR_POSITION 4
-#define CURSOR_ATTR_VERSION 5
 
 /* A durable cursor: the first key not processed yet. */
 typedef struct StreamCursor
@@ -23,29 +17,42 @@ typedef struct StreamCursor
 	uint16		vshard;
 	StreamKey	next;
 	uint64		version; /* goes up with every change; 0: there is none */
+	uint64		incarnation; /* another one if it was dropped and made anew */
 } StreamCursor;
 
 /*
- * Read the cursors of a name as they are committed now, this transaction's
- * own changes included, whatever its isolation level.  rows has room for
- * WIRE_VSHARDS; returns how many.
+ * Read the cursors of a name for n vshards as they are committed now, this
+ * transaction's own changes included, whatever its isolation level.  rows has
+ * room for n; returns how many there are.
  */
-extern int	cursors_load(const char *name, StreamCursor *rows);
+extern int	cursors_load(const char *name, int n, const uint16 *vshards,
+						 StreamCursor *rows);
 
 /*
  * Store n cursors in this transaction, each only if the stored one is still
- * of "version" (0: there is none).  True: all were, and now have the next
- * version.  False: at least one was not; the caller must fail.
+ * of that version and incarnation (version 0: there is none).  True: all were,
+ * and now have the next version, and their incarnation is filled in.  False: at
+ * least one was not; the caller must fail, and do nothing else before.
  */
-extern bool cursors_store(const char *name, int n, const StreamCursor *rows);
+extern bool cursors_store(const char *name, int n, StreamCursor *rows);
 
 /* A cursor as others see it. */
 typedef struct NamedCursor
 {
 	NameData	name;
-	uint16		vshard;
-	StreamKey	next;
+	StreamCursor cursor;
+	TimestampTz committed_at;
 } NamedCursor;
+
+/*
+ * All cursors that a snapshot has, one after the other; none has to pass by
+ * what its cursor's earlier versions have left behind.
+ */
+typedef struct CursorWalk CursorWalk;
+
+extern CursorWalk *cursors_walk_begin(AccessSnapshot kind);
+extern bool cursors_walk_next(CursorWalk *walk, NamedCursor *cursor);
+extern void cursors_walk_end(CursorWalk *walk);
 
 /*
  * All cursors, as committed now, that stand at an epoch or before; *cursors is
@@ -54,12 +61,18 @@ typedef struct NamedCursor
 extern int	cursors_behind(uint64 epoch, NamedCursor **cursors);
 
 /*
- * Move n cursors to the beginning of an epoch, unless they have got there
+ * Move n cursors to the beginning of an epoch, unless they were changed
  * meanwhile: nothing before it is for them.  Who holds one does not notice.
  */
 extern void cursors_move(int n, const NamedCursor *cursors, uint64 epoch);
 
 /* Forget a name's cursors, all with vshards NULL; returns how many. */
 extern int	cursors_drop(const char *name, int n, const uint16 *vshards);
+
+/* Does a name have a cursor for a vshard, as committed now or made here? */
+extern bool cursors_exist(const char *name, uint16 vshard);
+
+/* Is this session storing cursors just now?  For the trigger on the table. */
+extern bool cursors_storing(void);
 
 #endif							/* CALVIN_LOG_CURSORS_H */

@@ -1,12 +1,27 @@
 /*
  * memory.c
- *	  The server's memory for the pure layers' buffers.
+ *	  The server's memory for the pure layers' buffers, and its interrupts in
+ *	  their loops.
  */
 #include "compat.h"
 
 #include "log/memory.h"
 #include "log/report.h"
+#include "miscadmin.h"
 #include "utils/memutils.h"
+#include "wire/yield.h"
+
+static void
+serve_interrupts(void)
+{
+	CHECK_FOR_INTERRUPTS();
+}
+
+void
+memory_init(void)
+{
+	wire_yield = serve_interrupts;
+}
 
 void *
 memory_realloc(void *context, void *pointer, size_t size)
@@ -36,6 +51,7 @@ memory_deliverable(const WireTxn *txn, WireBuffer *buffer, uint32 *plans_offset)
 		return slice;
 	}
 	wire_buffer_reset(buffer);
+	buffer->scratch = CurrentMemoryContext;
 	if (!wire_deliverable_tx_class(slice, buffer, &plans_end, &error))
 		wire_report(&error);
 	*plans_offset = plans_end - txn->plans.len;

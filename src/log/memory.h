@@ -1,6 +1,7 @@
 /*
  * memory.h
- *	  The server's memory for the pure layers' buffers.
+ *	  The server's memory for the pure layers' buffers, and its interrupts in
+ *	  their loops.
  */
 #ifndef CALVIN_LOG_MEMORY_H
 #define CALVIN_LOG_MEMORY_H
@@ -8,6 +9,9 @@
 #include "compat.h"
 
 #include "wire/encode.h"
+
+/* Called once by _PG_init(): from then on the pure layers serve interrupts. */
+extern void memory_init(void);
 
 /*
  * A WireRealloc: "context" is a MemoryContext, or NULL for the current one at
@@ -18,8 +22,9 @@ extern void *memory_realloc(void *context, void *pointer, size_t size);
 
 /*
  * tx_class of a transaction in the form that is delivered: as it stands in
- * the log if that is canonical, otherwise written anew into "buffer".
- * *plans_offset is where the content of plans starts in it.
+ * the log if that is canonical, otherwise written anew into "buffer".  What that
+ * needs meanwhile is of the current memory context, which is to be reset after
+ * an error.  *plans_offset is where the content of plans starts in it.
  */
 extern WireSlice memory_deliverable(const WireTxn *txn, WireBuffer *buffer,
 									uint32 *plans_offset);

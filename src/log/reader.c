@@ -8,41 +8,28 @@
  */
 #include "compat.h"
 
-#include "access/heapam.h"
+#include "access/genam.h"
 #include "access/stratnum.h"
-#include "access/table.h"
 #include "access/tableam.h"
 #include "log/reader.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 
-IndexScanDesc
-log_begin_scan(Relation rel, Relation index, Snapshot snapshot, int nkeys)
-{
-#if PG_VERSION_NUM >= 180000
-	return index_beginscan(rel, index, snapshot, NULL, nkeys, 0);
-#else
-	return index_beginscan(rel, index, snapshot, nkeys, 0);
-#endif
-}
-
 static void
-reader_begin(LogReader *reader, const LogTable *table, Oid index,
-			 Snapshot snapshot, ScanKeyData keys[2])
+reader_begin(LogReader *reader, const LogAccess *access, Relation index,
+			 ScanKeyData keys[2])
 {
-	reader->rel = table_open(table->log, AccessShareLock);
-	reader->index = index_open(index, AccessShareLock);
-	reader->slot = table_slot_create(reader->rel, NULL);
-	reader->scan = log_begin_scan(reader->rel, reader->index, snapshot, 2);
+	reader->slot = table_slot_create(access->log, NULL);
+	reader->scan = compat_index_beginscan(access->log, index, access->snapshot, 2);
 	index_rescan(reader->scan, keys, 2, NULL, 0);
 	reader->detoasted = NULL;
-	chunk_reader_begin(&reader->chunks, reader->rel);
+	chunk_reader_begin(&reader->chunks, access->log);
 }
 
 /* Both bounds on the first column of an index. */
 static void
-reader_begin_range(LogReader *reader, const LogTable *table, Oid index,
-				   Snapshot snapshot, int64 from, int64 to)
+reader_begin_range(LogReader *reader, const LogAccess *access, Relation index,
+				   int64 from, int64 to)
 {
 	ScanKeyData keys[2];
 
@@ -50,26 +37,26 @@ reader_begin_range(LogReader *reader, const LogTable *table, Oid index,
 				Int64GetDatum(from));
 	ScanKeyInit(&keys[1], 1, BTLessEqualStrategyNumber, F_INT8LE,
 				Int64GetDatum(to));
-	reader_begin(reader, table, index, snapshot, keys);
+	reader_begin(reader, access, index, keys);
 }
 
 void
-log_reader_begin_by_index(LogReader *reader, const LogTable *table,
-						  Snapshot snapshot, int64 from, int64 to)
+log_reader_begin_by_index(LogReader *reader, const LogAccess *access,
+						  int64 from, int64 to)
 {
-	reader_begin_range(reader, table, table->log_pkey, snapshot, from, to);
+	reader_begin_range(reader, access, access->by_index, from, to);
 }
 
 void
-log_reader_begin_by_epoch(LogReader *reader, const LogTable *table,
-						  Snapshot snapshot, int64 from, int64 to)
+log_reader_begin_by_epoch(LogReader *reader, const LogAccess *access,
+						  int64 from, int64 to)
 {
-	reader_begin_range(reader, table, table->epoch_index, snapshot, from, to);
+	reader_begin_range(reader, access, access->by_epoch, from, to);
 }
 
 void
-log_reader_begin_acks(LogReader *reader, const LogTable *table,
-					  Snapshot snapshot, int64 epoch, int64 position)
+log_reader_begin_acks(LogReader *reader, const LogAccess *access, int64 epoch,
+					  int64 position)
 {
 	ScanKeyData keys[2];
 
@@ -77,7 +64,7 @@ log_reader_begin_acks(LogReader *reader, const LogTable *table,
 				Int64GetDatum(epoch));
 	ScanKeyInit(&keys[1], 2, BTEqualStrategyNumber, F_INT8EQ,
 				Int64GetDatum(position));
-	reader_begin(reader, table, table->ack_index, snapshot, keys);
+	reader_begin(reader, access, access->by_ack, keys);
 }
 
 static void
@@ -156,8 +143,6 @@ log_reader_end(LogReader *reader)
 	chunk_reader_end(&reader->chunks);
 	index_endscan(reader->scan);
 	ExecDropSingleTupleTableSlot(reader->slot);
-	index_close(reader->index, AccessShareLock);
-	table_close(reader->rel, AccessShareLock);
 }
 
 /* What is asked of the row that an index ends with. */
@@ -188,14 +173,13 @@ is_epoch_batch(TupleTableSlot *slot)
  * the first of it.  From the end there is no need for a key.
  */
 static LastRow
-last_of_index(const LogTable *table, Oid index_oid, Snapshot snapshot,
-			  int64 upper, bool batches_only)
+last_of_index(const LogAccess *access, Relation index, int64 upper,
+			  bool batches_only)
 {
-	Relation	rel = table_open(table->log, AccessShareLock);
-	Relation	index = index_open(index_oid, AccessShareLock);
-	TupleTableSlot *slot = table_slot_create(rel, NULL);
+	TupleTableSlot *slot = table_slot_create(access->log, NULL);
 	int			nkeys = upper < PG_INT64_MAX ? 1 : 0;
-	IndexScanDesc scan = log_begin_scan(rel, index, snapshot, nkeys);
+	IndexScanDesc scan = compat_index_beginscan(access->log, index, access->snapshot,
+												nkeys);
 	ScanKeyData key;
 	LastRow		last = {0, -1, false};
 
@@ -219,28 +203,25 @@ last_of_index(const LogTable *table, Oid index_oid, Snapshot snapshot,
 	}
 	index_endscan(scan);
 	ExecDropSingleTupleTableSlot(slot);
-	index_close(index, AccessShareLock);
-	table_close(rel, AccessShareLock);
 	return last;
 }
 
 int64
-log_last_index(const LogTable *table, Snapshot snapshot)
+log_last_index(const LogAccess *access)
 {
-	LastRow		last = last_of_index(table, table->log_pkey, snapshot,
-									 PG_INT64_MAX, false);
+	LastRow		last = last_of_index(access, access->by_index, PG_INT64_MAX, false);
 
 	return last.log_index;
 }
 
 int64
-log_first_index(const LogTable *table, Snapshot snapshot)
+log_first_index(const LogAccess *access)
 {
 	LogReader	reader;
 	int64		first = 0;
 	bool		isnull;
 
-	log_reader_begin_by_index(&reader, table, snapshot, 1, PG_INT64_MAX);
+	log_reader_begin_by_index(&reader, access, 1, PG_INT64_MAX);
 	if (log_reader_skip(&reader))
 		first = DatumGetInt64(slot_getattr(reader.slot, LOG_ATTR_INDEX, &isnull));
 	log_reader_end(&reader);
@@ -248,53 +229,49 @@ log_first_index(const LogTable *table, Snapshot snapshot)
 }
 
 bool
-log_has_rows(const LogTable *table, Snapshot snapshot, int64 from, int64 to)
+log_has_rows(const LogAccess *access, int64 from, int64 to)
 {
 	LogReader	reader;
 	bool		found;
 
-	log_reader_begin_by_index(&reader, table, snapshot, from, to);
+	log_reader_begin_by_index(&reader, access, from, to);
 	found = log_reader_skip(&reader);
 	log_reader_end(&reader);
 	return found;
 }
 
 int64
-log_index_before(const LogTable *table, Snapshot snapshot, int64 log_index)
+log_index_before(const LogAccess *access, int64 log_index)
 {
-	LastRow		last = last_of_index(table, table->log_pkey, snapshot,
-									 log_index - 1, false);
+	LastRow		last = last_of_index(access, access->by_index, log_index - 1, false);
 
 	return last.log_index;
 }
 
 int64
-log_last_epoch(const LogTable *table, Snapshot snapshot)
+log_last_epoch(const LogAccess *access)
 {
-	LastRow		last = last_of_index(table, table->epoch_index, snapshot,
-									 PG_INT64_MAX, true);
+	LastRow		last = last_of_index(access, access->by_epoch, PG_INT64_MAX, true);
 
 	return last.epoch;
 }
 
 int64
-log_epoch_before(const LogTable *table, Snapshot snapshot, int64 log_index)
+log_epoch_before(const LogAccess *access, int64 log_index)
 {
-	LastRow		last = last_of_index(table, table->log_pkey, snapshot,
-									 log_index - 1, true);
+	LastRow		last = last_of_index(access, access->by_index, log_index - 1, true);
 
 	return last.epoch;
 }
 
 int64
-log_end(const LogTable *table, Snapshot snapshot, int64 *epoch)
+log_end(const LogAccess *access, int64 *epoch)
 {
-	LastRow		last = last_of_index(table, table->log_pkey, snapshot,
-									 PG_INT64_MAX, false);
+	LastRow		last = last_of_index(access, access->by_index, PG_INT64_MAX, false);
 
 	/* of the batches that raised the epoch, each is above all before it */
 	*epoch = last.epoch;
 	if (!last.is_batch && last.log_index > 0)
-		*epoch = log_last_epoch(table, snapshot);
+		*epoch = log_last_epoch(access);
 	return last.log_index;
 }

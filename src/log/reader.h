@@ -1,17 +1,18 @@
 /*
  * reader.h
  *	  Reading seq_log: in log order, in epoch order, and its right end.
+ *
+ * All of it through an access, which has to stay open meanwhile.
  */
 #ifndef CALVIN_LOG_READER_H
 #define CALVIN_LOG_READER_H
 
 #include "compat.h"
 
-#include "access/genam.h"
+#include "access/relscan.h"
 #include "executor/tuptable.h"
+#include "log/access.h"
 #include "log/chunks.h"
-#include "log/table.h"
-#include "utils/snapshot.h"
 
 /* One row.  "entry" is detoasted, in the context log_reader_next() ran in. */
 typedef struct LogRow
@@ -27,30 +28,23 @@ typedef struct LogRow
 
 typedef struct LogReader
 {
-	Relation	rel;
-	Relation	index;
 	IndexScanDesc scan;
-	TupleTableSlot *slot;
+	TupleTableSlot *slot; /* of the current row */
 	ChunkReader chunks;
 	struct varlena *detoasted; /* of the current row, to be freed */
 } LogReader;
 
-/* index_beginscan(), whose arguments differ between versions. */
-extern IndexScanDesc log_begin_scan(Relation rel, Relation index,
-									Snapshot snapshot, int nkeys);
-
 /* Rows with from <= log_index <= to, ascending. */
-extern void log_reader_begin_by_index(LogReader *reader, const LogTable *table,
-									  Snapshot snapshot, int64 from, int64 to);
+extern void log_reader_begin_by_index(LogReader *reader, const LogAccess *access,
+									  int64 from, int64 to);
 
 /* Rows of kind epoch_batch with from <= epoch <= to, ascending by epoch. */
-extern void log_reader_begin_by_epoch(LogReader *reader, const LogTable *table,
-									  Snapshot snapshot, int64 from, int64 to);
+extern void log_reader_begin_by_epoch(LogReader *reader, const LogAccess *access,
+									  int64 from, int64 to);
 
 /* CompletionAcks for one transaction, in log order. */
-extern void log_reader_begin_acks(LogReader *reader, const LogTable *table,
-								  Snapshot snapshot, int64 epoch,
-								  int64 position);
+extern void log_reader_begin_acks(LogReader *reader, const LogAccess *access,
+								  int64 epoch, int64 position);
 
 /* The next row, or false.  The previous row's entry is freed. */
 extern bool log_reader_next(LogReader *reader, LogRow *row);
@@ -64,30 +58,30 @@ extern uint8 *log_reader_take_entry(LogReader *reader, const LogRow *row,
 									void **to_free);
 
 /* The highest log_index, 0 for an empty log. */
-extern int64 log_last_index(const LogTable *table, Snapshot snapshot);
+extern int64 log_last_index(const LogAccess *access);
 
 /*
  * The lowest log_index, 0 for an empty log.  Passes by what was truncated but
  * not vacuumed yet, so not for what is done often.
  */
-extern int64 log_first_index(const LogTable *table, Snapshot snapshot);
+extern int64 log_first_index(const LogAccess *access);
 
 /* Is there any row with from <= log_index <= to? */
-extern bool log_has_rows(const LogTable *table, Snapshot snapshot, int64 from,
+extern bool log_has_rows(const LogAccess *access, int64 from,
 						 int64 to);
 
 /* The highest log_index before another one, 0 if there is none. */
-extern int64 log_index_before(const LogTable *table, Snapshot snapshot,
+extern int64 log_index_before(const LogAccess *access,
 							  int64 log_index);
 
 /* The highest epoch of an epoch_batch row, -1 if there is none. */
-extern int64 log_last_epoch(const LogTable *table, Snapshot snapshot);
+extern int64 log_last_epoch(const LogAccess *access);
 
 /* log_last_index(), and log_last_epoch() between statements that insert. */
-extern int64 log_end(const LogTable *table, Snapshot snapshot, int64 *epoch);
+extern int64 log_end(const LogAccess *access, int64 *epoch);
 
 /* The highest epoch of the epoch_batch rows before a log_index, or -1. */
-extern int64 log_epoch_before(const LogTable *table, Snapshot snapshot,
+extern int64 log_epoch_before(const LogAccess *access,
 							  int64 log_index);
 
 #endif							/* CALVIN_LOG_READER_H */

@@ -15,14 +15,13 @@
 #include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/stratnum.h"
-#include "access/table.h"
 #include "access/tableam.h"
 #include "commands/trigger.h"
 #include "log/append.h"
 #include "log/insert.h"
+#include "log/locks.h"
 #include "log/reader.h"
 #include "log/snapshots.h"
-#include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/snapmgr.h"
@@ -33,23 +32,17 @@ CALVIN_FUNCTION(seq_snapshots_before_insert);
 /* A walk over the snapshots, newest first. */
 typedef struct SnapshotWalk
 {
-	Relation	rel;
-	Relation	index;
 	TupleTableSlot *slot;
 	IndexScanDesc scan;
 } SnapshotWalk;
 
 static void
-walk_begin(SnapshotWalk *walk, const LogTable *table, Snapshot snapshot)
+walk_begin(SnapshotWalk *walk, Relation rel, Relation by_index, Snapshot snapshot)
 {
 	ScanKeyData key;
-	Oid			primary_key;
 
-	walk->rel = log_open_side_table(table, SIDE_SNAPSHOTS, AccessShareLock,
-									&primary_key);
-	walk->index = index_open(primary_key, AccessShareLock);
-	walk->slot = table_slot_create(walk->rel, NULL);
-	walk->scan = log_begin_scan(walk->rel, walk->index, snapshot, 1);
+	walk->slot = table_slot_create(rel, NULL);
+	walk->scan = compat_index_beginscan(rel, by_index, snapshot, 1);
 	ScanKeyInit(&key, 1, BTGreaterStrategyNumber, F_INT8GT, Int64GetDatum(0));
 	index_rescan(walk->scan, &key, 1, NULL, 0);
 }
@@ -68,8 +61,6 @@ walk_end(SnapshotWalk *walk)
 {
 	index_endscan(walk->scan);
 	ExecDropSingleTupleTableSlot(walk->slot);
-	index_close(walk->index, AccessShareLock);
-	table_close(walk->rel, AccessShareLock);
 }
 
 static inline uint64
@@ -109,13 +100,16 @@ read_state(const TupleTableSlot *slot, MachineState *state)
 
 /* A base that is restored: it has to fit the log, and the applier waits for it. */
 static void
-accept_base(const LogTable *table, HeapTuple tuple, TupleDesc desc,
-			int64 log_index)
+accept_base(HeapTuple tuple, TupleDesc desc, int64 log_index)
 {
-	int64		first = log_first_index(table, SnapshotSelf);
+	LogAccess	access;
+	int64		first;
 	bool		isnull;
 	Datum		version = heap_getattr(tuple, SNAPSHOT_ATTR_VERSION, desc, &isnull);
 
+	log_access_begin(&access, 0, ACCESS_SELF);
+	first = log_first_index(&access);
+	log_access_end(&access);
 	if (isnull || DatumGetInt32(version) != MACHINE_DIGEST_VERSION)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
@@ -142,6 +136,7 @@ seq_snapshots_before_insert(PG_FUNCTION_ARGS)
 {
 	TriggerData *trigger = (TriggerData *) fcinfo->context;
 	const LogTable *table;
+	SideAccess	access;
 	SnapshotWalk walk;
 	TupleDesc	desc;
 	bool		isnull;
@@ -166,27 +161,29 @@ seq_snapshots_before_insert(PG_FUNCTION_ARGS)
 
 	/* whoever else stores one shall have committed, or wait */
 	snapshots_lock(table);
-	walk_begin(&walk, table, SnapshotSelf);
+	side_access_begin(&access, SIDE_SNAPSHOTS, AccessShareLock, ACCESS_SELF);
+	walk_begin(&walk, access.rel, access.by_key, access.snapshot);
 	while (!exists && walk_next(&walk))
 		exists = walk_index(&walk) == (uint64) log_index;
 	walk_end(&walk);
+	side_access_end(&access);
 	if (exists)
 		return PointerGetDatum(NULL);
 
 	base = heap_getattr(trigger->tg_trigtuple, SNAPSHOT_ATTR_BASE, desc, &isnull);
 	if (!isnull && DatumGetBool(base))
-		accept_base(table, trigger->tg_trigtuple, desc, log_index);
+		accept_base(trigger->tg_trigtuple, desc, log_index);
 	return PointerGetDatum(trigger->tg_trigtuple);
 }
 
 bool
-snapshots_latest(const LogTable *table, Snapshot snapshot, uint64 through,
-				 MachineState *state)
+snapshots_latest(const LogAccess *access, uint64 through, MachineState *state)
 {
 	SnapshotWalk walk;
 	bool		found = false;
 
-	walk_begin(&walk, table, snapshot);
+	walk_begin(&walk, access->snapshots, access->snapshots_by_index,
+			   access->snapshot);
 	while (!found && walk_next(&walk))
 	{
 		MachineState candidate;
@@ -194,7 +191,7 @@ snapshots_latest(const LogTable *table, Snapshot snapshot, uint64 through,
 		if (walk_index(&walk) <= through &&
 			read_state(walk.slot, &candidate) &&
 			(walk_is_base(&walk) ||
-			 log_has_rows(table, snapshot, (int64) candidate.last_applied_index,
+			 log_has_rows(access, (int64) candidate.last_applied_index,
 						  (int64) candidate.last_applied_index)))
 		{
 			*state = candidate;
@@ -206,12 +203,13 @@ snapshots_latest(const LogTable *table, Snapshot snapshot, uint64 through,
 }
 
 bool
-snapshots_base(const LogTable *table, Snapshot snapshot, MachineState *state)
+snapshots_base(const LogAccess *access, MachineState *state)
 {
 	SnapshotWalk walk;
 	bool		found = false;
 
-	walk_begin(&walk, table, snapshot);
+	walk_begin(&walk, access->snapshots, access->snapshots_by_index,
+			   access->snapshot);
 	while (!found && walk_next(&walk))
 	{
 		if (!walk_is_base(&walk))
@@ -229,19 +227,40 @@ snapshots_base(const LogTable *table, Snapshot snapshot, MachineState *state)
 	return found;
 }
 
+/* Remove the row a walk is at; false if "nowait" and somebody has it locked. */
+static bool
+remove_row(Relation rel, SnapshotWalk *walk, bool nowait)
+{
+	TM_FailureData failure;
+
+	if (!nowait)
+	{
+		simple_table_tuple_delete(rel, &walk->slot->tts_tid,
+								  GetActiveSnapshot());
+		return true;
+	}
+	return table_tuple_delete(rel, &walk->slot->tts_tid,
+							  GetCurrentCommandId(true), GetActiveSnapshot(),
+							  InvalidSnapshot, false, &failure, false) == TM_Ok;
+}
+
 /*
  * Remove snapshots up to a log_index and, of those behind it, all but the
  * newest, but not the base unless it is among the first; true if "log_index"
- * is among those that stay.
+ * is among those that stay.  With "nowait" so does, until the next time, what
+ * somebody has locked.
  */
 static bool
-prune(const LogTable *table, uint64 through, uint64 log_index)
+prune(uint64 through, uint64 log_index, bool nowait)
 {
+	SideAccess	access;
 	SnapshotWalk walk;
 	int			kept = 0;
 	bool		exists = false;
 
-	walk_begin(&walk, table, SnapshotSelf);
+	/* the caller has it locked, to the end of the transaction */
+	side_access_begin(&access, SIDE_SNAPSHOTS, AccessShareLock, ACCESS_SELF);
+	walk_begin(&walk, access.rel, access.by_key, access.snapshot);
 	while (walk_next(&walk))
 	{
 		bool		goes;
@@ -252,12 +271,12 @@ prune(const LogTable *table, uint64 through, uint64 log_index)
 			/* one place is for the snapshot to be stored */
 			goes = !walk_is_base(&walk) && ++kept >= SNAPSHOTS_KEPT;
 		if (goes)
-			simple_table_tuple_delete(walk.rel, &walk.slot->tts_tid,
-									  GetActiveSnapshot());
-		else if (walk_index(&walk) == log_index)
+			goes = remove_row(access.rel, &walk, nowait);
+		if (!goes && walk_index(&walk) == log_index)
 			exists = true;
 	}
 	walk_end(&walk);
+	side_access_end(&access);
 	return exists;
 }
 
@@ -290,8 +309,8 @@ insert_state(Oid relid, const MachineState *state, bool base)
 void
 snapshots_lock(const LogTable *table)
 {
-	LockRelationOid(log_side_table(table, SIDE_SNAPSHOTS),
-					ShareRowExclusiveLock);
+	log_lock_table_for_transaction(log_side_table(table, SIDE_SNAPSHOTS),
+								   ShareRowExclusiveLock);
 }
 
 void
@@ -302,10 +321,10 @@ snapshots_store(const LogTable *table, const MachineState *state, bool nowait)
 	/* against itself: two at a time would remove the same rows */
 	if (!nowait)
 		snapshots_lock(table);
-	else if (!ConditionalLockRelationOid(relid, ShareRowExclusiveLock))
+	else if (!log_try_lock_table_for_transaction(relid, ShareRowExclusiveLock))
 		return;
 	PushActiveSnapshot(GetLatestSnapshot());
-	if (!prune(table, 0, state->last_applied_index))
+	if (!prune(0, state->last_applied_index, nowait))
 		insert_state(relid, state, false);
 	PopActiveSnapshot();
 }
@@ -316,7 +335,7 @@ snapshots_rebase(const LogTable *table, const MachineState *state)
 	LogIdentity self = log_become_side_owner(table, SIDE_SNAPSHOTS, true);
 
 	PushActiveSnapshot(GetLatestSnapshot());
-	(void) prune(table, state->last_applied_index, 0);
+	(void) prune(state->last_applied_index, 0, false);
 	insert_state(log_side_table(table, SIDE_SNAPSHOTS), state, true);
 	PopActiveSnapshot();
 	log_become_self(&self);

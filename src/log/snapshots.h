@@ -7,17 +7,8 @@
 
 #include "compat.h"
 
-#include "log/table.h"
+#include "log/access.h"
 #include "machine/machine.h"
-#include "utils/snapshot.h"
-
-/* Columns of seq_snapshots, as the extension script creates them. */
-#define SNAPSHOT_ATTR_INDEX 1
-#define SNAPSHOT_ATTR_EPOCH 2
-#define SNAPSHOT_ATTR_DIGEST 3
-#define SNAPSHOT_ATTR_VERSION 4
-#define SNAPSHOT_ATTR_TAKEN_AT 5
-#define SNAPSHOT_ATTR_BASE 6
 
 /* Older ones than so many are removed when one is stored; the base stays. */
 #define SNAPSHOTS_KEPT 16
@@ -27,15 +18,14 @@
  * version, and of an entry that is in the log, or of the base.  False if there
  * is none.
  */
-extern bool snapshots_latest(const LogTable *table, Snapshot snapshot,
-							 uint64 through, MachineState *state);
+extern bool snapshots_latest(const LogAccess *access, uint64 through,
+							 MachineState *state);
 
 /*
  * The base: the state at the end of what was truncated.  False for a log that
  * has its beginning, or whose base was not restored yet.
  */
-extern bool snapshots_base(const LogTable *table, Snapshot snapshot,
-						   MachineState *state);
+extern bool snapshots_base(const LogAccess *access, MachineState *state);
 
 /*
  * Store a snapshot, unless there is one of that log_index already.  With

@@ -6,19 +6,15 @@
 
 #include "access/genam.h"
 #include "access/htup_details.h"
+#include "access/relation.h"
 #include "access/table.h"
 #include "access/xact.h"
 #include "catalog/indexing.h"
-#include "catalog/namespace.h"
-#include "catalog/pg_am_d.h"
 #include "catalog/pg_extension.h"
-#include "catalog/pg_type_d.h"
 #include "commands/extension.h"
-#include "commands/trigger.h"
-#include "log/cursors.h"
-#include "log/snapshots.h"
 #include "log/table.h"
 #include "log/version.h"
+#include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/guc.h"
@@ -27,17 +23,6 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
-
-#define EXTENSION_NAME "calvin_seq"
-#define LOG_NAME "seq_log"
-#define CURSORS_NAME "seq_cursors"
-#define SNAPSHOTS_NAME "seq_snapshots"
-#define EPOCH_INDEX_NAME "seq_log_epoch_idx"
-#define ACK_INDEX_NAME "seq_log_ack_idx"
-
-/* What the extension script gives seq_log. */
-#define OWN_INDEXES 3
-#define OWN_TRIGGERS 5
 
 /* As the server itself has it for maintenance commands, since 17. */
 #define SAFE_SEARCH_PATH "pg_catalog, pg_temp"
@@ -116,143 +101,49 @@ check_version(Oid extension, const char *version)
 					 EXTENSION_NAME)));
 }
 
-static void
-report_altered(const char *name, const char *detail)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			 errmsg("table %s is not as extension %s made it",
-					name, EXTENSION_NAME),
-			 errdetail("%s", detail),
-			 errhint("Undo what was altered, or restore the log into a fresh database.")));
-}
-
-typedef struct Column
-{
-	const char *name;
-	Oid			type;
-} Column;
-
-static void
-check_columns(Relation rel, const Column *columns, int n)
-{
-	TupleDesc	desc = RelationGetDescr(rel);
-	const char *name = RelationGetRelationName(rel);
-
-	if (desc->natts < n)
-		report_altered(name, "Columns are missing.");
-	for (int i = 0; i < n; i++)
-	{
-		Form_pg_attribute attribute = TupleDescAttr(desc, i);
-
-		if (attribute->attisdropped || attribute->atttypid != columns[i].type ||
-			strcmp(NameStr(attribute->attname), columns[i].name) != 0)
-			report_altered(name, "A column was dropped or renamed, or has another type.");
-	}
-}
-
-/*
- * A usable btree index of the table on n columns, of which the first is the
- * given one, ascending; with a predicate if it is to have one.
- */
-static bool
-index_usable(Oid index, Oid table, AttrNumber column, int n, bool partial)
-{
-	Relation	rel;
-	bool		usable;
-
-	if (!OidIsValid(index) || get_rel_relkind(index) != RELKIND_INDEX)
-		return false;
-	rel = index_open(index, AccessShareLock);
-	usable = rel->rd_index->indrelid == table &&
-		rel->rd_rel->relam == BTREE_AM_OID &&
-		rel->rd_index->indisvalid && rel->rd_index->indisready &&
-		rel->rd_index->indnkeyatts == n &&
-		rel->rd_index->indkey.values[0] == column &&
-		rel->rd_indoption[0] == 0 &&
-		(RelationGetIndexPredicate(rel) != NIL) == partial;
-	index_close(rel, AccessShareLock);
-	return usable;
-}
-
-/*
- * Check a table's columns, and its primary key of so many columns of which
- * the first is the given one; returns that index.
- */
-static Oid
-check_table(Relation rel, const Column *columns, int n, AttrNumber first,
-			int nkeys)
-{
-	Oid			index;
-
-	check_columns(rel, columns, n);
-	index = compat_primary_key_index(rel);
-	if (!index_usable(index, RelationGetRelid(rel), first, nkeys, false))
-		report_altered(RelationGetRelationName(rel), "Its primary key is missing.");
-	return index;
-}
-
-/* Are the triggers those of the extension script, all of them at work? */
-static bool
-has_own_triggers(Relation rel)
-{
-	static const char *const functions[] = {
-		"seq_log_before_insert", "seq_log_after_insert", "seq_log_refuse_change"
-	};
-	const TriggerDesc *triggers = rel->trigdesc;
-
-	if (triggers == NULL || triggers->numtriggers != OWN_TRIGGERS)
-		return false;
-	for (int i = 0; i < OWN_TRIGGERS; i++)
-	{
-		const Trigger *trigger = &triggers->triggers[i];
-		const char *function = get_func_name(trigger->tgfoid);
-		bool		own = false;
-
-		for (size_t j = 0; function != NULL && j < lengthof(functions); j++)
-			own |= strcmp(function, functions[j]) == 0;
-		if (!own || trigger->tgenabled != TRIGGER_FIRES_ALWAYS ||
-			get_func_namespace(trigger->tgfoid) != RelationGetNamespace(rel))
-			return false;
-	}
-	return true;
-}
-
-/* Does a row that is inserted meet nothing but what the extension made? */
-static bool
-is_bare(Relation rel)
-{
-	const TupleConstr *constraints = RelationGetDescr(rel)->constr;
-	List	   *indexes = RelationGetIndexList(rel);
-	bool		bare = list_length(indexes) == OWN_INDEXES &&
-		has_own_triggers(rel) &&
-		(constraints == NULL || (constraints->num_check == 0 &&
-								 !constraints->has_generated_stored));
-
-	list_free(indexes);
-	return bare;
-}
-
 static Oid
 find_table(const char *name, Oid schema)
 {
 	Oid			relid = get_relname_relid(name, schema);
 
 	if (!OidIsValid(relid))
-		report_altered(name, "It was not found in the extension's schema.");
+		shape_report_altered(name, "It was not found in the extension's schema.");
 	return relid;
+}
+
+/*
+ * Look everything up.  False: something of it went away meanwhile, and there is
+ * news of what came in its place.
+ */
+static bool
+look_up(LogTable *found)
+{
+	Relation	rel;
+	bool		complete;
+
+	found->extension = get_extension_oid(EXTENSION_NAME, true);
+	if (!OidIsValid(found->extension))
+		return true;
+	check_version(found->extension, look_up_extension(found));
+	found->log = find_table(LOG_NAME, found->schema);
+	rel = try_relation_open(found->log, AccessShareLock);
+	if (rel == NULL)
+		return false;
+	found->owner = rel->rd_rel->relowner;
+	found->epoch_index = get_relname_relid(EPOCH_INDEX_NAME, found->schema);
+	found->ack_index = get_relname_relid(ACK_INDEX_NAME, found->schema);
+	complete = shape_check_log(rel, &found->log_pkey, found->epoch_index,
+							   found->ack_index);
+	found->bare = complete && shape_log_is_bare(rel);
+	relation_close(rel, AccessShareLock);
+	return complete;
 }
 
 const LogTable *
 log_table_find(void)
 {
 	static bool registered = false;
-	static const Column log_columns[] = {
-		{"log_index", INT8OID}, {"entry", BYTEAOID}, {"kind", TEXTOID},
-		{"epoch", INT8OID}, {"appended_at", TIMESTAMPTZOID}
-	};
 	LogTable	found;
-	Relation	rel;
 	uint64		before;
 
 	if (cached_valid)
@@ -263,24 +154,13 @@ log_table_find(void)
 		registered = true;
 	}
 
-	before = invalidations;
-	found.extension = get_extension_oid(EXTENSION_NAME, true);
+	do
+	{
+		CHECK_FOR_INTERRUPTS();
+		before = invalidations;
+	} while (!look_up(&found));
 	if (!OidIsValid(found.extension))
 		return NULL;
-	check_version(found.extension, look_up_extension(&found));
-	found.log = find_table(LOG_NAME, found.schema);
-	rel = table_open(found.log, AccessShareLock);
-	found.owner = rel->rd_rel->relowner;
-	found.log_pkey = check_table(rel, log_columns, lengthof(log_columns),
-								 LOG_ATTR_INDEX, 1);
-	found.epoch_index = get_relname_relid(EPOCH_INDEX_NAME, found.schema);
-	if (!index_usable(found.epoch_index, found.log, LOG_ATTR_EPOCH, 1, true))
-		report_altered(LOG_NAME, "Its index " EPOCH_INDEX_NAME " is missing.");
-	found.ack_index = get_relname_relid(ACK_INDEX_NAME, found.schema);
-	if (!index_usable(found.ack_index, found.log, LOG_ATTR_EPOCH, 2, true))
-		report_altered(LOG_NAME, "Its index " ACK_INDEX_NAME " is missing.");
-	found.bare = is_bare(rel);
-	table_close(rel, AccessShareLock);
 
 	cached = found;
 	/* when its transaction ends, created_here does too */
@@ -320,34 +200,7 @@ owner_of(Oid relid)
 Oid
 log_side_table(const LogTable *table, SideTable side)
 {
-	return find_table(side == SIDE_CURSORS ? CURSORS_NAME : SNAPSHOTS_NAME,
-					  table->schema);
-}
-
-Relation
-log_open_side_table(const LogTable *table, SideTable side, LOCKMODE mode,
-					Oid *primary_key)
-{
-	static const Column cursors_columns[] = {
-		{"name", NAMEOID}, {"vshard", INT4OID}, {"epoch", INT8OID},
-		{"position", INT8OID}, {"version", INT8OID}
-	};
-	static const Column snapshots_columns[] = {
-		{"log_index", INT8OID}, {"last_applied_epoch", INT8OID},
-		{"digest", TEXTOID}, {"digest_version", INT4OID},
-		{"taken_at", TIMESTAMPTZOID}, {"base", BOOLOID}
-	};
-	Relation	rel = table_open(log_side_table(table, side), mode);
-
-	if (side == SIDE_CURSORS)
-		*primary_key = check_table(rel, cursors_columns,
-								   lengthof(cursors_columns),
-								   CURSOR_ATTR_NAME, 2);
-	else
-		*primary_key = check_table(rel, snapshots_columns,
-								   lengthof(snapshots_columns),
-								   SNAPSHOT_ATTR_INDEX, 1);
-	return rel;
+	return find_table(shape_side_name(side), table->schema);
 }
 
 Oid
@@ -361,7 +214,7 @@ log_relation_oid(void)
 	(void) look_up_extension(&found);
 	if (!OidIsValid(get_relname_relid(EPOCH_INDEX_NAME, found.schema)) ||
 		!OidIsValid(get_relname_relid(ACK_INDEX_NAME, found.schema)))
-		report_altered(LOG_NAME, "An index of it is missing.");
+		shape_report_altered(LOG_NAME, "An index of it is missing.");
 	return find_table(LOG_NAME, found.schema);
 }
 

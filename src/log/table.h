@@ -7,22 +7,7 @@
 
 #include "compat.h"
 
-#include "access/attnum.h"
-#include "storage/lockdefs.h"
-
-/* Columns of seq_log, as the extension script creates them. */
-#define LOG_ATTR_INDEX 1
-#define LOG_ATTR_ENTRY 2
-#define LOG_ATTR_KIND 3
-#define LOG_ATTR_EPOCH 4
-#define LOG_ATTR_APPENDED_AT 5
-
-/* Contents of seq_log.kind. */
-#define LOG_KIND_EPOCH_BATCH "epoch_batch"
-#define LOG_KIND_STALE_BATCH "stale_batch"
-#define LOG_KIND_COMPLETION_ACK "completion_ack"
-#define LOG_KIND_NOOP "noop"
-#define LOG_KIND_UNDECODABLE "undecodable"
+#include "log/shape.h"
 
 typedef struct LogTable
 {
@@ -50,20 +35,10 @@ extern const LogTable *log_table_find(void);
 extern const LogTable *log_table_require(void);
 
 /*
- * The other tables.  They are looked up and checked when they are used: who
- * needs the log alone shall not wait for whoever has one of them locked.
+ * Another table.  They are looked up and checked when they are used: who needs
+ * the log alone shall not wait for whoever has one of them locked.
  */
-typedef enum SideTable
-{
-	SIDE_CURSORS,	/* seq_cursors, key (name, vshard) */
-	SIDE_SNAPSHOTS	/* seq_snapshots, key (log_index) */
-} SideTable;
-
 extern Oid	log_side_table(const LogTable *table, SideTable side);
-
-/* Open one, with its primary key's OID; close it as any relation. */
-extern Relation log_open_side_table(const LogTable *table, SideTable side,
-									LOCKMODE mode, Oid *primary_key);
 
 /*
  * Just the OID of seq_log, InvalidOid without the extension; no table is

@@ -10,7 +10,6 @@
  */
 #include "compat.h"
 
-#include "access/table.h"
 #include "access/tableam.h"
 #include "access/xlog.h"
 #include "executor/tuptable.h"
@@ -21,7 +20,6 @@
 #include "log/truncate.h"
 #include "miscadmin.h"
 #include "storage/bufmgr.h"
-#include "utils/snapmgr.h"
 
 /* Nothing that was written to the row's page is behind it in WAL. */
 static XLogRecPtr
@@ -43,17 +41,16 @@ row_lsn(TupleTableSlot *slot)
  * earlier may still be in the index.
  */
 static int64
-first_to_stay(const LogTable *table, Snapshot snapshot, uint64 before_epoch,
-			  uint64 begin)
+first_to_stay(const LogAccess *access, uint64 before_epoch, uint64 begin)
 {
-	int64		last_epoch = log_last_epoch(table, snapshot);
+	int64		last_epoch = log_last_epoch(access);
 	LogReader	reader;
 	int64		index = 0;
 	bool		isnull;
 
 	if (last_epoch < 0)
 		return 0;
-	log_reader_begin_by_epoch(&reader, table, snapshot,
+	log_reader_begin_by_epoch(&reader, access,
 							  Min((int64) Max(before_epoch, begin), last_epoch),
 							  PG_INT64_MAX);
 	if (log_reader_skip(&reader))
@@ -64,8 +61,7 @@ first_to_stay(const LogTable *table, Snapshot snapshot, uint64 before_epoch,
 
 /* The state after all entries up to a log_index. */
 static void
-compute_state(const LogTable *table, Snapshot snapshot, uint64 through,
-			  MachineState *state)
+compute_state(const LogAccess *access, uint64 through, MachineState *state)
 {
 	MachineCounters counters = {0};
 	WireDecoder decoder;
@@ -73,10 +69,10 @@ compute_state(const LogTable *table, Snapshot snapshot, uint64 through,
 	LogReader	reader;
 	LogRow		row;
 
-	if (!snapshots_latest(table, snapshot, through, state))
+	if (!snapshots_latest(access, through, state))
 	{
 		machine_init(state);
-		if (log_first_index(table, snapshot) > 1)
+		if (log_first_index(access) > 1)
 			ereport(ERROR,
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 					 errmsg("the log begins above log_index 1, and its base snapshot is not there"),
@@ -84,7 +80,7 @@ compute_state(const LogTable *table, Snapshot snapshot, uint64 through,
 					 errhint("Restore seq_snapshots from the same dump as seq_log.")));
 	}
 	wire_decoder_init(&decoder, NULL, 0, NULL, 0);
-	log_reader_begin_by_index(&reader, table, snapshot,
+	log_reader_begin_by_index(&reader, access,
 							  (int64) state->last_applied_index + 1,
 							  (int64) through);
 	while (log_reader_next(&reader, &row))
@@ -98,12 +94,12 @@ compute_state(const LogTable *table, Snapshot snapshot, uint64 through,
 
 /* Where WAL stood when the row at a log_index, or a later one, was written. */
 static XLogRecPtr
-find_lsn(const LogTable *table, Snapshot snapshot, int64 log_index)
+find_lsn(const LogAccess *access, int64 log_index)
 {
 	LogReader	reader;
 	XLogRecPtr	lsn = InvalidXLogRecPtr;
 
-	log_reader_begin_by_index(&reader, table, snapshot, log_index, log_index);
+	log_reader_begin_by_index(&reader, access, log_index, log_index);
 	if (log_reader_skip(&reader))
 		lsn = row_lsn(reader.slot);
 	log_reader_end(&reader);
@@ -114,27 +110,25 @@ bool
 truncate_plan(const LogTable *table, uint64 before_epoch,
 			  Truncation *truncation)
 {
-	Snapshot	snapshot;
+	LogAccess	access;
 	MachineState *begin = &truncation->begin;
 	int64		stays;
 	int64		last = 0;
 
 	snapshots_lock(table);
-	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	if (!snapshots_base(table, snapshot, begin))
+	log_access_begin(&access, ACCESS_SNAPSHOTS, ACCESS_LATEST);
+	if (!snapshots_base(&access, begin))
 		machine_init(begin);
-	stays = first_to_stay(table, snapshot, before_epoch,
-						  machine_next_epoch(begin));
+	stays = first_to_stay(&access, before_epoch, machine_next_epoch(begin));
 	if (stays > 0 &&
-		log_has_rows(table, snapshot, (int64) begin->last_applied_index + 1,
-					 stays - 1))
-		last = log_index_before(table, snapshot, stays);
+		log_has_rows(&access, (int64) begin->last_applied_index + 1, stays - 1))
+		last = log_index_before(&access, stays);
 	if (last > 0)
 	{
-		compute_state(table, snapshot, (uint64) last, &truncation->base);
-		truncation->lsn = find_lsn(table, snapshot, last);
+		compute_state(&access, (uint64) last, &truncation->base);
+		truncation->lsn = find_lsn(&access, last);
 	}
-	UnregisterSnapshot(snapshot);
+	log_access_end(&access);
 	return last > 0;
 }
 
@@ -150,7 +144,7 @@ truncate_find_traffic(const Truncation *truncation, uint64 from_epoch,
 	batch_walk_start(walk,
 					 Max(from_epoch, machine_next_epoch(&truncation->begin)),
 					 truncation->base.last_applied_epoch);
-	while (batch_walk_next(walk, NULL, &txn))
+	while (batch_walk_next(walk, ACCESS_LATEST, &txn))
 		for (int i = 0; i < txn.vshard_count; i++)
 		{
 			last[txn.vshards[i]].epoch = batch_walk_entry(walk)->epoch;
@@ -180,7 +174,7 @@ truncate_survey_cursors(const Truncation *truncation, CursorSurvey *survey)
 		return;
 	n = cursors_behind(end, &cursors);
 	for (int i = 0; i < n; i++)
-		from = Min(from, cursors[i].next.epoch);
+		from = Min(from, cursors[i].cursor.next.epoch);
 	if (n > 0)
 		truncate_find_traffic(truncation, from, last);
 	survey->quiet = cursors;
@@ -189,11 +183,11 @@ truncate_survey_cursors(const Truncation *truncation, CursorSurvey *survey)
 		const NamedCursor *cursor = &cursors[i];
 
 		/* one that an earlier truncation was forced past has lost something */
-		if (cursor->next.epoch >= begin &&
-			traffic_before(last[cursor->vshard], cursor->next))
+		if (cursor->cursor.next.epoch >= begin &&
+			traffic_before(last[cursor->cursor.vshard], cursor->cursor.next))
 			survey->quiet[survey->nquiet++] = *cursor;
 		else if (survey->nneedy++ == 0 ||
-				 cursor->next.epoch < survey->needy.next.epoch)
+				 cursor->cursor.next.epoch <= survey->needy.cursor.next.epoch)
 			survey->needy = *cursor;
 	}
 }
@@ -202,25 +196,23 @@ uint64
 truncate_execute(const LogTable *table, const Truncation *truncation,
 				 const CursorSurvey *survey)
 {
-	Relation	rel = table_open(table->log, RowExclusiveLock);
-	Snapshot	snapshot;
+	LogAccess	access;
 	LogReader	reader;
 	uint64		removed = 0;
 
-	PushActiveSnapshot(GetLatestSnapshot());
-	snapshot = GetActiveSnapshot();
-	log_reader_begin_by_index(&reader, table, snapshot,
+	log_access_begin(&access, ACCESS_WRITE, ACCESS_LATEST);
+	log_reader_begin_by_index(&reader, &access,
 							  (int64) truncation->begin.last_applied_index + 1,
 							  (int64) truncation->base.last_applied_index);
 	while (log_reader_skip(&reader))
 	{
 		CHECK_FOR_INTERRUPTS();
-		simple_table_tuple_delete(rel, &reader.slot->tts_tid, snapshot);
+		simple_table_tuple_delete(access.log, &reader.slot->tts_tid,
+								  access.snapshot);
 		removed++;
 	}
 	log_reader_end(&reader);
-	PopActiveSnapshot();
-	table_close(rel, NoLock);
+	log_access_end(&access);
 	snapshots_rebase(table, &truncation->base);
 	cursors_move(survey->nquiet, survey->quiet,
 				 machine_next_epoch(&truncation->base));

@@ -16,7 +16,6 @@
  */
 #include "compat.h"
 
-#include "access/relation.h"
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "access/xlogrecovery.h"
@@ -28,9 +27,10 @@
 #include "process/apply.h"
 #include "process/durable.h"
 #include "process/worker.h"
+#include "shared/applier_slot.h"
 #include "shared/clock.h"
 #include "shared/database.h"
-#include "shared/subscription.h"
+#include "shared/pause.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "storage/lmgr.h"
@@ -54,10 +54,10 @@
 typedef struct Applier
 {
 	DatabaseSlot *slot;
-	Oid			database;
 	Oid			log; /* the seq_log that applying.state speaks of */
 	bool		retired; /* the extension is gone: give the slot up */
 	bool		found_end; /* slot->catch_up_to is set */
+	bool		unconfirmed; /* the state begins with a snapshot that may be lost */
 	uint64		snapshot_index; /* log_index of the last snapshot, or tried */
 	uint64		appends;  /* slot->appends before the last look at the log */
 	XLogRecPtr	replayed; /* standby: replayed up to here before that */
@@ -101,71 +101,17 @@ applier_init(void)
 static void
 set_activity(ApplierActivity activity)
 {
-	pg_atomic_write_u32(&applier.slot->activity, activity);
-}
-
-/*
- * Take the place that the launcher made for this worker, unless somebody has
- * changed his mind since.
- */
-static bool
-claim_slot(const WorkerArgs *args)
-{
-	DatabaseSlot *slot;
-
-	LWLockAcquire(Calvin->lock, LW_EXCLUSIVE);
-	slot = database_find_locked(args->database);
-	if (slot == NULL || slot->status != APPLIER_STARTING ||
-		slot->start_token != args->token || slot->holds > 0)
-	{
-		if (slot != NULL && slot->status == APPLIER_STARTING &&
-			slot->start_token == args->token)
-			slot->status = APPLIER_WANTED;
-		LWLockRelease(Calvin->lock);
-		return false;
-	}
-	slot->status = APPLIER_RUNNING;
-	slot->applier_pid = MyProcPid;
-	slot->applier_started = GetCurrentTimestamp();
-	pg_atomic_write_u32(&slot->activity, ACTIVITY_STARTING);
-	pg_atomic_write_u32(&slot->stop, 0);
-	pg_atomic_write_u32(&slot->recheck, 0);
-	pg_atomic_write_u64(&slot->catch_up_to, 0);
-	pg_atomic_write_u64(&slot->applier_proc, (uint64) (uintptr_t) MyProc);
-	LWLockRelease(Calvin->lock);
-
-	applier.slot = slot;
-	applier.database = args->database;
-	return true;
+	applier_slot_set_activity(applier.slot, activity);
 }
 
 /* before_shmem_exit: give the place back, however the process ends. */
 static void
 leave_slot(int code, Datum arg)
 {
-	DatabaseSlot *slot = applier.slot;
-	pg_atomic_write_u32(&slot->activity, ACTIVITY_IDLE);
 	if (applier.retired)
-	{
-		subscription_release_database(applier.database);
-		database_forget(slot);
-		return;
-	}
-
-	LWLockAcquire(Calvin->lock, LW_EXCLUSIVE);
-	slot->applier_pid = 0;
-	pg_atomic_write_u64(&slot->applier_proc, 0);
-	slot->status = APPLIER_WANTED;
-	slot->not_before = clock_ms();
-	if (code != 0)
-	{
-		slot->not_before += Min(1000 << Min(slot->failures, 6), 60000);
-		slot->failures++;
-	}
-	LWLockRelease(Calvin->lock);
-
-	ConditionVariableBroadcast(&slot->progress);
-	database_wake_proc(&Calvin->launcher_proc);
+		applier_slot_retire(applier.slot);
+	else
+		applier_slot_leave(applier.slot, code != 0);
 }
 
 /* The extension was dropped, perhaps made anew: this process is done. */
@@ -178,55 +124,40 @@ retire(void)
 	proc_exit(0);
 }
 
-/* Start a transaction and find the log; retires if it is gone. */
-static const LogTable *
-begin(Relation *rel)
+/* Start a transaction and open the log; retires if it is gone. */
+static void
+begin(LogAccess *access)
 {
-	const LogTable *table;
-
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
-	for (;;)
-	{
-		table = log_table_find();
-		if (table == NULL)
-			break;
-		*rel = try_relation_open(table->log, AccessShareLock);
-		if (*rel != NULL)
-			break;
-		/* dropped while we waited for the lock: look again */
-		log_table_forget();
-	}
-	if (table == NULL || (OidIsValid(applier.log) && table->log != applier.log))
+	if (!log_access_try_begin(access, applying.wants_base ? ACCESS_SNAPSHOTS : 0,
+							  ACCESS_LATEST) ||
+		(OidIsValid(applier.log) && access->table.log != applier.log))
 	{
 		AbortCurrentTransaction();
 		retire();
-		pg_unreachable();
 	}
-	PushActiveSnapshot(GetTransactionSnapshot());
-	return table;
 }
 
 static void
-commit(Relation rel)
+commit(LogAccess *access)
 {
-	PopActiveSnapshot();
-	relation_close(rel, NoLock);
+	log_access_end(access);
 	CommitTransactionCommand();
 }
 
 static inline bool
 told_to_stop(void)
 {
-	return pg_atomic_read_u32(&applier.slot->stop) != 0;
+	return applier_slot_stop_asked(applier.slot);
 }
 
 /*
  * Apply one transaction's worth of entries, in the transaction that was begun
- * or, with table NULL, in a new one; false if there was none.
+ * or else in a new one; false if nothing more can be applied.
  */
 static bool
-apply_some(const LogTable *table, Relation rel, uint64 end)
+apply_some(LogAccess *access, bool begun, uint64 end)
 {
 	LogIdentity self;
 	LogReader	reader;
@@ -234,19 +165,21 @@ apply_some(const LogTable *table, Relation rel, uint64 end)
 	uint64		bytes = 0;
 	uint64		published = 0;
 	bool		any = false;
+	bool		wanted_base;
 	MemoryContext old;
 
-	if (table == NULL)
-		table = begin(&rel);
-	self = log_become_owner(table, true);
-	log_reader_begin_by_index(&reader, table, GetActiveSnapshot(),
+	if (!begun)
+		begin(access);
+	wanted_base = applying.wants_base;
+	self = log_become_owner(&access->table, true);
+	log_reader_begin_by_index(&reader, access,
 							  applying.state.machine.last_applied_index + 1,
 							  end);
 	old = MemoryContextSwitchTo(applier.entry_context);
 	while (bytes < (uint64) apply_batch * 1024 && !told_to_stop() &&
 		   log_reader_next(&reader, &row))
 	{
-		if (!apply_row(&applying, table, &row))
+		if (!apply_row(&applying, access, &row))
 			break;
 		bytes += row.entry_len + ROW_BYTES;
 		any = true;
@@ -263,60 +196,60 @@ apply_some(const LogTable *table, Relation rel, uint64 end)
 	apply_trim(&applying);
 	apply_publish(&applying);
 	log_become_self(&self);
-	commit(rel);
+	commit(access);
 	pgstat_report_stat(false);
-	return any;
+	/* with the base opened too, it goes on */
+	return any || applying.wants_base != wanted_base;
 }
 
 /*
- * Begin with the state the last applier left, or with that of a fresh slot.
- * False if the slot is that of another seq_log.
+ * Begin with the state the last applier left or, in a fresh slot, with the last
+ * snapshot.  That one was found as any entry is, so nobody is told of it before
+ * it is durable.  False if the slot is that of another seq_log.
  */
 static bool
-adopt_state(const LogTable *table)
+adopt_state(const LogAccess *access)
 {
 	DatabaseSlot *slot = applier.slot;
-	bool		ours;
+	bool		ours = database_bind(slot, access->table.log);
 
-	LWLockAcquire(Calvin->lock, LW_EXCLUSIVE);
-	ours = !OidIsValid(slot->log_relid) || slot->log_relid == table->log;
-	if (ours)
-		slot->log_relid = table->log;
-	LWLockRelease(Calvin->lock);
 	if (ours)
 	{
 		database_read(slot, &applying.state);
-		if (applying.state.machine.last_applied_index == 0 &&
-			snapshots_latest(table, GetActiveSnapshot(), PG_UINT64_MAX,
-							 &applying.state.machine))
-			database_publish(slot, &applying.state);
+		applier.unconfirmed = applying.state.machine.last_applied_index == 0 &&
+			snapshots_latest(access, PG_UINT64_MAX,
+							 &applying.state.machine);
 		applier.snapshot_index = applying.state.machine.last_applied_index;
-		applier.log = table->log;
+		applier.log = access->table.log;
 	}
 	return ours;
 }
 
 /*
  * Store a snapshot if it is time for one.  It is no loss if that fails: the
- * next one is due an interval later.
+ * next one is due an interval later.  Nor if it is lost, since the log alone
+ * determines the state: so its commit waits for nobody, be it the disk or a
+ * standby.  Nor does anything else here but for seq_log itself.
  */
 static void
 take_snapshot(void)
 {
 	uint64		applied = applying.state.machine.last_applied_index;
-	const LogTable *table;
+	LogAccess	access;
 	LogIdentity self;
-	Relation	rel;
 
 	if (snapshot_interval == 0 || RecoveryInProgress() ||
 		applied - applier.snapshot_index < (uint64) snapshot_interval)
 		return;
 	applier.snapshot_index = applied;
-	table = begin(&rel);
-	self = log_become_side_owner(table, SIDE_SNAPSHOTS, true);
-	snapshots_store(table, &applying.state.machine, true);
+	begin(&access);
+	(void) set_config_option("synchronous_commit", "off", PGC_SUSET,
+							 PGC_S_OVERRIDE, GUC_ACTION_LOCAL, true, 0, false);
+	self = log_become_side_owner(&access.table, SIDE_SNAPSHOTS, true);
+	snapshots_store(&access.table, &applying.state.machine, true);
 	log_become_self(&self);
-	commit(rel);
+	PAUSE_POINT("applier: snapshot stored");
+	commit(&access);
 }
 
 static void
@@ -337,20 +270,20 @@ serve_signals(void)
  * the transaction that found it if neither takes time; false if it was ended.
  */
 static bool
-prepare_burst(Relation rel, uint64 end, XLogRecPtr lsn)
+prepare_burst(LogAccess *access, uint64 end, XLogRecPtr lsn)
 {
 	bool		inside = XLogRecPtrIsInvalid(lsn) || durable_at_once(lsn);
 
 	if (!inside)
 	{
-		commit(rel);
+		commit(access);
 		set_activity(ACTIVITY_WAITING_SYNC);
 		durable_wait(lsn, applier.slot - Calvin->databases);
 	}
 	if (router_unchanged(applying.router, end))
 		return inside;
 	if (inside)
-		commit(rel);
+		commit(access);
 	router_sync(applying.router, end);
 	return false;
 }
@@ -359,38 +292,51 @@ prepare_burst(Relation rel, uint64 end, XLogRecPtr lsn)
 static void
 apply_burst(void)
 {
-	const LogTable *table;
-	Relation	rel;
+	LogAccess	access;
+	bool		begun;
 	uint64		end;
 	XLogRecPtr	lsn;
 	char		activity[100];
 
-	table = begin(&rel);
-	if (!OidIsValid(applier.log) && !adopt_state(table))
+	/* for a state to begin with */
+	applying.wants_base = !OidIsValid(applier.log);
+	begin(&access);
+	if (!OidIsValid(applier.log) && !adopt_state(&access))
 	{
 		AbortCurrentTransaction();
 		retire();
 	}
-	end = (uint64) log_last_index(table, GetActiveSnapshot());
+	apply_look_for_late_rows(&applying, &access);
+	end = (uint64) log_last_index(&access);
 	/* behind the snapshot: whatever it sees was inserted into WAL before */
 	lsn = RecoveryInProgress() ? InvalidXLogRecPtr : durable_wal_end();
 
 	if (!applier.found_end)
 	{
 		applier.found_end = true;
-		pg_atomic_write_u64(&applier.slot->catch_up_from,
-							applying.state.machine.last_applied_index);
-		pg_atomic_write_u64(&applier.slot->catch_up_to, end);
+		applier_slot_set_catch_up(applier.slot,
+								  applying.state.machine.last_applied_index,
+								  end);
 	}
-	if (end <= applying.state.machine.last_applied_index)
+	if (end <= applying.state.machine.last_applied_index && !applier.unconfirmed)
 	{
-		commit(rel);
+		commit(&access);
 		router_sync(applying.router, 0);
 		return;
 	}
 
-	if (!prepare_burst(rel, end, lsn))
-		table = NULL;
+	begun = prepare_burst(&access, end, lsn);
+	if (applier.unconfirmed)
+	{
+		applier.unconfirmed = false;
+		apply_publish(&applying);
+	}
+	if (end <= applying.state.machine.last_applied_index)
+	{
+		if (begun)
+			commit(&access);
+		return;
+	}
 	set_activity(applying.state.machine.last_applied_index <
 				 pg_atomic_read_u64(&applier.slot->catch_up_to) ?
 				 ACTIVITY_CATCHING_UP : ACTIVITY_APPLYING);
@@ -400,11 +346,11 @@ apply_burst(void)
 	pgstat_report_activity(STATE_RUNNING, activity);
 
 	while (applying.state.machine.last_applied_index < end &&
-		   (table != NULL || !told_to_stop()))
+		   (begun || !told_to_stop()))
 	{
-		if (!apply_some(table, rel, end))
+		if (!apply_some(&access, begun, end))
 			break;
-		table = NULL;
+		begun = false;
 		/* errors between steps forward are no reason to wait ever longer */
 		applier.retry_ms = 0;
 		take_snapshot();
@@ -462,11 +408,7 @@ static void
 note_success(void)
 {
 	applier.retry_ms = 0;
-	if (applier.slot->failures == 0)
-		return;
-	LWLockAcquire(Calvin->lock, LW_EXCLUSIVE);
-	applier.slot->failures = 0;
-	LWLockRelease(Calvin->lock);
+	applier_slot_succeeded(applier.slot);
 }
 
 /*
@@ -476,7 +418,7 @@ note_success(void)
 static bool
 told_to_recheck(void)
 {
-	if (pg_atomic_exchange_u32(&applier.slot->recheck, 0) == 0)
+	if (!applier_slot_take_recheck(applier.slot))
 		return false;
 	log_table_forget();
 	return true;
@@ -539,7 +481,7 @@ recover_from_error(void)
 	MemoryContextReset(applier.entry_context);
 	RESUME_INTERRUPTS();
 
-	if (OidIsValid(applier.log))
+	if (OidIsValid(applier.log) && !applier.unconfirmed)
 		apply_publish(&applying);
 	applier.retry_ms = applier.retry_ms == 0 ? MIN_RETRY_MS :
 		Min(applier.retry_ms * 2, MAX_RETRY_MS);
@@ -548,7 +490,7 @@ recover_from_error(void)
 	until = clock_ms() + applier.retry_ms;
 	/* not if the extension was dropped or altered: that may help */
 	while ((left = until - clock_ms()) > 0 &&
-		   pg_atomic_read_u32(&applier.slot->recheck) == 0)
+		   !applier_slot_recheck_asked(applier.slot))
 	{
 		(void) WaitLatch(MyLatch,
 						 WL_LATCH_SET | WL_EXIT_ON_PM_DEATH | WL_TIMEOUT,
@@ -570,11 +512,14 @@ calvin_seq_applier_main(Datum arg)
 	pqsignal(SIGINT, SIG_IGN);
 	BackgroundWorkerUnblockSignals();
 
-	if (!claim_slot(&args))
+	applier.slot = applier_slot_claim(args.database, args.token);
+	if (applier.slot == NULL)
 		proc_exit(0);
 	before_shmem_exit(leave_slot, (Datum) 0);
 
-	BackgroundWorkerInitializeConnectionByOid(args.database, InvalidOid, 0);
+	/* as autovacuum does: sessions that are there already count on us */
+	BackgroundWorkerInitializeConnectionByOid(args.database, InvalidOid,
+											  BGWORKER_BYPASS_ALLOWCONN);
 	worker_settle(APPLIER_NAME);
 
 	MemoryContextSwitchTo(TopMemoryContext);

@@ -9,9 +9,10 @@
 #include "log/report.h"
 #include "log/snapshots.h"
 #include "log/step.h"
+#include "miscadmin.h"
 #include "process/apply.h"
 #include "shared/database.h"
-#include "utils/snapmgr.h"
+#include "shared/pause.h"
 
 /* Transactions of one entry decoded once; a larger one costs a second pass. */
 #define STAGED_TXNS 16384
@@ -19,6 +20,13 @@
 
 /* A larger buffer for transactions written anew is not kept. */
 #define CANONICAL_KEPT (1024 * 1024)
+
+/*
+ * Writing so much anew takes some milliseconds: what is larger, and fits into no
+ * ring as it stands in the log, is not written anew only to be dropped, even if
+ * it would then fit.
+ */
+#define CANONICAL_ALWAYS (256 * 1024)
 
 /* Entries whose latency is taken at the end of their burst. */
 #define MAX_STAMPS 4096
@@ -131,8 +139,18 @@ fan_out(Applying *applying, WireDecoder *decoder, const LogRow *row,
 		uint32		plans_offset;
 		WireSlice	tx_class;
 
+		CHECK_FOR_INTERRUPTS();
 		if (!router_wants(applying->router, row->log_index, &txn))
 			continue;
+		if (!txn.canonical && txn.tx_class.len > CANONICAL_ALWAYS &&
+			!router_has_room(applying->router, row->log_index, &txn))
+		{
+			router_drop(applying->router, row->log_index,
+						decoder->entry.epoch, &txn, counters);
+			continue;
+		}
+		if (!txn.canonical)
+			PAUSE_POINT("apply: writing anew");
 		tx_class = memory_deliverable(&txn, &applying->canonical,
 									  &plans_offset);
 		queue_prepare(applying->out, decoder->entry.epoch,
@@ -158,8 +176,8 @@ note_latency(Applying *applying, TimestampTz appended_at)
 	if (applying->nstamps < MAX_STAMPS)
 		applying->stamps[applying->nstamps++] = appended_at;
 	else
-		histogram_add(&applying->slot->latency,
-					  GetCurrentTimestamp() - appended_at);
+		database_note_latency(applying->slot,
+							  GetCurrentTimestamp() - appended_at);
 }
 
 static void
@@ -227,12 +245,17 @@ report_base_missing(Applying *applying, uint64 first_index)
  * yet.
  */
 static bool
-cross_hole(Applying *applying, const LogTable *table, uint64 log_index)
+cross_hole(Applying *applying, const LogAccess *access, uint64 log_index)
 {
 	uint64		applied = applying->state.machine.last_applied_index;
 	MachineState base;
 
-	if (!snapshots_base(table, GetActiveSnapshot(), &base))
+	if (access->snapshots == NULL)
+	{
+		applying->wants_base = true;
+		return false;
+	}
+	if (!snapshots_base(access, &base))
 	{
 		if (applied == 0)
 			report_base_missing(applying, log_index);
@@ -248,14 +271,39 @@ cross_hole(Applying *applying, const LogTable *table, uint64 log_index)
 }
 
 bool
-apply_row(Applying *applying, const LogTable *table, const LogRow *row)
+apply_row(Applying *applying, const LogAccess *access, const LogRow *row)
 {
+	uint64		expected;
+
 	if (row->log_index > applying->state.machine.last_applied_index + 1 &&
-		!cross_hole(applying, table, row->log_index))
+		!cross_hole(applying, access, row->log_index))
 		return false;
+	expected = applying->state.machine.last_applied_index + 1;
+	if (row->log_index > expected)
+		holes_note(&applying->holes, expected, row->log_index - 1);
 	applying->base_missing = false;
 	apply_entry(applying, row);
 	return true;
+}
+
+void
+apply_look_for_late_rows(Applying *applying, const LogAccess *access)
+{
+	uint64		log_index;
+
+	while (holes_find_row(&applying->holes, access, &log_index))
+	{
+		char	   *message = psprintf("a row turned up at log_index " UINT64_FORMAT ", but the log was applied up to " UINT64_FORMAT " without it",
+									   log_index,
+									   applying->state.machine.last_applied_index);
+
+		ereport(WARNING,
+				(errmsg("calvin_seq: %s", message),
+				 errdetail("It was not applied, and is in no stream. Who reads the log anew will apply it and come to another digest."),
+				 errhint("Find out who wrote it: somebody got past the triggers of seq_log, or this is a bug.")));
+		database_report_error(applying->slot, message);
+		pfree(message);
+	}
 }
 
 void
@@ -274,8 +322,11 @@ apply_publish(Applying *applying)
 		TimestampTz now = GetCurrentTimestamp();
 
 		for (int i = 0; i < applying->nstamps; i++)
-			histogram_add(&applying->slot->latency, now - applying->stamps[i]);
+			database_note_latency(applying->slot, now - applying->stamps[i]);
 		applying->nstamps = 0;
 	}
+	PAUSE_POINT("apply: told, not published");
 	database_publish(applying->slot, &applying->state);
+	router_wake_readers(applying->router,
+						machine_next_epoch(&applying->state.machine));
 }

@@ -7,6 +7,7 @@
 
 #include "compat.h"
 
+#include "log/holes.h"
 #include "log/reader.h"
 #include "shared/router.h"
 #include "utils/timestamp.h"
@@ -19,6 +20,8 @@ typedef struct Applying
 	Router	   *router;
 	PublishedState state; /* after the last whole entry */
 	bool		base_missing; /* the log's beginning is not known yet */
+	bool		wants_base; /* there was a hole: open seq_snapshots too */
+	Holes		holes; /* passed by this process */
 	WireDecoder collecting; /* decodes what somebody listens to */
 	WireDecoder checking;	/* and what nobody does: no transactions */
 	WireBuffer	canonical; /* of transactions that were not */
@@ -31,11 +34,16 @@ typedef struct Applying
 extern void apply_init(Applying *applying, DatabaseSlot *slot);
 
 /*
- * Apply a row, read with the active snapshot; false, and nothing done, if the
- * log begins with it and its base is missing.
+ * Apply a row, read through an access.  False, and nothing done, if the log
+ * begins with it and its base is missing; or if the base has to be looked at and
+ * the access is without it: wants_base is set then.
  */
-extern bool apply_row(Applying *applying, const LogTable *table,
+extern bool apply_row(Applying *applying, const LogAccess *access,
 					  const LogRow *row);
+
+/* Raise an alarm if rows have turned up where the log was applied already. */
+extern void apply_look_for_late_rows(Applying *applying,
+									 const LogAccess *access);
 
 /* Give up buffers that one large entry needed. */
 extern void apply_trim(Applying *applying);

@@ -22,12 +22,14 @@
 #include "catalog/pg_extension.h"
 #include "commands/dbcommands.h"
 #include "commands/defrem.h"
+#include "consumer/consumer.h"
 #include "nodes/parsenodes.h"
 #include "pgstat.h"
 #include "process/worker.h"
+#include "shared/applier_slot.h"
 #include "shared/clock.h"
-#include "consumer/consumer.h"
 #include "shared/database.h"
+#include "shared/requests.h"
 #include "tcop/utility.h"
 #include "utils/fmgroids.h"
 #include "utils/memutils.h"
@@ -46,23 +48,7 @@ static bool extension_dropped = false;
 static bool extension_altered = false;
 static List *databases_created = NIL;
 static List *databases_held = NIL;
-
-static void
-release_hold(Oid database)
-{
-	DatabaseSlot *slot;
-
-	LWLockAcquire(Calvin->lock, LW_EXCLUSIVE);
-	slot = database_find_locked(database);
-	if (slot != NULL && slot->holds > 0)
-	{
-		slot->holds--;
-		slot->not_before = 0;
-	}
-	LWLockRelease(Calvin->lock);
-	/* also wakes the launcher, which looks whether it still exists */
-	database_request(database);
-}
+static List *databases_opened = NIL; /* for connections */
 
 /* Whoever commits it later would not know what the workers have to know. */
 static void
@@ -88,30 +74,36 @@ at_xact_event(XactEvent event, void *arg)
 	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT)
 		return;
 	foreach(lc, databases_held)
-		release_hold(lfirst_oid(lc));
+		applier_slot_release(lfirst_oid(lc));
 	if (event == XACT_EVENT_COMMIT)
 	{
 		foreach(lc, databases_created)
-			database_request(lfirst_oid(lc));
+			requests_post(lfirst_oid(lc));
+		/* no probe could look into it while it was closed */
+		foreach(lc, databases_opened)
+			if (!database_has_slot(lfirst_oid(lc)))
+				requests_post(lfirst_oid(lc));
 		if (extension_dropped || extension_altered)
-		{
-			DatabaseSlot *slot = database_mine();
-
-			if (slot != NULL)
-			{
-				pg_atomic_write_u32(&slot->recheck, 1);
-				database_wake_proc(&slot->applier_proc);
-			}
-		}
+			applier_slot_ask_to_recheck();
 		/* from here on the functions work, even before the applier does */
-		if (extension_created && !database_adopt(MyDatabaseId))
-			database_request(MyDatabaseId);
+		if (extension_created && !applier_slot_adopt(MyDatabaseId))
+			requests_post(MyDatabaseId);
 	}
 	extension_created = false;
 	extension_dropped = false;
 	extension_altered = false;
 	databases_created = NIL;
 	databases_held = NIL;
+	databases_opened = NIL;
+}
+
+static void
+remember_database(List **list, Oid database)
+{
+	MemoryContext old = MemoryContextSwitchTo(TopTransactionContext);
+
+	*list = lappend_oid(*list, database);
+	MemoryContextSwitchTo(old);
 }
 
 /* The name is looked up as this very command sees it. */
@@ -156,12 +148,7 @@ object_access(ObjectAccessType access, Oid class_id, Oid object_id, int sub_id,
 			extension_dropped = true;
 	}
 	else if (class_id == DatabaseRelationId && access == OAT_POST_CREATE)
-	{
-		MemoryContext old = MemoryContextSwitchTo(TopTransactionContext);
-
-		databases_created = lappend_oid(databases_created, object_id);
-		MemoryContextSwitchTo(old);
-	}
+		remember_database(&databases_created, object_id);
 }
 
 static bool
@@ -245,66 +232,55 @@ database_needed_alone(Node *node)
 	return database;
 }
 
-/* Pid of the database's applier, 0 if there is none now. */
-static pid_t
-applier_of(Oid database)
-{
-	DatabaseSlot *slot;
-	pid_t		pid = 0;
-
-	LWLockAcquire(Calvin->lock, LW_SHARED);
-	slot = database_find_locked(database);
-	if (slot != NULL)
-		pid = slot->applier_pid;
-	LWLockRelease(Calvin->lock);
-	return pid;
-}
-
 /* Ask the applier to leave, and wait until it has. */
 static void
 hold_off(Oid database)
 {
-	MemoryContext old;
 	DatabaseSlot *slot;
 	bool		signalled = false;
 	int64		start = clock_ms();
 	pid_t		pid;
 
 	/* first what may fail: a hold that is not in the list stays for ever */
-	old = MemoryContextSwitchTo(TopTransactionContext);
-	databases_held = lappend_oid(databases_held, database);
-	MemoryContextSwitchTo(old);
-
-	LWLockAcquire(Calvin->lock, LW_EXCLUSIVE);
-	slot = database_find_locked(database);
-	if (slot != NULL)
-	{
-		slot->holds++;
-		pg_atomic_write_u32(&slot->stop, 1);
-	}
-	LWLockRelease(Calvin->lock);
+	remember_database(&databases_held, database);
+	slot = applier_slot_hold(database);
 	if (slot == NULL)
 	{
 		databases_held = list_delete_last(databases_held);
 		return;
 	}
 
-	database_wake_proc(&slot->applier_proc);
 	ConditionVariablePrepareToSleep(&slot->progress);
-	while ((pid = applier_of(database)) != 0)
+	while ((pid = applier_slot_pid(database)) != 0)
 	{
 		(void) ConditionVariableTimedSleep(&slot->progress, POLITE_MS,
 										   PG_WAIT_EXTENSION);
 
 		/* it may be waiting for a standby, where only this reaches it */
 		if (!signalled && clock_ms() - start >= POLITE_MS &&
-			applier_of(database) == pid)
+			applier_slot_pid(database) == pid)
 		{
 			kill(pid, SIGTERM);
 			signalled = true;
 		}
 	}
 	ConditionVariableCancelSleep();
+}
+
+/* ALTER DATABASE ... ALLOW_CONNECTIONS true: the launcher may look into it now. */
+static void
+note_opened(AlterDatabaseStmt *stmt)
+{
+	ListCell   *lc;
+
+	foreach(lc, stmt->options)
+	{
+		DefElem    *option = lfirst_node(DefElem, lc);
+
+		if (strcmp(option->defname, "allow_connections") == 0 && defGetBoolean(option))
+			remember_database(&databases_opened,
+							  get_database_oid(stmt->dbname, false));
+	}
 }
 
 static void
@@ -331,6 +307,8 @@ process_utility(PlannedStmt *pstmt, const char *query, bool read_only,
 		standard_ProcessUtility(pstmt, query, read_only, context, params, env,
 								dest, qc);
 
+	if (Calvin != NULL && IsTransactionState() && IsA(node, AlterDatabaseStmt))
+		note_opened((AlterDatabaseStmt *) node);
 	if (discards_all)
 		consumer_unsubscribe_everything();
 }

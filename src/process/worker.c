@@ -6,7 +6,9 @@
 
 #include "pgstat.h"
 #include "process/worker.h"
+#include "shared/shmem.h"
 #include "utils/guc.h"
+#include "utils/memutils.h"
 
 void
 worker_describe(BackgroundWorker *worker, const char *type, const char *function)
@@ -41,4 +43,54 @@ worker_settle(const char *name)
 						PGC_S_OVERRIDE);
 	SetConfigOption("application_name", name, PGC_USERSET, PGC_S_SESSION);
 	pgstat_report_appname(name);
+}
+
+bool
+worker_start(const char *type, const char *function, Oid database, uint32 token,
+			 BackgroundWorkerHandle **handle)
+{
+	BackgroundWorker worker;
+	WorkerArgs	args = {database, token};
+	MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
+	bool		started;
+	static bool warned = false;
+
+	worker_describe(&worker, type, function);
+	worker.bgw_notify_pid = MyProcPid;
+	memcpy(worker.bgw_extra, &args, sizeof(args));
+	started = RegisterDynamicBackgroundWorker(&worker, handle);
+	MemoryContextSwitchTo(old);
+
+	if (started)
+	{
+		warned = false;
+		return true;
+	}
+	if (!warned)
+		ereport(WARNING,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("no background worker left for a %s", type),
+				 errhint("Raise max_worker_processes: calvin_seq needs calvin_seq.max_databases (now %d) and 2 more.",
+						 Calvin->max_databases)));
+	warned = true;
+	return false;
+}
+
+bool
+worker_ended(BackgroundWorkerHandle **handle)
+{
+	pid_t		pid;
+
+	switch (GetBackgroundWorkerPid(*handle, &pid))
+	{
+		case BGWH_STARTED:
+		case BGWH_NOT_YET_STARTED:
+			return false;
+		case BGWH_STOPPED:
+		case BGWH_POSTMASTER_DIED:
+			break;
+	}
+	pfree(*handle);
+	*handle = NULL;
+	return true;
 }

@@ -36,6 +36,19 @@ extern void applier_init(void);
 extern void worker_describe(BackgroundWorker *worker, const char *type,
 							const char *function);
 
+/* How long to wait for a worker place before asking again. */
+#define NO_WORKER_RETRY_MS 5000
+
+/*
+ * Ask the postmaster for a worker with these arguments; false if there is no
+ * place for it.  The handle is in TopMemoryContext.
+ */
+extern bool worker_start(const char *type, const char *function, Oid database,
+						 uint32 token, BackgroundWorkerHandle **handle);
+
+/* Is the worker behind a handle gone?  Frees the handle if so. */
+extern bool worker_ended(BackgroundWorkerHandle **handle);
+
 /*
  * After connecting: the settings we rely on, and application_name as
  * pg_stat_activity shows it.

@@ -2,16 +2,15 @@
  * database.c
  *	  Database slots: finding them, publishing and reading their state.
  *
- * The published state is a sequence lock.  Its writer, the applier, makes
- * "version" odd, writes the words and makes it even again; a reader copies
- * the words and starts over if the version was odd or has moved.  The writer
- * cannot fail in between, so a reader never waits longer than the few stores
- * take (a crash there restarts the whole server, and with it the memory).
+ * The published state becomes visible in one step (whole.h); the applier is the
+ * only one who writes it.
  */
 #include "compat.h"
 
 #include "miscadmin.h"
 #include "shared/database.h"
+#include "shared/requests.h"
+#include "shared/whole.h"
 #include "storage/latch.h"
 #include "utils/timestamp.h"
 
@@ -41,19 +40,80 @@ database_mine(void)
 	return mine;
 }
 
+bool
+database_has_slot(Oid database)
+{
+	bool		found;
+
+	LWLockAcquire(Calvin->lock, LW_SHARED);
+	found = database_find_locked(database) != NULL;
+	LWLockRelease(Calvin->lock);
+	return found;
+}
+
+static bool
+bind_locked(DatabaseSlot *slot, Oid log)
+{
+	if (!OidIsValid(slot->log_relid))
+		slot->log_relid = log;
+	return slot->log_relid == log;
+}
+
+bool
+database_bind(DatabaseSlot *slot, Oid log)
+{
+	bool		ours;
+
+	LWLockAcquire(Calvin->lock, LW_EXCLUSIVE);
+	ours = bind_locked(slot, log);
+	LWLockRelease(Calvin->lock);
+	return ours;
+}
+
+DatabaseSlot *
+database_serving(Oid log, bool *full)
+{
+	DatabaseSlot *slot;
+
+	LWLockAcquire(Calvin->lock, LW_SHARED);
+	slot = database_find_locked(MyDatabaseId);
+	if (slot != NULL && !OidIsValid(slot->log_relid))
+	{
+		/* what is done to a fresh slot from now on is meant for this log */
+		LWLockRelease(Calvin->lock);
+		LWLockAcquire(Calvin->lock, LW_EXCLUSIVE);
+		slot = database_find_locked(MyDatabaseId);
+		if (slot != NULL)
+			(void) bind_locked(slot, log);
+	}
+	*full = slot == NULL && database_find_locked(InvalidOid) == NULL;
+	if (slot != NULL && slot->log_relid != log)
+		slot = NULL;
+	LWLockRelease(Calvin->lock);
+	return slot;
+}
+
 static void
 write_published(DatabaseSlot *slot, const PublishedState *state)
 {
-	const uint64 *words = (const uint64 *) state;
-	uint64		version = pg_atomic_read_u64(&slot->version);
+	whole_write(&slot->version, slot->published, PUBLISHED_WORDS, state);
+}
 
-	Assert(version % 2 == 0);
-	pg_atomic_write_u64(&slot->version, version + 1);
-	pg_write_barrier();
-	for (size_t i = 0; i < PUBLISHED_WORDS; i++)
-		pg_atomic_write_u64(&slot->published[i], words[i]);
-	pg_write_barrier();
-	pg_atomic_write_u64(&slot->version, version + 2);
+void
+database_begin_locked(DatabaseSlot *slot, Oid database)
+{
+	PublishedState fresh = {0};
+
+	machine_init(&fresh.machine);
+	write_published(slot, &fresh);
+	slot->database = database;
+	slot->log_relid = InvalidOid;
+	slot->last_error_at = 0;
+	slot->last_error[0] = '\0';
+	slot->baseline = fresh;
+	slot->routed_through = 0;
+	pg_atomic_write_u64(&slot->wake_until, 0);
+	histogram_rebase(&slot->latency, &slot->latency_baseline);
 }
 
 void
@@ -63,86 +123,23 @@ database_publish(DatabaseSlot *slot, const PublishedState *state)
 	ConditionVariableBroadcast(&slot->progress);
 }
 
-bool
-database_adopt(Oid database)
-{
-	DatabaseSlot *slot;
-
-	LWLockAcquire(Calvin->lock, LW_EXCLUSIVE);
-	slot = database_find_locked(database);
-	if (slot == NULL)
-	{
-		slot = database_find_locked(InvalidOid);
-		if (slot != NULL)
-		{
-			PublishedState fresh = {0};
-
-			machine_init(&fresh.machine);
-			write_published(slot, &fresh);
-			slot->database = database;
-			slot->log_relid = InvalidOid;
-			slot->status = APPLIER_WANTED;
-			slot->holds = 0;
-			slot->failures = 0;
-			slot->not_before = 0;
-			slot->last_error_at = 0;
-			slot->last_error[0] = '\0';
-			slot->baseline = fresh;
-			slot->routed_through = 0;
-			histogram_rebase(&slot->latency, &slot->latency_baseline);
-		}
-		else
-			Calvin->refused = true;
-	}
-	LWLockRelease(Calvin->lock);
-	database_wake_proc(&Calvin->launcher_proc);
-	ConditionVariableBroadcast(&Calvin->databases_changed);
-	return slot != NULL;
-}
-
-void
-database_forget(DatabaseSlot *slot)
-{
-	Oid			database;
-
-	LWLockAcquire(Calvin->lock, LW_EXCLUSIVE);
-	database = slot->database;
-	slot->database = InvalidOid;
-	slot->status = APPLIER_NONE;
-	slot->applier_pid = 0;
-	pg_atomic_write_u64(&slot->applier_proc, 0);
-	if (Calvin->refused)
-		Calvin->rescan = true;
-	Calvin->refused = false;
-	LWLockRelease(Calvin->lock);
-
-	/* sessions that wait for something of it look again */
-	ConditionVariableBroadcast(&slot->progress);
-	ConditionVariableBroadcast(&Calvin->databases_changed);
-	/* the extension may have been created anew meanwhile */
-	database_request(database);
-}
-
 void
 database_read(DatabaseSlot *slot, PublishedState *state)
 {
-	uint64	   *words = (uint64 *) state;
-	uint64		version;
+	whole_read(&slot->version, slot->published, PUBLISHED_WORDS, state);
+}
 
-	for (;;)
-	{
-		version = pg_atomic_read_u64(&slot->version);
-		pg_read_barrier();
-		if (version % 2 == 0)
-		{
-			for (size_t i = 0; i < PUBLISHED_WORDS; i++)
-				words[i] = pg_atomic_read_u64(&slot->published[i]);
-			pg_read_barrier();
-			if (pg_atomic_read_u64(&slot->version) == version)
-				return;
-		}
-		pg_spin_delay();
-	}
+void
+database_wake_until(DatabaseSlot *slot, uint64 epoch)
+{
+	uint64		known = pg_atomic_read_u64(&slot->wake_until);
+
+	/* a full barrier, also where nothing is to be raised */
+	pg_memory_barrier();
+	while (known < epoch &&
+		   !pg_atomic_compare_exchange_u64(&slot->wake_until, &known, epoch))
+		continue;
+	pg_memory_barrier();
 }
 
 void
@@ -155,24 +152,6 @@ database_wake_proc(pg_atomic_uint64 *proc)
 		SetLatch(&target->procLatch);
 }
 
-/*
- * The launcher may have missed this database, because it took no connections
- * when it looked.  Without a free slot there is no use in asking.
- */
-void
-database_request_mine(void)
-{
-	bool		room;
-
-	if (Calvin == NULL)
-		return;
-	LWLockAcquire(Calvin->lock, LW_SHARED);
-	room = database_find_locked(InvalidOid) != NULL;
-	LWLockRelease(Calvin->lock);
-	if (room)
-		database_request(MyDatabaseId);
-}
-
 void
 database_wake_applier(void)
 {
@@ -180,7 +159,7 @@ database_wake_applier(void)
 
 	if (slot == NULL)
 	{
-		database_request_mine();
+		requests_post_mine();
 		return;
 	}
 	pg_atomic_fetch_add_u64(&slot->appends, 1);
@@ -199,13 +178,57 @@ database_report_error(DatabaseSlot *slot, const char *message)
 }
 
 void
-database_request(Oid database)
+database_view(DatabaseSlot *slot, DatabaseView *view)
 {
-	LWLockAcquire(Calvin->lock, LW_EXCLUSIVE);
-	if (OidIsValid(database) && Calvin->nrequests < CALVIN_MAX_REQUESTS)
-		Calvin->requests[Calvin->nrequests++] = database;
-	else
-		Calvin->rescan = true;
+	LWLockAcquire(Calvin->lock, LW_SHARED);
+	view->status = slot->status;
+	view->activity = (ApplierActivity) pg_atomic_read_u32(&slot->activity);
+	view->held = slot->holds > 0;
+	view->applier_pid = slot->applier_pid;
+	view->applier_started = slot->applier_started;
+	view->catch_up_from = pg_atomic_read_u64(&slot->catch_up_from);
+	view->catch_up_to = pg_atomic_read_u64(&slot->catch_up_to);
+	view->last_error_at = slot->last_error_at;
+	memcpy(view->last_error, slot->last_error, sizeof(view->last_error));
 	LWLockRelease(Calvin->lock);
-	database_wake_proc(&Calvin->launcher_proc);
+}
+
+void
+database_note_latency(DatabaseSlot *slot, int64 usecs)
+{
+	histogram_add(&slot->latency, usecs);
+}
+
+void
+database_metrics(DatabaseSlot *slot, MachineCounters *counters,
+				 int n, const double *fractions, double *quantiles)
+{
+	PublishedState baseline;
+	PublishedState state;
+	uint64	   *now = (uint64 *) &state.counters;
+	const uint64 *then = (const uint64 *) &baseline.counters;
+
+	LWLockAcquire(Calvin->lock, LW_SHARED);
+	baseline = slot->baseline;
+	LWLockRelease(Calvin->lock);
+	database_read(slot, &state);
+	for (size_t i = 0; i < sizeof(MachineCounters) / sizeof(uint64); i++)
+		now[i] -= then[i];
+	*counters = state.counters;
+	for (int i = 0; i < n; i++)
+		quantiles[i] = histogram_quantile(&slot->latency,
+										  &slot->latency_baseline,
+										  fractions[i]);
+}
+
+void
+database_reset_metrics(DatabaseSlot *slot)
+{
+	PublishedState state;
+
+	database_read(slot, &state);
+	LWLockAcquire(Calvin->lock, LW_EXCLUSIVE);
+	slot->baseline = state;
+	histogram_rebase(&slot->latency, &slot->latency_baseline);
+	LWLockRelease(Calvin->lock);
 }

@@ -9,8 +9,11 @@
 
 #include "shared/shmem.h"
 
-/* The slot of a database, or NULL.  The caller holds Calvin->lock. */
+/* The slot of a database, or NULL.  The caller holds the lock. */
 extern DatabaseSlot *database_find_locked(Oid database);
+
+/* A free slot becomes a database's, with nothing applied. */
+extern void database_begin_locked(DatabaseSlot *slot, Oid database);
 
 /*
  * The slot of this session's database, or NULL.  Takes the lock, unless the
@@ -18,18 +21,31 @@ extern DatabaseSlot *database_find_locked(Oid database);
  */
 extern DatabaseSlot *database_mine(void);
 
-/*
- * Make sure that a database with the extension has a slot, and wake the
- * launcher.  False if all slots are taken.
- */
-extern bool database_adopt(Oid database);
+extern bool database_has_slot(Oid database);
 
-/* Free a slot, and have the launcher look who else may need it. */
-extern void database_forget(DatabaseSlot *slot);
+/*
+ * The slot of this session's database if it is for this seq_log, or for none
+ * so far: then it is from here on.  Otherwise NULL, and whether there is none
+ * and none can be had.
+ */
+extern DatabaseSlot *database_serving(Oid log, bool *full);
+
+/* The same for the applier, which has its slot; false: it is for another log. */
+extern bool database_bind(DatabaseSlot *slot, Oid log);
 
 /* Only the applier publishes; it also wakes who waits for progress. */
 extern void database_publish(DatabaseSlot *slot, const PublishedState *state);
 extern void database_read(DatabaseSlot *slot, PublishedState *state);
+
+/*
+ * Who stands before an epoch that is to be read from the log is to be woken when
+ * more is applied.  Whoever calls this has published where he stands, and reads
+ * the state again afterwards, before he waits.
+ */
+extern void database_wake_until(DatabaseSlot *slot, uint64 epoch);
+
+/* The applier's only: how long an entry took from append to fan-out. */
+extern void database_note_latency(DatabaseSlot *slot, int64 usecs);
 
 /* Tell the applier of this session's database that the log got longer. */
 extern void database_wake_applier(void);
@@ -37,11 +53,29 @@ extern void database_wake_applier(void);
 /* Remember and count an error of the applier, for seq_state. */
 extern void database_report_error(DatabaseSlot *slot, const char *message);
 
-/* The launcher shall look at this database (InvalidOid: at all of them). */
-extern void database_request(Oid database);
+/* What is shown of a slot, of one moment. */
+typedef struct DatabaseView
+{
+	ApplierStatus status;
+	ApplierActivity activity;
+	bool		held;			 /* by a command on the whole database */
+	pid_t		applier_pid;	 /* 0: none */
+	TimestampTz applier_started;
+	uint64		catch_up_from;
+	uint64		catch_up_to;
+	TimestampTz last_error_at;	 /* 0: none */
+	char		last_error[CALVIN_ERROR_LEN];
+} DatabaseView;
 
-/* The launcher shall look at this session's database, if it can help. */
-extern void database_request_mine(void);
+extern void database_view(DatabaseSlot *slot, DatabaseView *view);
+
+/*
+ * Counters since the last reset (or the slot's beginning), and quantiles of the
+ * latency, -1 for none.
+ */
+extern void database_metrics(DatabaseSlot *slot, MachineCounters *counters,
+							 int n, const double *fractions, double *quantiles);
+extern void database_reset_metrics(DatabaseSlot *slot);
 
 /* Set the latch of a process published in one of our proc words. */
 extern void database_wake_proc(pg_atomic_uint64 *proc);

@@ -2,15 +2,19 @@
  * router.c
  *	  The applier's side of the queues.
  *
- * A Route is the applier's memory of one subscription slot under one
- * generation and one queue.  Its counters go on from those in the slot, and
- * are written back there at the end of every burst.
+ * A Route is the applier's memory of one subscription under one generation,
+ * whatever queues that has: it goes on from what the last applier has told of
+ * the generation, and tells it anew at the end of every burst.  If the consumer
+ * makes another queue, what was put on the old one or on none since is dropped,
+ * which the key of the last one that was meant for it tells like any drop.
  */
 #include "compat.h"
 
 #include "lib/ilist.h"
+#include "shared/pause.h"
 #include "shared/router.h"
 #include "shared/subscription.h"
+#include "shared/whole.h"
 #include "storage/latch.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
@@ -32,8 +36,7 @@ typedef struct Route
 {
 	struct Route *next; /* of the same vshard */
 	SubscriptionRef ref;
-	dsm_handle	handle;
-	Size		queue_offset;
+	uint32		queue; /* its number in the slot */
 	Segment    *segment;
 	QueueSender sender; /* sender.handle is NULL if nobody can receive */
 	uint16		vshard;
@@ -65,6 +68,7 @@ struct Router
 	Route	  **touched;
 	int			ntouched;
 	int			nroutes;
+	uint64		woken_before; /* epoch; readers of the log have been woken up to it */
 };
 
 /* What router_sync() copies from a slot while it holds the lock. */
@@ -73,15 +77,12 @@ typedef struct Found
 	SubscriptionRef ref;
 	uint16		vshard;
 	bool		attached;
+	uint32		queue;
 	dsm_handle	segment;
 	Size		queue_offset;
 	Size		ring_size;
 	uint64		start_index;
-	uint64		routed;
-	uint64		sent;
-	uint64		dropped;
-	uint64		last_epoch;
-	uint32		last_position;
+	RoutedState routed;
 	NameData	name;
 } Found;
 
@@ -170,24 +171,16 @@ end_episode(Route *route)
 	route->episode = 0;
 }
 
+/*
+ * Let go of a queue.  Every queue at once when it is the last one of a segment:
+ * dsm_detach() runs the shm_mq's own callbacks, without searching the list of
+ * them for each.
+ */
 static void
-free_route(Router *router, Route *route)
+leave_queue(Route *route)
 {
 	Segment    *segment = route->segment;
 
-	end_episode(route);
-	if (route->touched)
-		for (int i = 0; i < router->ntouched; i++)
-			if (router->touched[i] == route)
-			{
-				router->touched[i] = router->touched[--router->ntouched];
-				break;
-			}
-
-	/*
-	 * Every queue at once when it is the last one: dsm_detach() runs the
-	 * shm_mq's own callbacks, without searching the list of them for each.
-	 */
 	if (--segment->routes > 0)
 	{
 		if (route->sender.handle != NULL)
@@ -203,6 +196,39 @@ free_route(Router *router, Route *route)
 		pfree(segment);
 	}
 	queue_free_sender(&route->sender);
+	memset(&route->sender, 0, sizeof(route->sender));
+	route->segment = NULL;
+}
+
+/* What follows the segment may fail, and then it drops. */
+static void
+enter_queue(Router *router, Route *route, const Found *found)
+{
+	Segment    *segment = find_segment(router, found->segment);
+
+	route->segment = segment;
+	route->queue = found->queue;
+	segment->routes++;
+	if (segment->segment != NULL && !found->attached)
+		(void) queue_attach(&route->sender, segment->segment,
+							(char *) dsm_segment_address(segment->segment) +
+							found->queue_offset,
+							found->ring_size);
+}
+
+static void
+free_route(Router *router, Route *route)
+{
+	end_episode(route);
+	if (route->touched)
+		for (int i = 0; i < router->ntouched; i++)
+			if (router->touched[i] == route)
+			{
+				router->touched[i] = router->touched[--router->ntouched];
+				break;
+			}
+	if (route->segment != NULL)
+		leave_queue(route);
 	pfree(route);
 	router->nroutes--;
 }
@@ -211,33 +237,32 @@ static void
 add_route(Router *router, const Found *found)
 {
 	Route	   *route = palloc0(sizeof(Route));
-	Segment    *segment = find_segment(router, found->segment);
 
 	route->ref = found->ref;
-	route->handle = found->segment;
-	route->queue_offset = found->queue_offset;
 	route->vshard = found->vshard;
 	route->start_index = found->start_index;
 	route->name = found->name;
-	route->routed = found->routed;
-	route->sent = found->sent;
-	route->dropped = found->dropped;
-	route->last_epoch = found->last_epoch;
-	route->last_position = found->last_position;
+	route->routed = found->routed.routed;
+	route->sent = found->routed.sent;
+	route->dropped = found->routed.dropped;
+	route->last_epoch = found->routed.epoch;
+	route->last_position = (uint32) found->routed.position;
 	route->seen = true;
 
-	/* first make it known: what follows may fail, and then it drops */
-	route->segment = segment;
-	segment->routes++;
+	/* first make it known: without a queue it drops */
 	route->next = router->by_vshard[route->vshard];
 	router->by_vshard[route->vshard] = route;
 	router->nroutes++;
+	enter_queue(router, route, found);
+}
 
-	if (segment->segment != NULL && !found->attached)
-		(void) queue_attach(&route->sender, segment->segment,
-							(char *) dsm_segment_address(segment->segment) +
-							found->queue_offset,
-							found->ring_size);
+/* The consumer has made another queue. */
+static void
+change_queue(Router *router, Route *route, const Found *found)
+{
+	if (route->segment != NULL)
+		leave_queue(route);
+	enter_queue(router, route, found);
 }
 
 /*
@@ -253,13 +278,15 @@ show_early(Router *router)
 							 SHOWN_BYTES / route->segment->routes);
 }
 
-static bool
-same_queue(const Route *route, const Found *found)
+static Route *
+find_route(Router *router, const Found *found)
 {
-	return route->ref.slot == found->ref.slot &&
-		route->ref.generation == found->ref.generation &&
-		route->handle == found->segment &&
-		route->queue_offset == found->queue_offset;
+	Route	   *route = router->by_vshard[found->vshard];
+
+	while (route != NULL && (route->ref.slot != found->ref.slot ||
+							 route->ref.generation != found->ref.generation))
+		route = route->next;
+	return route;
 }
 
 /* Copy this database's slots.  Caller holds the lock. */
@@ -279,16 +306,14 @@ collect_locked(Router *router, Found *found)
 		f->ref.generation = slot->generation;
 		f->vshard = slot->vshard;
 		f->attached = slot->attached;
+		f->queue = slot->queue;
 		f->segment = slot->segment;
 		f->queue_offset = slot->queue_offset;
 		f->ring_size = slot->ring_size;
 		f->start_index = slot->start_index;
 		f->name = slot->name;
-		f->routed = pg_atomic_read_u64(&slot->routed);
-		f->sent = pg_atomic_read_u64(&slot->sent);
-		f->dropped = pg_atomic_read_u64(&slot->dropped);
-		f->last_epoch = pg_atomic_read_u64(&slot->routed_epoch);
-		f->last_position = pg_atomic_read_u32(&slot->routed_position);
+		whole_read(&slot->routed_version, slot->routed, ROUTED_WORDS, &f->routed);
+		Assert(f->routed.generation == slot->generation);
 		n++;
 	}
 	return n;
@@ -302,9 +327,15 @@ apply_changes(Router *router, const Found *found, int n)
 			route->seen = false;
 
 	for (int i = 0; i < n; i++)
-		for (Route *route = router->by_vshard[found[i].vshard]; route; route = route->next)
-			if (same_queue(route, &found[i]))
-				route->seen = true;
+	{
+		Route	   *route = find_route(router, &found[i]);
+
+		if (route != NULL)
+			route->seen = true;
+		/* old queues make room for new ones */
+		if (route != NULL && route->queue != found[i].queue && route->segment != NULL)
+			leave_queue(route);
+	}
 
 	/* first out, then in: a session's old queues make room for its new ones */
 	for (int v = 0; v < WIRE_VSHARDS; v++)
@@ -327,12 +358,12 @@ apply_changes(Router *router, const Found *found, int n)
 
 	for (int i = 0; i < n; i++)
 	{
-		Route	   *route = router->by_vshard[found[i].vshard];
+		Route	   *route = find_route(router, &found[i]);
 
-		while (route != NULL && !same_queue(route, &found[i]))
-			route = route->next;
 		if (route == NULL)
 			add_route(router, &found[i]);
+		else if (route->queue != found[i].queue)
+			change_queue(router, route, &found[i]);
 	}
 	show_early(router);
 
@@ -342,8 +373,7 @@ apply_changes(Router *router, const Found *found, int n)
 	{
 		SubscriptionSlot *slot = found[i].ref.slot;
 
-		if (subscription_owned(&found[i].ref) &&
-			slot->segment == found[i].segment)
+		if (subscription_owned(&found[i].ref) && slot->queue == found[i].queue)
 			slot->attached = true;
 	}
 	LWLockRelease(Calvin->lock);
@@ -410,6 +440,17 @@ router_wants(const Router *router, uint64 log_index, const WireTxn *txn)
 	for (int i = 0; i < txn->vshard_count; i++)
 		for (Route *route = router->by_vshard[txn->vshards[i]]; route; route = route->next)
 			if (log_index > route->start_index)
+				return true;
+	return false;
+}
+
+bool
+router_has_room(const Router *router, uint64 log_index, const WireTxn *txn)
+{
+	for (int i = 0; i < txn->vshard_count; i++)
+		for (Route *route = router->by_vshard[txn->vshards[i]]; route; route = route->next)
+			if (log_index > route->start_index &&
+				txn->tx_class.len < route->sender.ring_size)
 				return true;
 	return false;
 }
@@ -486,6 +527,20 @@ router_send(Router *router, uint64 log_index, QueueOutgoing *out,
 }
 
 void
+router_drop(Router *router, uint64 log_index, uint64 epoch,
+			const WireTxn *txn, MachineCounters *counters)
+{
+	for (int i = 0; i < txn->vshard_count; i++)
+		for (Route *route = router->by_vshard[txn->vshards[i]]; route; route = route->next)
+		{
+			if (log_index <= route->start_index)
+				continue;
+			meant_for(router, route, epoch, txn->position);
+			count_dropped(route, 1, epoch, txn->position, QUEUE_FULL, counters);
+		}
+}
+
+void
 router_pass_over(Router *router, uint64 log_index, uint64 epoch,
 				 const WireTxn *txn)
 {
@@ -506,6 +561,32 @@ router_pass_over_all(Router *router, uint64 log_index, uint64 epoch)
 				meant_for(router, route, epoch, PG_UINT32_MAX);
 }
 
+/* The lock is held in shared mode. */
+static void
+tell_routed(Route *route)
+{
+	SubscriptionSlot *slot = route->ref.slot;
+	RoutedState state = {
+		.generation = route->ref.generation,
+		.epoch = route->last_epoch,
+		.position = route->last_position,
+		.routed = route->routed,
+		.sent = route->sent,
+		.dropped = route->dropped,
+		.stalled = route->episode > 0,
+		.queue = route->queue,
+		.written = route->sender.written
+	};
+
+	route->touched = false;
+	if (!subscription_owned(&route->ref))
+		return;
+	whole_write(&slot->routed_version, slot->routed, ROUTED_WORDS, &state);
+	/* its queue does not tell it of these, nor wakes it */
+	if ((route->tail_missing || slot->queue != route->queue) && slot->lossless)
+		SetLatch(&slot->owner->procLatch);
+}
+
 void
 router_flush(Router *router, MachineCounters *counters)
 {
@@ -519,26 +600,26 @@ router_flush(Router *router, MachineCounters *counters)
 			take_back(route, lost, counters);
 	}
 
+	PAUSE_POINT("router: flushed, not told");
 	LWLockAcquire(Calvin->lock, LW_SHARED);
 	for (int i = 0; i < router->ntouched; i++)
-	{
-		Route	   *route = router->touched[i];
-		SubscriptionSlot *slot = route->ref.slot;
-
-		route->touched = false;
-		if (!subscription_owned(&route->ref) || slot->segment != route->handle)
-			continue;
-		pg_atomic_write_u64(&slot->routed, route->routed);
-		pg_atomic_write_u64(&slot->sent, route->sent);
-		pg_atomic_write_u64(&slot->dropped, route->dropped);
-		pg_atomic_write_u64(&slot->written, route->sender.written);
-		pg_atomic_write_u32(&slot->stalled, route->episode > 0);
-		pg_atomic_write_u64(&slot->routed_epoch, route->last_epoch);
-		pg_atomic_write_u32(&slot->routed_position, route->last_position);
-		/* its queue does not tell it of these, nor wakes it */
-		if (route->tail_missing && slot->lossless)
-			SetLatch(&slot->owner->procLatch);
-	}
+		tell_routed(router->touched[i]);
 	LWLockRelease(Calvin->lock);
 	router->ntouched = 0;
+}
+
+/*
+ * Has somebody said that he stands before what was applied just now?  He may have
+ * subscribed since this burst began, so it is the slots that are looked through.
+ */
+void
+router_wake_readers(Router *router, uint64 next_epoch)
+{
+	uint64		woken_before = router->woken_before;
+
+	/* behind the publication, as they look at that behind their word */
+	pg_memory_barrier();
+	router->woken_before = next_epoch;
+	if (pg_atomic_read_u64(&router->database->wake_until) > woken_before)
+		subscription_wake_readers(router->database->database);
 }

@@ -34,6 +34,14 @@ extern bool router_in_use(const Router *router);
 extern bool router_wants(const Router *router, uint64 log_index,
 						 const WireTxn *txn);
 
+/* Is the ring of any of them larger than the transaction as the log has it? */
+extern bool router_has_room(const Router *router, uint64 log_index,
+							const WireTxn *txn);
+
+/* It is too large for all of them; counts what it did. */
+extern void router_drop(Router *router, uint64 log_index, uint64 epoch,
+						const WireTxn *txn, MachineCounters *counters);
+
 /* Put a transaction on the queues of its vshards; counts what it did. */
 extern void router_send(Router *router, uint64 log_index, QueueOutgoing *out,
 						MachineCounters *counters);
@@ -54,5 +62,11 @@ extern void router_pass_over_all(Router *router, uint64 log_index,
  * the subscriptions' progress is published.
  */
 extern void router_flush(Router *router, MachineCounters *counters);
+
+/*
+ * After the state was published: wake those who stand before next_epoch and can
+ * read more of the log now.
+ */
+extern void router_wake_readers(Router *router, uint64 next_epoch);
 
 #endif							/* CALVIN_SHARED_ROUTER_H */

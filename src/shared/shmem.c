@@ -9,13 +9,16 @@
 #include "miscadmin.h"
 #include "shared/pause.h"
 #include "shared/shmem.h"
+#include "shared/whole.h"
 #include "storage/ipc.h"
 #include "storage/shmem.h"
 #include "utils/guc.h"
 
 #define LWLOCK_TRANCHE "calvin_seq"
 
-StaticAssertDecl(sizeof(PublishedState) % sizeof(uint64) == 0,
+StaticAssertDecl(sizeof(PublishedState) % sizeof(uint64) == 0 &&
+				 sizeof(RoutedState) == ROUTED_WORDS * sizeof(uint64) &&
+				 sizeof(ConsumedState) == CONSUMED_WORDS * sizeof(uint64),
 				 "published in whole words");
 
 CalvinShared *Calvin = NULL;
@@ -64,9 +67,8 @@ init_database(DatabaseSlot *slot)
 	pg_atomic_init_u32(&slot->activity, ACTIVITY_IDLE);
 	pg_atomic_init_u64(&slot->catch_up_from, 0);
 	pg_atomic_init_u64(&slot->catch_up_to, 0);
-	pg_atomic_init_u64(&slot->version, 0);
-	for (size_t i = 0; i < PUBLISHED_WORDS; i++)
-		pg_atomic_init_u64(&slot->published[i], 0);
+	pg_atomic_init_u64(&slot->wake_until, 0);
+	whole_init(&slot->version, slot->published, PUBLISHED_WORDS);
 	histogram_init(&slot->latency);
 	histogram_init(&slot->latency_baseline);
 	ConditionVariableInit(&slot->progress);
@@ -75,22 +77,8 @@ init_database(DatabaseSlot *slot)
 static void
 init_subscription(SubscriptionSlot *slot)
 {
-	pg_atomic_init_u64(&slot->routed, 0);
-	pg_atomic_init_u64(&slot->routed_epoch, MACHINE_NO_EPOCH);
-	pg_atomic_init_u32(&slot->routed_position, 0);
-	pg_atomic_init_u32(&slot->stalled, 0);
-	pg_atomic_init_u64(&slot->sent, 0);
-	pg_atomic_init_u64(&slot->dropped, 0);
-	pg_atomic_init_u64(&slot->written, 0);
-	pg_atomic_init_u64(&slot->read, 0);
-	pg_atomic_init_u64(&slot->replayed, 0);
-	pg_atomic_init_u64(&slot->delivered_epoch, MACHINE_NO_EPOCH);
-	pg_atomic_init_u32(&slot->delivered_position, 0);
-	pg_atomic_init_u64(&slot->next_epoch, 0);
-	pg_atomic_init_u32(&slot->next_position, 0);
-	pg_atomic_init_u64(&slot->log_until_epoch, 0);
-	pg_atomic_init_u64(&slot->floor_epoch, 0);
-	pg_atomic_init_u32(&slot->floor_position, 0);
+	whole_init(&slot->routed_version, slot->routed, ROUTED_WORDS);
+	whole_init(&slot->consumed_version, slot->consumed, CONSUMED_WORDS);
 }
 
 static void

@@ -8,10 +8,10 @@
  * subscribers.
  *
  * Locking.  CalvinShared.lock (an LWLock) guards every field not said to be
- * something else.  It is held for short, bounded loops over the slots only,
- * never across I/O, waits or anything that can raise an error.  Fields of
- * type pg_atomic_* are read by anyone without a lock; each has one writer,
- * named beside it.
+ * something else.  It is taken in this layer only, for short, bounded loops
+ * over the slots, never across I/O, waits or anything that can raise an error.
+ * Fields of type pg_atomic_* are read by anyone without a lock; who writes
+ * them, and what a reader may conclude, is said beside them.
  */
 #ifndef CALVIN_SHARED_SHMEM_H
 #define CALVIN_SHARED_SHMEM_H
@@ -64,56 +64,162 @@ typedef struct PublishedState
 /*
  * One database with the extension.  The slot outlives its applier, so that
  * the next one goes on where the last one stopped.
+ *
+ * Who takes a slot's address keeps it for good: slots do not move.  But it may
+ * be given to another database meanwhile, so whoever waits looks at "database"
+ * each time, and who is to conclude anything from log_relid does so under the
+ * lock.
  */
 typedef struct DatabaseSlot
 {
-	Oid			database; /* InvalidOid: the slot is free */
-	Oid			log_relid; /* which seq_log "published" speaks of */
+	/*
+	 * The applier's life: see applier_slot.c, which alone writes these, under
+	 * the lock in exclusive mode.  A lone Oid, pid or count can be read without
+	 * it, and is then of a moment ago.
+	 */
+	Oid			database;	 /* InvalidOid: the slot is free */
 	ApplierStatus status;
-	uint32		start_token;   /* of the worker that may claim STARTING */
-	int			holds;		   /* utility commands the applier gives way to */
-	int			failures;	   /* exits in a row without progress */
-	int64		not_before;	   /* clock_ms() of the next start */
-	pid_t		applier_pid;   /* 0: none */
+	uint32		start_token; /* of the worker that may claim STARTING */
+	int			holds;		 /* utility commands the applier gives way to */
+	int			failures;	 /* exits in a row without success */
+	int64		not_before;	 /* clock_ms() of the next start */
+	pid_t		applier_pid; /* 0: none; is set and cleared with applier_proc */
 	TimestampTz applier_started;
+
+	/*
+	 * Which seq_log all of this speaks of, InvalidOid before the first session
+	 * or applier that looked has said so.  Written once in a slot's life, under
+	 * the lock: database.c.
+	 */
+	Oid			log_relid;
+
+	/* The last error, for seq_state.  Written by the applier under the lock. */
 	TimestampTz last_error_at; /* 0: none */
 	char		last_error[CALVIN_ERROR_LEN];
-	PublishedState baseline;   /* of seq_metrics_reset: counters at that time */
+
+	/*
+	 * Counters at the time of the last seq_metrics_reset.  Written by its
+	 * callers under the lock; of the histogram a reader may see the buckets of
+	 * two resets for a moment.
+	 */
+	PublishedState baseline;
 	Histogram	latency_baseline;
 
 	/*
 	 * Highest log_index for which the applier has already fixed who gets it.
 	 * Written by the applier under the lock in shared mode, read by
-	 * subscribers under it in exclusive mode.
+	 * subscribers under it in exclusive mode: one of them is either known to
+	 * the applier before it routes, or reads how far it has.
 	 */
 	uint64		routed_through;
 
-	/* PGPROC of the applier as a pointer, 0 for none.  Written under lock. */
+	/*
+	 * PGPROC of the applier as a pointer, 0 for none.  Written by the applier
+	 * under the lock, read by anyone to set its latch.  A PGPROC is never
+	 * freed, so at worst a stranger wakes once for nothing; who needs it to be
+	 * heard for sure also leaves a word that the next applier reads.
+	 */
 	pg_atomic_uint64 applier_proc;
 
-	pg_atomic_uint64 appends;		/* commits that appended; any backend */
-	pg_atomic_uint32 subs_changed;	/* bumped under lock with every change */
-	pg_atomic_uint32 recheck;		/* DDL may have removed the extension */
-	pg_atomic_uint32 stop;			/* give way now */
-	pg_atomic_uint32 activity;		/* ApplierActivity; the applier */
+	/*
+	 * Such words.  Each is raised or set before the latch, and read by the
+	 * applier after it has reset the latch.
+	 */
+	pg_atomic_uint64 appends;	   /* commits that appended; anybody adds */
+	pg_atomic_uint32 subs_changed; /* added to under the lock, with the change */
+	pg_atomic_uint32 recheck;	   /* DDL may have removed the extension: set by
+									* its session, taken by the applier */
+	pg_atomic_uint32 stop;		   /* give way now: set with holds, cleared by
+									* the next claim */
+
+	/* Written by the applier alone, for seq_state and seq_progress. */
+	pg_atomic_uint32 activity;		/* ApplierActivity */
 	pg_atomic_uint64 catch_up_from; /* where it stood when it started, */
-	pg_atomic_uint64 catch_up_to;	/* and the log's end; the applier */
+	pg_atomic_uint64 catch_up_to;	/* and the log's end; 0: it did not look yet */
 
 	/*
 	 * Sequence lock over the words below: odd while the applier (the only
-	 * writer) changes them.  See database_publish() and database_read().
+	 * writer) changes them.  Who finds it even and unmoved around its reading
+	 * has a whole state.  See database_publish() and database_read().
 	 */
 	pg_atomic_uint64 version;
 	pg_atomic_uint64 published[PUBLISHED_WORDS];
 
 	Histogram	latency; /* append to fan-out, microseconds; the applier */
 
-	ConditionVariable progress; /* broadcast after every publication */
+	/*
+	 * Broadcast after every publication, and when an applier ends or the slot is
+	 * freed.
+	 */
+	ConditionVariable progress;
+
+	/*
+	 * Some consumer waits for epochs below this one to be applied, to read them
+	 * from the log: raised by consumers, never lowered.  Each then looks at the
+	 * published state once more, as the applier looks here after publishing.
+	 */
+	pg_atomic_uint64 wake_until;
 } DatabaseSlot;
+
+/*
+ * What the applier tells of a subscription: all that it has done for one
+ * generation, whatever queues that had.  Whole words, published in one step.
+ */
+typedef struct RoutedState
+{
+	uint64		generation; /* that it speaks of */
+	uint64		epoch;	   /* last key meant for it, dropped or not; */
+	uint64		position;  /* MACHINE_NO_EPOCH: none yet */
+	uint64		routed;	   /* transactions meant for it */
+	uint64		sent;	   /* of those, put on the queue */
+	uint64		dropped;   /* of those, not */
+	uint64		stalled;   /* the last one did not fit */
+	uint64		queue;	   /* the queue it sends to at present, */
+	uint64		written;   /* and the bytes it has put on that */
+} RoutedState;
+
+/* What its consumer tells: likewise of one generation, and in one step. */
+typedef struct ConsumedState
+{
+	uint64		generation;
+	uint64		delivered_epoch; /* last key handed out; */
+	uint64		delivered_position; /* MACHINE_NO_EPOCH: none yet */
+	uint64		next_epoch;	 /* first key it still wants */
+	uint64		next_position;
+	uint64		log_until_epoch; /* before this key it reads the log */
+	uint64		log_until_position;
+	uint64		floor_epoch; /* no rollback leads back behind this key; */
+	uint64		floor_position; /* MACHINE_NO_EPOCH: not told yet */
+	uint64		replayed;	 /* transactions taken from the log */
+	uint64		queue;		 /* the queue it reads at present, */
+	uint64		read;		 /* and the bytes it has taken off that */
+} ConsumedState;
+
+#define ROUTED_WORDS (sizeof(RoutedState) / sizeof(uint64))
+#define CONSUMED_WORDS (sizeof(ConsumedState) / sizeof(uint64))
 
 /*
  * One (database, vshard, name).  "generation" goes up with every change of
  * hands: whoever remembers another one no longer owns the slot.
+ *
+ *	field			written by					read by
+ *	generation		who claims, takes over or	the owner and the applier, also
+ *					releases, under the lock	without the lock: a number that
+ *					in exclusive mode			they do not know ends their right
+ *	routed			the applier, under the lock	anyone, any time; it says nothing
+ *					in shared mode if the		of another generation than the
+ *					generation is its own; who	one in it
+ *					claims, in exclusive mode
+ *	consumed		the owner, likewise			likewise
+ *	all others		who claims, takes over,		under the lock
+ *					requeues or releases, and
+ *					"attached" by the applier,
+ *					in exclusive mode
+ *
+ * Whoever has read the database's state first, and then "routed" of its own
+ * generation, may conclude: through that state's epoch nothing was meant for it
+ * behind the key in "routed".  For the applier publishes in the other order,
+ * and for every generation that it has routed to.
  */
 typedef struct SubscriptionSlot
 {
@@ -122,6 +228,7 @@ typedef struct SubscriptionSlot
 	bool		attached;	 /* the queue has got its sender, for good */
 	uint16		vshard;
 	uint32		generation;
+	uint32		queue;		 /* goes up with every new queue */
 	Oid			database;
 	pid_t		pid;		 /* of the owner; kept after it left, for messages */
 	PGPROC	   *owner;		 /* to wake it */
@@ -132,29 +239,10 @@ typedef struct SubscriptionSlot
 	NameData	name;
 	TimestampTz subscribed_at;
 
-	/*
-	 * Progress, for everyone to see.  Written by the applier at the end of a
-	 * burst and by the consumer at the end of a call, both under the lock in
-	 * shared mode after a look at "generation": so nobody writes into a slot
-	 * that has changed hands.  A reader may see a key's two halves from
-	 * before and after a change, for a moment.
-	 */
-	pg_atomic_uint64 routed;  /* applier: transactions meant for it */
-	pg_atomic_uint64 routed_epoch; /* applier: last key meant for it, dropped */
-	pg_atomic_uint32 routed_position; /* or not; MACHINE_NO_EPOCH: none */
-	pg_atomic_uint32 stalled; /* applier: the last one did not fit */
-	pg_atomic_uint64 sent;	  /* applier: of those, put on the queue */
-	pg_atomic_uint64 dropped; /* applier: of those, not */
-	pg_atomic_uint64 written; /* applier: bytes put on the ring */
-	pg_atomic_uint64 read;	  /* consumer: bytes taken off the ring */
-	pg_atomic_uint64 replayed; /* consumer: transactions taken from the log */
-	pg_atomic_uint64 delivered_epoch; /* consumer: last key handed out, */
-	pg_atomic_uint32 delivered_position; /* MACHINE_NO_EPOCH: none */
-	pg_atomic_uint64 next_epoch; /* consumer: first key it still wants */
-	pg_atomic_uint32 next_position;
-	pg_atomic_uint64 log_until_epoch; /* consumer: reads the log up to there */
-	pg_atomic_uint64 floor_epoch; /* consumer: no rollback leads back behind */
-	pg_atomic_uint32 floor_position; /* this key; MACHINE_NO_EPOCH: not told yet */
+	pg_atomic_uint64 routed_version;
+	pg_atomic_uint64 routed[ROUTED_WORDS];
+	pg_atomic_uint64 consumed_version;
+	pg_atomic_uint64 consumed[CONSUMED_WORDS];
 
 	/*
 	 * Nothing from this key on, through this epoch, was meant for it.  Written
@@ -165,24 +253,37 @@ typedef struct SubscriptionSlot
 	uint64		quiet_through;
 } SubscriptionSlot;
 
+/*
+ * All of it.  The lock, the two sizes and the place of the subscriptions are
+ * written at postmaster start and never after.
+ */
 typedef struct CalvinShared
 {
-	LWLock	   *lock;
+	LWLock	   *lock; /* named by the files of this layer only */
 	int			max_databases;
 	int			max_subscriptions;
 
-	pg_atomic_uint64 launcher_proc; /* as applier_proc */
+	/* As applier_proc, of the launcher; written by itself without the lock. */
+	pg_atomic_uint64 launcher_proc;
 
-	/* What the launcher shall look at; it takes them off. */
+	/*
+	 * What the launcher shall look at: anybody adds, the launcher takes it off,
+	 * both under the lock (requests.c).  Nothing is lost by there being no
+	 * launcher, or too many requests: then rescan is set.
+	 */
 	int			nrequests;
-	bool		rescan; /* all databases: at start, or when requests overflowed */
+	bool		rescan; /* all databases */
 	Oid			requests[CALVIN_MAX_REQUESTS];
-	bool		refused; /* a database found no free slot */
+
+	/* A database found no free slot: the next one freed leads to a rescan. */
+	bool		refused;
 
 	ConditionVariable databases_changed; /* a slot was given or taken */
 
-	/* The probe of one database: does it have the extension? */
-	Oid			probe_database;
+	/*
+	 * The probe of one database: does it have the extension?  The launcher
+	 * raises the token, the probe that has it answers, under the lock.
+	 */
 	uint32		probe_token;
 	bool		probe_found;
 

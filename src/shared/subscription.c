@@ -10,7 +10,10 @@
 
 #include "miscadmin.h"
 #include "shared/database.h"
+#include "shared/pause.h"
 #include "shared/subscription.h"
+#include "shared/whole.h"
+#include "storage/latch.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 #include "wire/wire.h"
@@ -41,35 +44,29 @@ set_queue_locked(SubscriptionSlot *slot, const SubscriptionQueues *queues,
 				 int number)
 {
 	slot->attached = false;
+	slot->queue++;
 	slot->segment = queues->segment;
 	slot->queue_offset = queues->offsets[number];
 	slot->ring_size = queues->ring_sizes[number];
-	pg_atomic_write_u64(&slot->written, 0);
-	pg_atomic_write_u64(&slot->read, 0);
-	pg_atomic_write_u32(&slot->stalled, 0);
 }
 
+/* A new generation: nothing was meant for it yet, and it has said nothing. */
 static void
 reset_progress_locked(SubscriptionSlot *slot)
 {
-	pg_atomic_write_u64(&slot->routed, 0);
-	pg_atomic_write_u64(&slot->sent, 0);
-	pg_atomic_write_u64(&slot->dropped, 0);
-	pg_atomic_write_u64(&slot->replayed, 0);
-	pg_atomic_write_u64(&slot->routed_epoch, MACHINE_NO_EPOCH);
-	pg_atomic_write_u32(&slot->routed_position, 0);
-	pg_atomic_write_u64(&slot->delivered_epoch, MACHINE_NO_EPOCH);
-	pg_atomic_write_u32(&slot->delivered_position, 0);
-	pg_atomic_write_u64(&slot->next_epoch, 0);
-	pg_atomic_write_u32(&slot->next_position, 0);
-	pg_atomic_write_u64(&slot->log_until_epoch, 0);
-	pg_atomic_write_u64(&slot->floor_epoch, MACHINE_NO_EPOCH);
-	pg_atomic_write_u32(&slot->floor_position, 0);
+	RoutedState routed = {.generation = slot->generation,
+						  .epoch = MACHINE_NO_EPOCH};
+	ConsumedState consumed = {.generation = slot->generation,
+							  .delivered_epoch = MACHINE_NO_EPOCH,
+							  .floor_epoch = MACHINE_NO_EPOCH};
+
+	whole_write(&slot->routed_version, slot->routed, ROUTED_WORDS, &routed);
+	whole_write(&slot->consumed_version, slot->consumed, CONSUMED_WORDS, &consumed);
 	slot->quiet = false;
 }
 
-bool
-subscription_claim(DatabaseSlot *database, const char *name, int n,
+ClaimResult
+subscription_claim(DatabaseSlot *database, Oid log, const char *name, int n,
 				   const uint16 *vshards, bool lossless,
 				   const SubscriptionQueues *queues, uint64 log_end,
 				   SubscriptionRef *refs, uint64 *start)
@@ -79,6 +76,7 @@ subscription_claim(DatabaseSlot *database, const char *name, int n,
 	int			unused = 0;
 	int			next = 0;
 	TimestampTz now = GetCurrentTimestamp();
+
 	memset(place, -1, sizeof(place));
 	for (int i = 0; i < n; i++)
 	{
@@ -86,7 +84,14 @@ subscription_claim(DatabaseSlot *database, const char *name, int n,
 		refs[i].slot = NULL;
 	}
 
+	PAUSE_POINT("subscription: before claim");
 	LWLockAcquire(Calvin->lock, LW_EXCLUSIVE);
+	/* who freed it has ended the subscriptions there were, and no later ones */
+	if (database->database != MyDatabaseId || database->log_relid != log)
+	{
+		LWLockRelease(Calvin->lock);
+		return CLAIM_STALE;
+	}
 	for (int s = 0; s < Calvin->max_subscriptions; s++)
 	{
 		SubscriptionSlot *slot = &Calvin->subscriptions[s];
@@ -105,7 +110,7 @@ subscription_claim(DatabaseSlot *database, const char *name, int n,
 	if (missing > unused)
 	{
 		LWLockRelease(Calvin->lock);
-		return false;
+		return CLAIM_FULL;
 	}
 
 	*start = Max(log_end, database->routed_through);
@@ -136,7 +141,7 @@ subscription_claim(DatabaseSlot *database, const char *name, int n,
 	LWLockRelease(Calvin->lock);
 
 	wake_applier(database);
-	return true;
+	return CLAIM_DONE;
 }
 
 void
@@ -225,38 +230,47 @@ subscription_successor(const SubscriptionRef *ref, Oid database,
 }
 
 void
-subscription_report_consumer(int n, const ConsumerProgress *progress)
+subscription_report(int n, ConsumerReport *reports)
 {
 	LWLockAcquire(Calvin->lock, LW_SHARED);
 	for (int i = 0; i < n; i++)
 	{
-		SubscriptionSlot *slot = progress[i].ref.slot;
+		SubscriptionSlot *slot = reports[i].ref.slot;
 
-		if (!subscription_owned(&progress[i].ref))
+		if (!subscription_owned(&reports[i].ref))
 			continue;
-		pg_atomic_write_u64(&slot->read, progress[i].read);
-		pg_atomic_write_u64(&slot->replayed, progress[i].replayed);
-		pg_atomic_write_u64(&slot->delivered_epoch, progress[i].epoch);
-		pg_atomic_write_u32(&slot->delivered_position, progress[i].position);
-		pg_atomic_write_u64(&slot->next_epoch, progress[i].next_epoch);
-		pg_atomic_write_u32(&slot->next_position, progress[i].next_position);
-		pg_atomic_write_u64(&slot->log_until_epoch, progress[i].log_until_epoch);
+		reports[i].state.generation = slot->generation;
+		reports[i].state.queue = slot->queue;
+		whole_write(&slot->consumed_version, slot->consumed, CONSUMED_WORDS,
+					&reports[i].state);
 	}
 	LWLockRelease(Calvin->lock);
 }
 
+bool
+subscription_routed(const SubscriptionRef *ref, RoutedState *state)
+{
+	whole_read(&ref->slot->routed_version, ref->slot->routed, ROUTED_WORDS, state);
+	return state->generation == ref->generation;
+}
+
 void
-subscription_report_floors(int n, const ConsumerFloor *floors)
+subscription_wake_readers(Oid database)
 {
 	LWLockAcquire(Calvin->lock, LW_SHARED);
-	for (int i = 0; i < n; i++)
+	for (int s = 0; s < Calvin->max_subscriptions; s++)
 	{
-		SubscriptionSlot *slot = floors[i].ref.slot;
+		SubscriptionSlot *slot = &Calvin->subscriptions[s];
+		ConsumedState consumed;
+		StreamKey	until;
 
-		if (!subscription_owned(&floors[i].ref))
+		if (!slot->in_use || !slot->lossless || slot->database != database)
 			continue;
-		pg_atomic_write_u64(&slot->floor_epoch, floors[i].epoch);
-		pg_atomic_write_u32(&slot->floor_position, floors[i].position);
+		whole_read(&slot->consumed_version, slot->consumed, CONSUMED_WORDS, &consumed);
+		until.epoch = consumed.log_until_epoch;
+		until.position = (uint32) consumed.log_until_position;
+		if (key_before(consumed.next_epoch, (uint32) consumed.next_position, until))
+			SetLatch(&slot->owner->procLatch);
 	}
 	LWLockRelease(Calvin->lock);
 }
@@ -266,16 +280,16 @@ subscription_report_floors(int n, const ConsumerFloor *floors)
  * read from the log?
  */
 static bool
-needs_log(SubscriptionSlot *slot, StreamKey floor, uint64 applied)
+needs_log(SubscriptionSlot *slot, const ConsumedState *consumed, uint64 applied)
 {
-	uint64		routed_epoch = pg_atomic_read_u64(&slot->routed_epoch);
-	uint32		routed_position = pg_atomic_read_u32(&slot->routed_position);
+	StreamKey	floor = {consumed->floor_epoch, (uint32) consumed->floor_position};
+	RoutedState routed;
 
-	if (routed_epoch != MACHINE_NO_EPOCH &&
-		!key_before(routed_epoch, routed_position, floor))
+	whole_read(&slot->routed_version, slot->routed, ROUTED_WORDS, &routed);
+	if (routed.epoch != MACHINE_NO_EPOCH &&
+		!key_before(routed.epoch, (uint32) routed.position, floor))
 		return true;
-	return floor.epoch < pg_atomic_read_u64(&slot->log_until_epoch) &&
-		floor.epoch <= applied;
+	return floor.epoch < consumed->log_until_epoch && floor.epoch <= applied;
 }
 
 /* Nothing from its floor on, through an epoch, is for it. */
@@ -315,13 +329,17 @@ subscription_needs_log(Oid database, uint64 epoch, const PublishedState *state,
 	for (int s = 0; s < Calvin->max_subscriptions; s++)
 	{
 		SubscriptionSlot *slot = &Calvin->subscriptions[s];
-		StreamKey	floor = {pg_atomic_read_u64(&slot->floor_epoch),
-							 pg_atomic_read_u32(&slot->floor_position)};
+		ConsumedState consumed;
+		StreamKey	floor;
 
-		if (!slot->in_use || !slot->lossless || slot->database != database ||
-			floor.epoch > applied)
+		if (!slot->in_use || !slot->lossless || slot->database != database)
 			continue;
-		if (!needs_log(slot, floor, applied))
+		whole_read(&slot->consumed_version, slot->consumed, CONSUMED_WORDS, &consumed);
+		floor.epoch = consumed.floor_epoch;
+		floor.position = (uint32) consumed.floor_position;
+		if (floor.epoch > applied)
+			continue;
+		if (!needs_log(slot, &consumed, applied))
 		{
 			note_quiet_locked(slot, floor, applied);
 			continue;
@@ -340,6 +358,38 @@ subscription_needs_log(Oid database, uint64 epoch, const PublishedState *state,
 			furthest->pid = slot->pid;
 			furthest->epoch = floor.epoch;
 		}
+	}
+	LWLockRelease(Calvin->lock);
+	return n;
+}
+
+static void
+view_slot_locked(SubscriptionSlot *slot, SubscriptionView *view)
+{
+	view->vshard = slot->vshard;
+	view->name = slot->name;
+	view->pid = slot->pid;
+	view->lossless = slot->lossless;
+	view->attached = slot->attached;
+	view->ring_size = slot->ring_size;
+	view->start_index = slot->start_index;
+	view->subscribed_at = slot->subscribed_at;
+	whole_read(&slot->routed_version, slot->routed, ROUTED_WORDS, &view->routed);
+	whole_read(&slot->consumed_version, slot->consumed, CONSUMED_WORDS, &view->consumed);
+}
+
+int
+subscription_views(Oid database, SubscriptionView *views)
+{
+	int			n = 0;
+
+	LWLockAcquire(Calvin->lock, LW_SHARED);
+	for (int s = 0; s < Calvin->max_subscriptions; s++)
+	{
+		SubscriptionSlot *slot = &Calvin->subscriptions[s];
+
+		if (slot->in_use && slot->database == database)
+			view_slot_locked(slot, &views[n++]);
 	}
 	LWLockRelease(Calvin->lock);
 	return n;

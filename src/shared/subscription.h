@@ -25,18 +25,25 @@ typedef struct SubscriptionQueues
 	const Size *ring_sizes;
 } SubscriptionQueues;
 
+typedef enum ClaimResult
+{
+	CLAIM_DONE,
+	CLAIM_FULL, /* there are not enough free slots; nothing changed */
+	CLAIM_STALE /* the database's slot is not this log's any more; the same */
+} ClaimResult;
+
 /*
  * Make this session the owner of (database, vshard, name) for each of n
- * different vshards; false, and nothing changed, if there are not enough free
- * slots.  Whoever owned one of them has lost it.  Transactions of entries
+ * different vshards, in the log whose slot was "database" a moment ago.  Whoever owned one of them has lost it.  Transactions of entries
  * above both log_end and what the applier has already routed arrive on the
  * queues; *start is that index.
  */
-extern bool subscription_claim(DatabaseSlot *database, const char *name,
-							   int n, const uint16 *vshards, bool lossless,
-							   const SubscriptionQueues *queues,
-							   uint64 log_end, SubscriptionRef *refs,
-							   uint64 *start);
+extern ClaimResult subscription_claim(DatabaseSlot *database, Oid log,
+									  const char *name, int n,
+									  const uint16 *vshards, bool lossless,
+									  const SubscriptionQueues *queues,
+									  uint64 log_end, SubscriptionRef *refs,
+									  uint64 *start);
 
 /* Raise the error that n vshards were too many. */
 pg_noreturn extern void subscription_report_full(int n);
@@ -66,31 +73,27 @@ subscription_owned(const SubscriptionRef *ref)
 extern pid_t subscription_successor(const SubscriptionRef *ref, Oid database,
 									const char *name, uint16 vshard);
 
-/* What the consumer did in one call. */
-typedef struct ConsumerProgress
+/* What a consumer has to tell of one of its subscriptions. */
+typedef struct ConsumerReport
 {
 	SubscriptionRef ref;
-	uint64		read;
-	uint64		replayed;
-	uint64		epoch; /* last key handed out, MACHINE_NO_EPOCH: none yet */
-	uint32		position;
-	uint64		next_epoch; /* first key it still wants */
-	uint32		next_position;
-	uint64		log_until_epoch; /* before it, it wants to read the log */
-} ConsumerProgress;
+	ConsumedState state; /* generation and queue are filled in */
+} ConsumerReport;
 
-extern void subscription_report_consumer(int n, const ConsumerProgress *progress);
+/*
+ * Those that are owned no more are passed over.  Raises no error: to be called
+ * at the end of transactions too.
+ */
+extern void subscription_report(int n, ConsumerReport *reports);
 
-/* The first key that a rollback could lead a consumer back to. */
-typedef struct ConsumerFloor
-{
-	SubscriptionRef ref;
-	uint64		epoch;
-	uint32		position;
-} ConsumerFloor;
+/*
+ * What the applier has told of a subscription, as a whole; false if that is not
+ * of this generation, so that nothing can be concluded from it.
+ */
+extern bool subscription_routed(const SubscriptionRef *ref, RoutedState *state);
 
-/* Raises no error: to be called at the end of transactions too. */
-extern void subscription_report_floors(int n, const ConsumerFloor *floors);
+/* Wake every consumer of a database that stands before what it reads from the log. */
+extern void subscription_wake_readers(Oid database);
 
 /* A lossless subscription that needs something of the log. */
 typedef struct SubscriptionNeed
@@ -123,5 +126,29 @@ extern int	subscription_needs_log(Oid database, uint64 epoch,
  */
 extern bool subscription_quiet(const SubscriptionRef *ref, uint64 epoch,
 							   uint32 position, uint64 *through);
+
+/*
+ * What is shown of a slot, of one moment but for what the applier and the
+ * consumer tell, each in its own time.
+ */
+typedef struct SubscriptionView
+{
+	uint16		vshard;
+	NameData	name;
+	pid_t		pid;
+	bool		lossless;
+	bool		attached;
+	Size		ring_size;
+	uint64		start_index;
+	TimestampTz subscribed_at;
+	RoutedState routed;
+	ConsumedState consumed;
+} SubscriptionView;
+
+/*
+ * Those of a database, in an array with room for Calvin->max_subscriptions;
+ * returns how many there are.
+ */
+extern int	subscription_views(Oid database, SubscriptionView *views);
 
 #endif							/* CALVIN_SHARED_SUBSCRIPTION_H */

@@ -16,9 +16,9 @@ CALVIN_FUNCTION(seq_append);
 CALVIN_FUNCTION(seq_append_json);
 
 static void
-check_epoch(const LogTable *table, uint64 epoch, bool force)
+check_epoch(uint64 epoch, bool force)
 {
-	uint64		next = append_next_epoch(table);
+	uint64		next = append_next_epoch();
 
 	if (epoch == next)
 		return;
@@ -67,7 +67,6 @@ canonical_form(bytea *given, WireEntry *entry)
 static int64
 append(bytea *given, bool force)
 {
-	const LogTable *table;
 	bytea	   *form;
 	WireEntry	entry;
 	int64		log_index;
@@ -78,13 +77,12 @@ append(bytea *given, bool force)
 				 errmsg("cannot append to the log during recovery"),
 				 errhint("Append on the primary.")));
 	PreventCommandIfReadOnly("seq_append()");
-	table = log_table_require();
 	form = canonical_form(given, &entry);
 
-	append_lock(table);
+	append_lock();
 	if (entry.kind == WIRE_EPOCH_BATCH)
-		check_epoch(table, entry.epoch, force);
-	log_index = append_insert(table, form, &entry);
+		check_epoch(entry.epoch, force);
+	log_index = append_insert(form, &entry);
 	if (form != given)
 		pfree(form);
 	return log_index;

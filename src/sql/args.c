@@ -38,6 +38,17 @@ arg_epoch(int64 epoch)
 	return (uint64) epoch;
 }
 
+uint64
+arg_log_index(int64 log_index)
+{
+	if (log_index < 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("log_index " INT64_FORMAT " is negative", log_index),
+				 errdetail("The log is numbered from 1; 0 is its beginning.")));
+	return (uint64) log_index;
+}
+
 uint16 *
 arg_vshards(ArrayType *array, int *n)
 {

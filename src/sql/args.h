@@ -7,8 +7,8 @@
 
 #include "compat.h"
 
-#include "datatype/timestamp.h"
 #include "consumer/consumer.h"
+#include "datatype/timestamp.h"
 #include "utils/array.h"
 
 /* A vshard: 0 .. 1023, or an error. */
@@ -16,6 +16,9 @@ extern uint16 arg_vshard(int32 vshard);
 
 /* An epoch that is not negative, or an error. */
 extern uint64 arg_epoch(int64 epoch);
+
+/* A log_index that is not negative, or an error. */
+extern uint64 arg_log_index(int64 log_index);
 
 /*
  * The different vshards of an int[], in a palloc'd array.  An error for NULL

@@ -87,7 +87,6 @@ seq_ack(PG_FUNCTION_ARGS)
 	WireEntry	what = {.kind = WIRE_COMPLETION_ACK, .epoch = epoch,
 	.position = position, .vshard_id = vshard};
 	WireBuffer	entry;
-	const LogTable *table;
 
 	if (RecoveryInProgress())
 		ereport(ERROR,
@@ -99,11 +98,10 @@ seq_ack(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
 				 errmsg("epoch " UINT64_FORMAT " is out of range", epoch)));
-	table = log_table_require();
 	memory_bytea_init(&entry);
 	wire_put_ack(&entry, epoch, position, vshard);
-	append_lock(table);
-	PG_RETURN_INT64(append_insert(table, memory_bytea_finish(&entry), &what));
+	append_lock();
+	PG_RETURN_INT64(append_insert(memory_bytea_finish(&entry), &what));
 }
 
 /* seq_wait_for_completion(epoch, position, timeout) -> complete in time? */

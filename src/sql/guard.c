@@ -11,14 +11,11 @@
 
 #include "access/genam.h"
 #include "access/htup_details.h"
-#include "access/sysattr.h"
 #include "access/table.h"
 #include "access/xact.h"
 #include "catalog/indexing.h"
-#include "catalog/pg_constraint.h"
 #include "catalog/pg_inherits.h"
 #include "catalog/pg_trigger.h"
-#include "catalog/pg_type_d.h"
 #include "commands/event_trigger.h"
 #include "commands/extension.h"
 #include "commands/trigger.h"
@@ -29,99 +26,23 @@
 
 CALVIN_FUNCTION(seq_log_guard);
 
-typedef struct OwnTrigger
-{
-	const char *name;
-	const char *function;
-	int16		type;
-} OwnTrigger;
-
-static const OwnTrigger own_triggers[] = {
-	{"seq_log_assign", "seq_log_before_insert",
-	TRIGGER_TYPE_ROW | TRIGGER_TYPE_BEFORE | TRIGGER_TYPE_INSERT},
-	{"seq_log_correct", "seq_log_after_insert", TRIGGER_TYPE_INSERT},
-	{"seq_log_no_change", "seq_log_refuse_change",
-	TRIGGER_TYPE_BEFORE | TRIGGER_TYPE_UPDATE | TRIGGER_TYPE_DELETE},
-	{"seq_log_no_row_change", "seq_log_refuse_change",
-	TRIGGER_TYPE_ROW | TRIGGER_TYPE_BEFORE | TRIGGER_TYPE_UPDATE | TRIGGER_TYPE_DELETE},
-	{"seq_log_no_truncate", "seq_log_refuse_change",
-	TRIGGER_TYPE_BEFORE | TRIGGER_TYPE_TRUNCATE},
-};
-
-typedef struct OwnColumn
-{
-	const char *name;
-	Oid			type;
-} OwnColumn;
-
-static const OwnColumn own_columns[] = {
-	{"log_index", INT8OID}, {"entry", BYTEAOID}, {"kind", TEXTOID},
-	{"epoch", INT8OID}, {"appended_at", TIMESTAMPTZOID}
-};
-
-/* Is this one of ours, as the extension script made it? */
-static bool
-is_intact(Oid log, HeapTuple tuple, TupleDesc desc)
-{
-	Form_pg_trigger trigger = (Form_pg_trigger) GETSTRUCT(tuple);
-	bool		no_condition;
-
-	(void) heap_getattr(tuple, Anum_pg_trigger_tgqual, desc, &no_condition);
-	for (size_t i = 0; i < lengthof(own_triggers); i++)
-	{
-		char	   *function;
-
-		if (strcmp(NameStr(trigger->tgname), own_triggers[i].name) != 0)
-			continue;
-		function = get_func_name(trigger->tgfoid);
-		return trigger->tgenabled == TRIGGER_FIRES_ALWAYS &&
-			trigger->tgtype == own_triggers[i].type &&
-			trigger->tgattr.dim1 == 0 && no_condition &&
-			function != NULL &&
-			strcmp(function, own_triggers[i].function) == 0 &&
-			get_func_namespace(trigger->tgfoid) == get_rel_namespace(log);
-	}
-	return false;
-}
-
-static size_t
+static int
 count_intact(Oid log)
 {
 	Relation	rel = table_open(TriggerRelationId, AccessShareLock);
 	ScanKeyData key;
 	SysScanDesc scan;
 	HeapTuple	tuple;
-	size_t		count = 0;
+	int			count = 0;
 
 	ScanKeyInit(&key, Anum_pg_trigger_tgrelid, BTEqualStrategyNumber, F_OIDEQ,
 				ObjectIdGetDatum(log));
 	scan = systable_beginscan(rel, TriggerRelidNameIndexId, true, NULL, 1, &key);
 	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
-		count += is_intact(log, tuple, RelationGetDescr(rel));
+		count += shape_is_own_trigger(log, tuple, RelationGetDescr(rel));
 	systable_endscan(scan);
 	table_close(rel, AccessShareLock);
 	return count;
-}
-
-static bool
-columns_intact(Oid log)
-{
-	Oid			constraint;
-	Bitmapset  *key = get_primary_key_attnos(log, false, &constraint);
-	int			member = -1;
-
-	for (size_t i = 0; i < lengthof(own_columns); i++)
-	{
-		AttrNumber	number = (AttrNumber) (i + 1);
-		char	   *name = get_attname(log, number, true);
-
-		if (name == NULL || strcmp(name, own_columns[i].name) != 0 ||
-			get_atttype(log, number) != own_columns[i].type)
-			return false;
-	}
-	/* bitmap sets of columns are shifted, to have room for system columns */
-	return bms_get_singleton_member(key, &member) &&
-		member == LOG_ATTR_INDEX - FirstLowInvalidHeapAttributeNumber;
 }
 
 /* Has this transaction made, or replaced, a trigger of this name? */
@@ -156,7 +77,7 @@ is_new_trigger(Oid relid, const char *name)
 static void
 check_new_trigger(Oid log, const CreateTrigStmt *statement)
 {
-	static const char *const tables[] = {"seq_log", "seq_cursors", "seq_snapshots"};
+	static const char *const tables[] = {LOG_NAME, CURSORS_NAME, SNAPSHOTS_NAME};
 
 	for (size_t i = 0; i < lengthof(tables); i++)
 	{
@@ -185,7 +106,7 @@ seq_log_guard(PG_FUNCTION_ARGS)
 				 errmsg("seq_log_guard() was not called by its event trigger")));
 	/* our own script is not finished yet */
 	if (creating_extension &&
-		CurrentExtensionObject == get_extension_oid("calvin_seq", true))
+		CurrentExtensionObject == get_extension_oid(EXTENSION_NAME, true))
 		PG_RETURN_NULL();
 	log = log_relation_oid();
 	if (!OidIsValid(log))
@@ -197,7 +118,7 @@ seq_log_guard(PG_FUNCTION_ARGS)
 	if (IsA(((EventTriggerData *) fcinfo->context)->parsetree, CreateTrigStmt))
 		check_new_trigger(log, (const CreateTrigStmt *)
 						  ((EventTriggerData *) fcinfo->context)->parsetree);
-	if (!columns_intact(log))
+	if (!shape_log_columns_intact(log))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("the columns of seq_log, and its primary key, must stay as they are"),
@@ -207,7 +128,7 @@ seq_log_guard(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("seq_log cannot take part in inheritance or partitioning"),
 				 errdetail("Rows would come and go by other tables' names.")));
-	if (count_intact(log) != lengthof(own_triggers))
+	if (count_intact(log) != shape_own_triggers())
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("the triggers of seq_log must stay as they are"),

@@ -29,35 +29,24 @@ seq_metrics_info(PG_FUNCTION_ARGS)
 {
 	static const double fractions[] = {0.5, 0.99, 1.0};
 	DatabaseSlot *slot = attach_database();
-	PublishedState state;
-	PublishedState baseline;
+	MachineCounters counters;
+	const uint64 *words = (const uint64 *) &counters;
+	double		quantiles[LATENCY_COLUMNS];
 	TupleDesc	desc;
 	Datum		values[METRICS_COLUMNS];
 	bool		nulls[METRICS_COLUMNS] = {false};
-	const uint64 *now;
-	const uint64 *then;
 
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "seq_metrics_info must return a row");
 	desc = BlessTupleDesc(desc);
 
-	LWLockAcquire(Calvin->lock, LW_SHARED);
-	baseline = slot->baseline;
-	LWLockRelease(Calvin->lock);
-	database_read(slot, &state);
-	now = (const uint64 *) &state.counters;
-	then = (const uint64 *) &baseline.counters;
-
+	database_metrics(slot, &counters, LATENCY_COLUMNS, fractions, quantiles);
 	for (size_t i = 0; i < COUNTER_COLUMNS; i++)
-		values[i] = Int64GetDatum((int64) (now[i] - then[i]));
+		values[i] = Int64GetDatum((int64) words[i]);
 	for (int i = 0; i < LATENCY_COLUMNS; i++)
 	{
-		double		quantile = histogram_quantile(&slot->latency,
-												  &slot->latency_baseline,
-												  fractions[i]);
-
-		values[COUNTER_COLUMNS + i] = Float8GetDatum(quantile);
-		nulls[COUNTER_COLUMNS + i] = quantile < 0;
+		values[COUNTER_COLUMNS + i] = Float8GetDatum(quantiles[i]);
+		nulls[COUNTER_COLUMNS + i] = quantiles[i] < 0;
 	}
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(desc, values, nulls)));
 }
@@ -66,13 +55,6 @@ seq_metrics_info(PG_FUNCTION_ARGS)
 Datum
 seq_metrics_reset(PG_FUNCTION_ARGS)
 {
-	DatabaseSlot *slot = attach_database();
-	PublishedState state;
-
-	database_read(slot, &state);
-	LWLockAcquire(Calvin->lock, LW_EXCLUSIVE);
-	slot->baseline = state;
-	histogram_rebase(&slot->latency, &slot->latency_baseline);
-	LWLockRelease(Calvin->lock);
+	database_reset_metrics(attach_database());
 	PG_RETURN_VOID();
 }

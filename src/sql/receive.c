@@ -6,6 +6,7 @@
 
 #include "funcapi.h"
 #include "log/memory.h"
+#include "consumer/holding.h"
 #include "consumer/stream.h"
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -52,6 +53,7 @@ begin_receiving(FunctionCallInfo fcinfo, Receiving *receiving)
 	receiving->deadline = arg_deadline(PG_GETARG_INTERVAL_P(1));
 	receiving->any = false;
 	receiving->consumer = arg_consumer(PG_GETARG_TEXT_PP(2));
+	holding_check();
 	stream_begin(receiving->consumer);
 }
 
@@ -83,6 +85,14 @@ next_txn(Receiving *receiving, Delivery *delivery)
 	}
 }
 
+static void
+end_receiving(Receiving *receiving)
+{
+	if (receiving->any)
+		holding_note(consumer_name(receiving->consumer));
+	consumer_report(receiving->consumer);
+}
+
 /* seq_receive(max_txns, timeout, name) */
 Datum
 seq_receive(PG_FUNCTION_ARGS)
@@ -102,7 +112,7 @@ seq_receive(PG_FUNCTION_ARGS)
 							 maker.nulls);
 		CHECK_FOR_INTERRUPTS();
 	}
-	consumer_report(receiving.consumer);
+	end_receiving(&receiving);
 	return (Datum) 0;
 }
 
@@ -131,7 +141,7 @@ seq_receive_batch(PG_FUNCTION_ARGS)
 		count++;
 		CHECK_FOR_INTERRUPTS();
 	}
-	consumer_report(receiving.consumer);
+	end_receiving(&receiving);
 
 	header = buffer.data + VARHDRSZ;
 	if (count == 0)

@@ -10,7 +10,6 @@
 #include "log/batches.h"
 #include "sql/args.h"
 #include "sql/rows.h"
-#include "utils/snapmgr.h"
 
 CALVIN_FUNCTION(seq_replay);
 
@@ -68,7 +67,7 @@ seq_replay(PG_FUNCTION_ARGS)
 
 	funcctx = SRF_PERCALL_SETUP();
 	replay = (Replay *) funcctx->user_fctx;
-	while (batch_walk_next(replay->walk, GetActiveSnapshot(), &txn))
+	while (batch_walk_next(replay->walk, ACCESS_STATEMENT, &txn))
 	{
 		Delivery	delivery;
 		HeapTuple	tuple;

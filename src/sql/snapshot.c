@@ -56,8 +56,7 @@ seq_progress_info(PG_FUNCTION_ARGS)
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	DatabaseSlot *slot = attach_database();
 	PublishedState state;
-	uint64		total = pg_atomic_read_u64(&slot->catch_up_to);
-	uint64		from = pg_atomic_read_u64(&slot->catch_up_from);
+	DatabaseView view;
 	uint64		applied;
 	double		seconds;
 	double		rate;
@@ -67,18 +66,21 @@ seq_progress_info(PG_FUNCTION_ARGS)
 	bool		nulls[PROGRESS_COLUMNS] = {false};
 
 	InitMaterializedSRF(fcinfo, 0);
+	/* where it is to arrive first, then where it is: it may arrive between */
+	database_view(slot, &view);
 	database_read(slot, &state);
 	applied = state.machine.last_applied_index;
-	if (applied >= total)
+	if (applied >= view.catch_up_to)
 		return (Datum) 0;
 
-	seconds = (GetCurrentTimestamp() - slot->applier_started) / 1000000.0;
-	rate = seconds > 0 && applied > from ? (applied - from) / seconds : 0;
+	seconds = (GetCurrentTimestamp() - view.applier_started) / 1000000.0;
+	rate = seconds > 0 && applied > view.catch_up_from ?
+		(applied - view.catch_up_from) / seconds : 0;
 	values[0] = Int64GetDatum((int64) applied);
-	values[1] = Int64GetDatum((int64) total);
+	values[1] = Int64GetDatum((int64) view.catch_up_to);
 	values[2] = Float8GetDatum(rate);
 	/* with huge explicit log indexes it can be more than an interval holds */
-	usecs_left = rate > 0 ? (total - applied) / rate * USECS_PER_SEC : 0;
+	usecs_left = rate > 0 ? (view.catch_up_to - applied) / rate * USECS_PER_SEC : 0;
 	nulls[3] = rate <= 0 || usecs_left >= (double) PG_INT64_MAX;
 	if (!nulls[3])
 		left.time = (TimeOffset) usecs_left;

@@ -1,6 +1,6 @@
 /*
  * state.c
- *	  What the state machine knows: epochs, seq_state, waiting for an epoch.
+ *	  What the state machine knows: epochs, seq_state, waiting for an epoch or a log_index.
  */
 #include "compat.h"
 
@@ -19,6 +19,7 @@ CALVIN_FUNCTION(seq_last_applied_epoch);
 CALVIN_FUNCTION(seq_next_epoch);
 CALVIN_FUNCTION(seq_current_committed_epoch);
 CALVIN_FUNCTION(seq_wait_for_epoch);
+CALVIN_FUNCTION(seq_wait_for_index);
 CALVIN_FUNCTION(seq_state_info);
 
 /* The last applied epoch, NULL if there is none. */
@@ -47,19 +48,20 @@ seq_next_epoch(PG_FUNCTION_ARGS)
 Datum
 seq_current_committed_epoch(PG_FUNCTION_ARGS)
 {
-	int64		epoch = append_committed_epoch(log_table_require());
+	int64		epoch = append_committed_epoch();
 
 	if (epoch < 0)
 		PG_RETURN_NULL();
 	PG_RETURN_INT64(epoch);
 }
 
-/* seq_wait_for_epoch(epoch, timeout) -> was it applied in time? */
-Datum
-seq_wait_for_epoch(PG_FUNCTION_ARGS)
+/* What is waited for. */
+typedef bool (*Reached) (const MachineState *state, uint64 goal);
+
+/* Wait until the published state has reached the goal; false if time runs out. */
+static bool
+wait_until_reached(Reached has_reached, uint64 goal, int64 deadline)
 {
-	uint64		epoch = arg_epoch(PG_GETARG_INT64(0));
-	int64		deadline = arg_deadline(PG_GETARG_INTERVAL_P(1));
 	DatabaseSlot *slot = attach_database();
 	bool		reached = false;
 
@@ -70,8 +72,7 @@ seq_wait_for_epoch(PG_FUNCTION_ARGS)
 		long		left;
 
 		database_read(slot, &state);
-		reached = state.machine.last_applied_epoch != MACHINE_NO_EPOCH &&
-			state.machine.last_applied_epoch >= epoch;
+		reached = has_reached(&state.machine, goal);
 		if (reached || (left = deadline_left(deadline)) == 0)
 			break;
 		/* the extension may be dropped while we wait */
@@ -81,23 +82,56 @@ seq_wait_for_epoch(PG_FUNCTION_ARGS)
 										   PG_WAIT_EXTENSION);
 	}
 	ConditionVariableCancelSleep();
-	PG_RETURN_BOOL(reached);
+	return reached;
+}
+
+static bool
+has_reached_epoch(const MachineState *state, uint64 epoch)
+{
+	return state->last_applied_epoch != MACHINE_NO_EPOCH &&
+		state->last_applied_epoch >= epoch;
+}
+
+static bool
+has_reached_index(const MachineState *state, uint64 log_index)
+{
+	return state->last_applied_index >= log_index;
+}
+
+/* seq_wait_for_epoch(epoch, timeout) -> was it applied in time? */
+Datum
+seq_wait_for_epoch(PG_FUNCTION_ARGS)
+{
+	uint64		epoch = arg_epoch(PG_GETARG_INT64(0));
+	int64		deadline = arg_deadline(PG_GETARG_INTERVAL_P(1));
+
+	PG_RETURN_BOOL(wait_until_reached(has_reached_epoch, epoch, deadline));
+}
+
+/* seq_wait_for_index(log_index, timeout) -> was it applied in time? */
+Datum
+seq_wait_for_index(PG_FUNCTION_ARGS)
+{
+	uint64		log_index = arg_log_index(PG_GETARG_INT64(0));
+	int64		deadline = arg_deadline(PG_GETARG_INTERVAL_P(1));
+
+	PG_RETURN_BOOL(wait_until_reached(has_reached_index, log_index, deadline));
 }
 
 static const char *
-applier_state_name(const DatabaseSlot *slot, ApplierActivity activity)
+applier_state_name(const DatabaseView *view)
 {
-	switch (slot->status)
+	switch (view->status)
 	{
 		case APPLIER_NONE:
 		case APPLIER_WANTED:
-			return slot->holds > 0 ? "held off" : "waiting to start";
+			return view->held ? "held off" : "waiting to start";
 		case APPLIER_STARTING:
 			return "starting";
 		case APPLIER_RUNNING:
 			break;
 	}
-	switch (activity)
+	switch (view->activity)
 	{
 		case ACTIVITY_IDLE:
 			return "idle";
@@ -128,8 +162,7 @@ Datum
 seq_state_info(PG_FUNCTION_ARGS)
 {
 	DatabaseSlot *slot = attach_database();
-	DatabaseSlot copy;
-	ApplierActivity activity;
+	DatabaseView view;
 	PublishedState state;
 	int64		log_end;
 	int64		applied;
@@ -143,17 +176,14 @@ seq_state_info(PG_FUNCTION_ARGS)
 
 	/* the state first: the log's end is then never behind it */
 	database_read(slot, &state);
-	log_end = append_committed_end(log_table_require());
+	log_end = append_committed_end();
 	applied = (int64) state.machine.last_applied_index;
-	LWLockAcquire(Calvin->lock, LW_SHARED);
-	memcpy(&copy, slot, offsetof(DatabaseSlot, baseline));
-	activity = (ApplierActivity) pg_atomic_read_u32(&slot->activity);
-	LWLockRelease(Calvin->lock);
+	database_view(slot, &view);
 
 	values[0] = CStringGetTextDatum(RecoveryInProgress() ? "standby" : "primary");
-	values[1] = Int32GetDatum((int32) copy.applier_pid);
-	nulls[1] = copy.applier_pid == 0;
-	values[2] = CStringGetTextDatum(applier_state_name(&copy, activity));
+	values[1] = Int32GetDatum((int32) view.applier_pid);
+	nulls[1] = view.applier_pid == 0;
+	values[2] = CStringGetTextDatum(applier_state_name(&view));
 	values[3] = Int64GetDatum((int64) state.machine.last_applied_epoch);
 	nulls[3] = state.machine.last_applied_epoch == MACHINE_NO_EPOCH;
 	values[4] = Int64GetDatum(applied);
@@ -161,10 +191,10 @@ seq_state_info(PG_FUNCTION_ARGS)
 	values[6] = Int64GetDatum(Max(log_end - applied, 0));
 	values[7] = CStringGetTextDatum(psprintf("%016llx",
 											 (unsigned long long) state.machine.digest));
-	values[8] = TimestampTzGetDatum(copy.applier_started);
-	nulls[8] = copy.applier_pid == 0;
-	values[9] = CStringGetTextDatum(copy.last_error);
-	values[10] = TimestampTzGetDatum(copy.last_error_at);
-	nulls[9] = nulls[10] = copy.last_error_at == 0;
+	values[8] = TimestampTzGetDatum(view.applier_started);
+	nulls[8] = view.applier_pid == 0;
+	values[9] = CStringGetTextDatum(view.last_error);
+	values[10] = TimestampTzGetDatum(view.last_error_at);
+	nulls[9] = nulls[10] = view.last_error_at == 0;
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(desc, values, nulls)));
 }

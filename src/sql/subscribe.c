@@ -1,21 +1,16 @@
 /*
  * subscribe.c
- *	  seq_subscribe, seq_unsubscribe and the view seq_subscriptions.
+ *	  seq_subscribe and seq_unsubscribe.
  */
 #include "compat.h"
 
-#include "access/htup_details.h"
-#include "funcapi.h"
+#include "consumer/start.h"
 #include "log/attach.h"
-#include "consumer/stream.h"
-#include "shared/database.h"
-#include "shared/subscription.h"
 #include "sql/args.h"
 #include "utils/builtins.h"
 
 CALVIN_FUNCTION(seq_subscribe);
 CALVIN_FUNCTION(seq_unsubscribe);
-CALVIN_FUNCTION(seq_subscriptions_info);
 
 /* The ring size argument in bytes; NULL takes the setting's. */
 static Size
@@ -75,7 +70,7 @@ seq_subscribe(PG_FUNCTION_ARGS)
 	}
 
 	database = attach_database();
-	stream_subscribe(database, name, n, vshards, ring_size, lossless,
+	start_streams(database, name, n, vshards, ring_size, lossless,
 					 PG_ARGISNULL(2) ? NULL : &from);
 	PG_RETURN_VOID();
 }
@@ -96,163 +91,4 @@ seq_unsubscribe(PG_FUNCTION_ARGS)
 	if (consumer == NULL)
 		PG_RETURN_INT32(0);
 	PG_RETURN_INT32(consumer_unsubscribe(consumer, n, vshards));
-}
-
-/* What is shown of a slot, copied under the lock. */
-typedef struct SubscriptionRow
-{
-	uint16		vshard;
-	NameData	name;
-	pid_t		pid;
-	bool		lossless;
-	bool		attached;
-	bool		stalled;
-	Size		ring_size;
-	uint64		start_index;
-	TimestampTz subscribed_at;
-	uint64		sent;
-	uint64		dropped;
-	uint64		replayed;
-	uint64		used;
-	uint64		routed_epoch;
-	uint64		delivered_epoch;
-	uint32		delivered_position;
-	uint32		routed_position;
-	StreamKey	next;
-	uint64		log_until_epoch;
-} SubscriptionRow;
-
-static void
-copy_slot_locked(SubscriptionSlot *slot, SubscriptionRow *row)
-{
-	uint64		read = pg_atomic_read_u64(&slot->read);
-	uint64		written = pg_atomic_read_u64(&slot->written);
-
-	row->vshard = slot->vshard;
-	row->name = slot->name;
-	row->pid = slot->pid;
-	row->lossless = slot->lossless;
-	row->attached = slot->attached;
-	row->stalled = pg_atomic_read_u32(&slot->stalled) != 0;
-	row->ring_size = slot->ring_size;
-	row->start_index = slot->start_index;
-	row->subscribed_at = slot->subscribed_at;
-	row->sent = pg_atomic_read_u64(&slot->sent);
-	row->dropped = pg_atomic_read_u64(&slot->dropped);
-	row->replayed = pg_atomic_read_u64(&slot->replayed);
-	/* the two are reported by different processes, each in its time */
-	row->used = written > read ? written - read : 0;
-	row->routed_epoch = pg_atomic_read_u64(&slot->routed_epoch);
-	row->delivered_epoch = pg_atomic_read_u64(&slot->delivered_epoch);
-	row->delivered_position = pg_atomic_read_u32(&slot->delivered_position);
-	row->routed_position = pg_atomic_read_u32(&slot->routed_position);
-	row->next.epoch = pg_atomic_read_u64(&slot->next_epoch);
-	row->next.position = pg_atomic_read_u32(&slot->next_position);
-	row->log_until_epoch = pg_atomic_read_u64(&slot->log_until_epoch);
-}
-
-/* Copies of this database's slots; returns how many. */
-static int
-copy_slots(SubscriptionRow *rows)
-{
-	int			n = 0;
-
-	LWLockAcquire(Calvin->lock, LW_SHARED);
-	for (int s = 0; s < Calvin->max_subscriptions; s++)
-	{
-		SubscriptionSlot *slot = &Calvin->subscriptions[s];
-
-		if (slot->in_use && slot->database == MyDatabaseId)
-			copy_slot_locked(slot, &rows[n++]);
-	}
-	LWLockRelease(Calvin->lock);
-	return n;
-}
-
-/*
- * Epochs from the last one of which something was received to the last one
- * meant for it, or that it has to read from the log; at least 1 if anything
- * is outstanding.
- */
-static int64
-lag_of(const SubscriptionRow *row, const PublishedState *state)
-{
-	int64		applied = (int64) state->machine.last_applied_epoch;
-	int64		next = (int64) row->next.epoch;
-	int64		last = -1;
-
-	if (row->routed_epoch != MACHINE_NO_EPOCH &&
-		!key_before(row->routed_epoch, row->routed_position, row->next))
-		last = (int64) row->routed_epoch;
-	if (row->lossless)
-		last = Max(last, Min((int64) row->log_until_epoch - 1, applied));
-	if (last < next)
-		return 0;
-	return Max(last - (row->next.position > 0 ? next : next - 1), 1);
-}
-
-static const char *
-state_name(const SubscriptionRow *row, const PublishedState *state)
-{
-	if (row->stalled)
-		return "stalled";
-	if (!row->attached ||
-		state->machine.last_applied_index < row->start_index ||
-		(row->lossless && row->next.epoch < row->log_until_epoch &&
-		 (int64) row->next.epoch <= (int64) state->machine.last_applied_epoch))
-		return "catching up";
-	return "live";
-}
-
-/*
- * (vshard int, name text, pid int, lossless boolean, state text,
- *  queue_size bigint, queue_used bigint, sent bigint, dropped bigint,
- *  replayed bigint, last_epoch bigint, last_position bigint, lag bigint,
- *  subscribed_at timestamptz)
- */
-#define SUBSCRIPTION_COLUMNS 14
-
-Datum
-seq_subscriptions_info(PG_FUNCTION_ARGS)
-{
-	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
-	DatabaseSlot *database;
-	SubscriptionRow *rows;
-	PublishedState state;
-	int			n;
-
-	shmem_require();
-	InitMaterializedSRF(fcinfo, 0);
-	database = database_mine();
-	if (database == NULL)
-		return (Datum) 0;
-
-	database_read(database, &state);
-	rows = palloc(sizeof(SubscriptionRow) * Calvin->max_subscriptions);
-	n = copy_slots(rows);
-	for (int i = 0; i < n; i++)
-	{
-		const SubscriptionRow *row = &rows[i];
-		Datum		values[SUBSCRIPTION_COLUMNS];
-		bool		nulls[SUBSCRIPTION_COLUMNS] = {false};
-
-		values[0] = Int32GetDatum(row->vshard);
-		values[1] = CStringGetTextDatum(NameStr(row->name));
-		values[2] = Int32GetDatum((int32) row->pid);
-		values[3] = BoolGetDatum(row->lossless);
-		values[4] = CStringGetTextDatum(state_name(row, &state));
-		values[5] = Int64GetDatum((int64) row->ring_size);
-		values[6] = Int64GetDatum((int64) row->used);
-		values[7] = Int64GetDatum((int64) row->sent);
-		values[8] = Int64GetDatum((int64) row->dropped);
-		values[9] = Int64GetDatum((int64) row->replayed);
-		values[10] = Int64GetDatum((int64) row->delivered_epoch);
-		values[11] = Int64GetDatum((int64) row->delivered_position);
-		nulls[10] = nulls[11] = row->delivered_epoch == MACHINE_NO_EPOCH;
-		values[12] = Int64GetDatum(lag_of(row, &state));
-		values[13] = TimestampTzGetDatum(row->subscribed_at);
-		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
-	}
-	pfree(rows);
-	return (Datum) 0;
 }

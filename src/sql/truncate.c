@@ -48,12 +48,12 @@ refuse_before_cursors(const CursorSurvey *survey)
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_IN_USE),
 			 errmsg("cannot truncate past the durable cursor \"%s\" of vshard %u",
-					NameStr(needy->name), needy->vshard),
+					NameStr(needy->name), needy->cursor.vshard),
 			 errdetail_plural("It needs the log from epoch " UINT64_FORMAT " on; %d cursor needs something of what would go.",
 							  "It needs the log from epoch " UINT64_FORMAT " on; %d cursors need something of what would go.",
-							  survey->nneedy, needy->next.epoch,
+							  survey->nneedy, needy->cursor.next.epoch,
 							  survey->nneedy),
-			 hint_epoch(needy->next.epoch)));
+			 hint_epoch(needy->cursor.next.epoch)));
 }
 
 /*

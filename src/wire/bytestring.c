@@ -3,8 +3,8 @@
  *	  Byte strings as arrays of integers or as bin.
  *
  * A set of keys is kept as pointers to where the keys stand, so a comparison
- * reads through the input's own forms; wire_read_byte_string has checked them
- * by then.
+ * that their first bytes do not decide reads through the input's own forms;
+ * wire_read_byte_string has checked them by then.
  */
 #include "wire/bytestring.h"
 
@@ -81,6 +81,7 @@ wire_read_byte_string(WireReader *reader, const char *field)
 	{
 		uint64_t	byte;
 
+		wire_yield_at(count);
 		if (!wire_read_uint(reader, UINT8_MAX, &byte, field))
 			return false;
 	}
@@ -94,7 +95,10 @@ wire_put_key(WireBuffer *buffer, const uint8_t *string)
 
 	wire_put_array_header(buffer, reader.left);
 	while (reader.left > 0)
+	{
+		wire_yield_at(reader.left);
 		wire_put_uint(buffer, next_byte(&reader));
+	}
 }
 
 void
@@ -110,23 +114,46 @@ wire_put_plans(WireBuffer *buffer, const uint8_t *string)
 	wire_put_bin_header(buffer, reader.left);
 	while (reader.left > 0)
 	{
-		uint8_t		byte = next_byte(&reader);
+		uint8_t		byte;
+
+		wire_yield_at(reader.left);
+		byte = next_byte(&reader);
 
 		wire_put_raw(buffer, &byte, 1);
 	}
 }
 
+WireKey
+wire_key(const uint8_t *string)
+{
+	WireKey		key = {0, string};
+	ByteReader	reader = open_string(string);
+
+	for (int shift = 56; shift >= 0 && reader.left > 0; shift -= 8)
+		key.begin |= (uint64_t) next_byte(&reader) << shift;
+	return key;
+}
+
 int
 wire_compare_keys(const void *a, const void *b)
 {
-	ByteReader	left = open_string(*(const uint8_t *const *) a);
-	ByteReader	right = open_string(*(const uint8_t *const *) b);
+	const WireKey *x_key = a;
+	const WireKey *y_key = b;
+	ByteReader	left;
+	ByteReader	right;
 
+	if (x_key->begin != y_key->begin)
+		return x_key->begin < y_key->begin ? -1 : 1;
+	left = open_string(x_key->string);
+	right = open_string(y_key->string);
 	while (left.left > 0 && right.left > 0)
 	{
-		uint8_t		x = next_byte(&left);
-		uint8_t		y = next_byte(&right);
+		uint8_t		x;
+		uint8_t		y;
 
+		wire_yield_at(left.left);
+		x = next_byte(&left);
+		y = next_byte(&right);
 		if (x != y)
 			return x < y ? -1 : 1;
 	}

@@ -18,12 +18,15 @@ typedef struct Writer
 	WireBuffer *out;
 	size_t		begin; /* of our part of out */
 	size_t		plans_end; /* of the plans written last, from begin */
+	size_t		yield_at; /* length of out at which to yield next */
 
 	/* kept from one key set to the next */
 	WireSet		surrogates; /* uint32_t */
 	WireSet		edges;		/* uint64_t: src << 32 | dst */
-	WireSet		keys;		/* const uint8_t *, see bytestring.h */
+	WireSet		keys;		/* WireKey */
 } Writer;
+
+_Static_assert(sizeof(WireKey) <= WIRE_SET_WIDTH, "fits into a set");
 
 static int
 compare_u32(const void *a, const void *b)
@@ -51,12 +54,13 @@ writer_init(Writer *w, const uint8_t *data, size_t size, WireMode mode,
 	w->out = out;
 	w->begin = out->len;
 	w->plans_end = 0;
+	w->yield_at = out->len + WIRE_YIELD_BYTES;
 	wire_set_init(&w->surrogates, sizeof(uint32_t), compare_u32,
-				  out->realloc, out->context);
+				  out->realloc, out->scratch);
 	wire_set_init(&w->edges, sizeof(uint64_t), compare_u64,
-				  out->realloc, out->context);
-	wire_set_init(&w->keys, sizeof(const uint8_t *), wire_compare_keys,
-				  out->realloc, out->context);
+				  out->realloc, out->scratch);
+	wire_set_init(&w->keys, sizeof(WireKey), wire_compare_keys,
+				  out->realloc, out->scratch);
 }
 
 static bool
@@ -71,6 +75,23 @@ static bool
 refuse_no_memory(Writer *w)
 {
 	return refuse(w, WIRE_NO_MEMORY, w->in.pos, WIRE_F_ENTRY, "enough memory");
+}
+
+/* In each loop over what is read, and over what is written. */
+static inline void
+yield_reading(Writer *w)
+{
+	wire_reader_yield(&w->in, w->in.pos);
+}
+
+static inline void
+yield_writing(Writer *w)
+{
+	if (w->out->len > w->yield_at)
+	{
+		w->yield_at = w->out->len + WIRE_YIELD_BYTES;
+		wire_yield_now();
+	}
 }
 
 /* What is written so far is in the buffer and within the limit. */
@@ -111,17 +132,22 @@ put_surrogates(Writer *w, const char *field)
 		uint64_t	value;
 		uint32_t	item;
 
+		yield_reading(w);
 		if (!wire_read_uint(&w->in, UINT32_MAX, &value, field))
 			return false;
 		item = (uint32_t) value;
 		if (!wire_set_add(set, &item))
 			return refuse_no_memory(w);
 	}
-	wire_set_finish(set);
+	if (!wire_set_finish(set))
+		return refuse_no_memory(w);
 
 	wire_put_array_header(w->out, (uint32_t) set->count);
 	for (size_t i = 0; i < set->count; i++)
+	{
+		yield_writing(w);
 		wire_put_uint(w->out, ((const uint32_t *) set->items)[i]);
+	}
 	return true;
 }
 
@@ -140,6 +166,7 @@ put_edges(Writer *w, const char *field)
 		uint64_t	dst;
 		uint64_t	item;
 
+		yield_reading(w);
 		if (!wire_read_tuple(&w->in, 2, field) ||
 			!wire_read_uint(&w->in, UINT32_MAX, &src, field) ||
 			!wire_read_uint(&w->in, UINT32_MAX, &dst, field))
@@ -148,13 +175,15 @@ put_edges(Writer *w, const char *field)
 		if (!wire_set_add(set, &item))
 			return refuse_no_memory(w);
 	}
-	wire_set_finish(set);
+	if (!wire_set_finish(set))
+		return refuse_no_memory(w);
 
 	wire_put_array_header(w->out, (uint32_t) set->count);
 	for (size_t i = 0; i < set->count; i++)
 	{
 		uint64_t	edge = ((const uint64_t *) set->items)[i];
 
+		yield_writing(w);
 		wire_put_array_header(w->out, 2);
 		wire_put_uint(w->out, edge >> 32);
 		wire_put_uint(w->out, edge & UINT32_MAX);
@@ -173,18 +202,25 @@ put_keys(Writer *w, const char *field)
 	wire_set_clear(set);
 	for (; count > 0; count--)
 	{
-		const uint8_t *item = w->in.pos;
+		const uint8_t *at = w->in.pos;
+		WireKey		item;
 
+		yield_reading(w);
 		if (!wire_read_byte_string(&w->in, field))
 			return false;
+		item = wire_key(at);
 		if (!wire_set_add(set, &item))
 			return refuse_no_memory(w);
 	}
-	wire_set_finish(set);
+	if (!wire_set_finish(set))
+		return refuse_no_memory(w);
 
 	wire_put_array_header(w->out, (uint32_t) set->count);
 	for (size_t i = 0; i < set->count; i++)
-		wire_put_key(w->out, ((const uint8_t *const *) set->items)[i]);
+	{
+		yield_writing(w);
+		wire_put_key(w->out, ((const WireKey *) set->items)[i].string);
+	}
 	return true;
 }
 
@@ -246,6 +282,7 @@ put_key_sets(Writer *w, const WireSetFields *fields)
 	wire_put_array_header(w->out, count);
 	for (; count > 0; count--)
 	{
+		yield_reading(w);
 		if (!put_key_set(w, fields))
 			return false;
 	}
@@ -263,6 +300,7 @@ put_passive_keys(Writer *w)
 	wire_put_array_header(w->out, count);
 	for (; count > 0; count--)
 	{
+		yield_reading(w);
 		if (!wire_read_tuple(&w->in, 1, WIRE_F_DEPENDENT_KEYS))
 			return false;
 		wire_put_array_header(w->out, 1);
@@ -298,6 +336,7 @@ put_dependent_reads(Writer *w)
 	{
 		uint64_t	vshard;
 
+		yield_reading(w);
 		if (!wire_read_uint(&w->in, WIRE_VSHARDS - 1, &vshard,
 							WIRE_F_DEPENDENT_VSHARD))
 			return false;
@@ -306,6 +345,7 @@ put_dependent_reads(Writer *w)
 		if (!put_passive_keys(w))
 			return false;
 		w->out->len = mark;
+		w->yield_at = mark + WIRE_YIELD_BYTES;
 	}
 	end = w->in.pos;
 
@@ -316,6 +356,7 @@ put_dependent_reads(Writer *w)
 			continue;
 		wire_put_uint(w->out, vshard);
 		w->in.pos = values[vshard];
+		wire_reader_yield_behind(&w->in, w->in.pos);
 		if (!put_passive_keys(w))
 			return false;
 	}
@@ -409,6 +450,7 @@ put_batch(Writer *w, WireEntry *entry)
 	wire_put_array_header(w->out, entry->txn_count);
 	for (uint32_t i = 0; i < entry->txn_count; i++)
 	{
+		yield_reading(w);
 		if (!put_txn(w, entry->epoch, i))
 			return false;
 	}

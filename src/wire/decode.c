@@ -35,6 +35,7 @@ decode_surrogates(WireReader *reader, const uint8_t *p, const uint8_t *end,
 	{
 		uint32_t	value;
 
+		wire_reader_yield(reader, p);
 		p = wire_scan_u32(reader, p, end, &value, field);
 		ascending &= last < (int64_t) value;
 		last = value;
@@ -61,6 +62,7 @@ decode_edges(WireReader *reader, const uint8_t *p, const uint8_t *end,
 		uint32_t	dst;
 		uint64_t	edge;
 
+		wire_reader_yield(reader, p);
 		p = wire_scan_tuple(reader, p, end, 2, field);
 		if (p == NULL)
 			break;
@@ -78,9 +80,9 @@ decode_edges(WireReader *reader, const uint8_t *p, const uint8_t *end,
 	return p;
 }
 
-/* The elements of a byte string: "count" u8 integers. */
+/* Some elements of a byte string: "count" u8 integers. */
 static const uint8_t *
-decode_u8s(WireReader *reader, const uint8_t *p, const uint8_t *end,
+decode_some_u8s(WireReader *reader, const uint8_t *p, const uint8_t *end,
 		   uint32_t count, const char *field)
 {
 	/*
@@ -113,6 +115,21 @@ decode_u8s(WireReader *reader, const uint8_t *p, const uint8_t *end,
 	return p;
 }
 
+static const uint8_t *
+decode_u8s(WireReader *reader, const uint8_t *p, const uint8_t *end,
+		   uint32_t count, const char *field)
+{
+	while (WIRE_UNLIKELY(count > WIRE_YIELD_BYTES))
+	{
+		p = decode_some_u8s(reader, p, end, WIRE_YIELD_BYTES, field);
+		if (p == NULL)
+			return NULL;
+		count -= WIRE_YIELD_BYTES;
+		wire_yield_now();
+	}
+	return decode_some_u8s(reader, p, end, count, field);
+}
+
 /*
  * Array of byte strings, strictly ascending if canonical.
  *
@@ -135,6 +152,7 @@ decode_keys(WireReader *reader, const uint8_t *p, const uint8_t *end,
 		size_t		len;
 		uint32_t	bytes;
 
+		wire_reader_yield(reader, p);
 		key = wire_scan_array(reader, p, end, &bytes, field);
 		if (key == NULL)
 			return NULL;
@@ -277,6 +295,7 @@ decode_dependent_reads(WireReader *reader, const uint8_t *p,
 		uint64_t	vshard;
 		uint32_t	keys;
 
+		wire_reader_yield(reader, p);
 		p = wire_take_uint(reader, p, WIRE_VSHARDS - 1, &vshard,
 						   WIRE_F_DEPENDENT_VSHARD);
 		if (p == NULL)
@@ -290,6 +309,7 @@ decode_dependent_reads(WireReader *reader, const uint8_t *p,
 		p = wire_scan_array(reader, p, end, &keys, WIRE_F_DEPENDENT_KEYS);
 		for (; p != NULL && keys > 0; keys--)
 		{
+			wire_reader_yield(reader, p);
 			p = wire_scan_tuple(reader, p, end, 1, WIRE_F_DEPENDENT_KEYS);
 			if (p == NULL)
 				return NULL;
@@ -318,7 +338,10 @@ decode_tx_class(WireReader *reader, const uint8_t *p, const uint8_t *end,
 
 	p = wire_scan_array(reader, p, end, &count, wire_read_set_fields.sets);
 	for (; p != NULL && count > 0; count--)
+	{
+		wire_reader_yield(reader, p);
 		p = decode_read_key_set(reader, p, end, &wire_read_set_fields);
+	}
 	if (p == NULL)
 		return NULL;
 
@@ -327,6 +350,7 @@ decode_tx_class(WireReader *reader, const uint8_t *p, const uint8_t *end,
 	{
 		uint32_t	hash = 0;
 
+		wire_reader_yield(reader, p);
 		p = decode_key_set(reader, p, end, &wire_write_set_fields, &hash);
 		if (p == NULL)
 			return NULL;
@@ -406,6 +430,7 @@ examine_txns(const WireEntry *entry, WireReader *reader, const uint8_t *p)
 		uint64_t	epoch;
 		uint32_t	position;
 
+		wire_reader_yield(reader, p);
 		p = decode_sequenced_txn(reader, p, &txn, NULL, &epoch, &position);
 		if (p == NULL)
 			return NULL;
@@ -433,6 +458,7 @@ decode_txns(WireDecoder *decoder, WireReader *reader, const uint8_t *p)
 		uint16_t   *vshards = decoder->vshards + used;
 		WireTxn		unstaged;
 
+		wire_reader_yield(reader, p);
 		if (staging && (staged == decoder->txns_size || used > most))
 		{
 			staging = false;
@@ -625,8 +651,11 @@ wire_next_txn(WireDecoder *decoder, WireTxn *txn)
 		return true;
 	}
 
+	wire_yield_at(decoder->next);
 	wire_reader_init(&reader, decoder->data, decoder->size, WIRE_STRICT);
-	p = decode_txn(&reader, decoder->data + decoder->next_rest, txn,
+	p = decoder->data + decoder->next_rest;
+	wire_reader_yield_behind(&reader, p);
+	p = decode_txn(&reader, p, txn,
 				   decoder->vshards + decoder->rest_vshards);
 	if (p == NULL)
 		return false;			/* only if the bytes changed since */

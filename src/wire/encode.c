@@ -22,6 +22,7 @@ wire_buffer_init(WireBuffer *buffer, WireRealloc realloc, void *context)
 	buffer->failed = false;
 	buffer->realloc = realloc;
 	buffer->context = context;
+	buffer->scratch = context;
 }
 
 void
@@ -36,7 +37,9 @@ wire_buffer_free(WireBuffer *buffer)
 {
 	if (buffer->data != NULL)
 		buffer->realloc(buffer->context, buffer->data, 0);
-	wire_buffer_init(buffer, buffer->realloc, buffer->context);
+	buffer->data = NULL;
+	buffer->size = 0;
+	wire_buffer_reset(buffer);
 }
 
 /* Room for "len" more bytes. */

@@ -13,8 +13,8 @@
 
 /*
  * realloc() by another name: size 0 frees.  It may return NULL, which ends
- * the call with WIRE_NO_MEMORY, or not return at all (longjmp); nothing is
- * held outside memory that came from it.
+ * the call with WIRE_NO_MEMORY, or not return at all (longjmp), as wire_yield
+ * may; nothing is held outside memory that came from it.
  */
 typedef void *(*WireRealloc) (void *context, void *pointer, size_t size);
 
@@ -26,6 +26,8 @@ typedef struct WireBuffer
 	bool		failed; /* an allocation failed; later puts do nothing */
 	WireRealloc realloc;
 	void	   *context;
+	void	   *scratch; /* as "context", of what is freed at the end of a call: what
+						* a call that does not return leaves, goes with it */
 } WireBuffer;
 
 extern void wire_buffer_init(WireBuffer *buffer, WireRealloc realloc,

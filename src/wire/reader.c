@@ -13,6 +13,8 @@
 #define EXPECTED_MORE "more bytes"
 #define EXPECTED_BACKED "no more elements than the remaining bytes can hold"
 
+void		(*wire_yield) (void) = NULL;
+
 void
 wire_reader_init(WireReader *reader, const uint8_t *data, size_t size,
 				 WireMode mode)
@@ -20,6 +22,7 @@ wire_reader_init(WireReader *reader, const uint8_t *data, size_t size,
 	reader->start = data;
 	reader->pos = data;
 	reader->end = size > 0 ? data + size : data;
+	wire_reader_yield_behind(reader, data);
 	reader->mode = mode;
 	reader->minimal = true;
 	reader->error.status = WIRE_OK;

@@ -11,6 +11,7 @@
 #define CALVIN_WIRE_READER_H
 
 #include "wire/wire.h"
+#include "wire/yield.h"
 
 /*
  * Which integer and byte string forms are taken: the log's own, or any form
@@ -27,6 +28,7 @@ typedef struct WireReader
 	const uint8_t *start; /* offsets in errors count from here */
 	const uint8_t *pos;
 	const uint8_t *end;
+	const uint8_t *yield_at; /* see wire_reader_yield() */
 	WireMode	mode;
 	bool		minimal; /* every value so far had its minimal form; readers
 						  * set it to true where they begin to care */
@@ -35,6 +37,25 @@ typedef struct WireReader
 
 extern void wire_reader_init(WireReader *reader, const uint8_t *data,
 							 size_t size, WireMode mode);
+
+/* The next time to yield, for who goes on at "p", perhaps backward. */
+static inline void
+wire_reader_yield_behind(WireReader *reader, const uint8_t *p)
+{
+	reader->yield_at = (size_t) (reader->end - p) > WIRE_YIELD_BYTES ?
+		p + WIRE_YIELD_BYTES : reader->end;
+}
+
+/* In each loop over values, at the position of one of them. */
+static inline void
+wire_reader_yield(WireReader *reader, const uint8_t *p)
+{
+	if (__builtin_expect(p > reader->yield_at, 0))
+	{
+		wire_reader_yield_behind(reader, p);
+		wire_yield_now();
+	}
+}
 
 /*
  * Refuse the value at "at" unless something was refused before.  "field" and

@@ -4,6 +4,8 @@
  */
 #include "wire/text.h"
 
+#include "wire/yield.h"
+
 uint16_t
 wire_vshard(const uint8_t *name, size_t len)
 {
@@ -16,6 +18,7 @@ bool
 wire_utf8_valid(const uint8_t *data, size_t len)
 {
 	const uint8_t *end = data + len;
+	size_t		yield_at = len > WIRE_YIELD_BYTES ? len - WIRE_YIELD_BYTES : 0;
 
 	while (data < end)
 	{
@@ -24,6 +27,12 @@ wire_utf8_valid(const uint8_t *data, size_t len)
 		uint8_t		high = 0xbf;
 		int			more;
 
+		/* the next time is told by the bytes that are left */
+		if ((size_t) (end - data) < yield_at)
+		{
+			yield_at = yield_at > WIRE_YIELD_BYTES ? yield_at - WIRE_YIELD_BYTES : 0;
+			wire_yield_now();
+		}
 		if (lead < 0x80)
 		{
 			while (end - data >= 8 &&

@@ -7,9 +7,10 @@ package CalvinTest;
 use strict;
 use warnings;
 
+use CalvinSession;
+use CalvinWire;
 use Carp;
 use Exporter 'import';
-use IPC::Run;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -74,195 +75,8 @@ sub create_extension
 }
 
 #
-# Entries: canonical MessagePack
+# Entries
 #
-
-sub pack_uint
-{
-	my ($n) = @_;
-
-	return pack('C', $n) if $n < 0x80;
-	return pack('CC', 0xcc, $n) if $n < 0x100;
-	return pack('Cn', 0xcd, $n) if $n < 0x10000;
-	return pack('CN', 0xce, $n) if $n < 4294967296;
-	return pack('CQ>', 0xcf, $n);
-}
-
-sub pack_int
-{
-	my ($n) = @_;
-
-	return pack('c', $n) if $n >= -32 && $n < 0x80;
-	return pack('Cc', 0xd0, $n) if $n >= -0x80 && $n < 0x80;
-	return pack('Cs>', 0xd1, $n) if $n >= -0x8000 && $n < 0x8000;
-	return pack('Cl>', 0xd2, $n)
-	  if $n >= -0x80000000 && $n < 0x80000000;
-	return pack('Cq>', 0xd3, $n);
-}
-
-sub pack_str
-{
-	my ($s) = @_;
-	my $n = length $s;
-
-	return pack('C', 0xa0 | $n) . $s if $n < 32;
-	return pack('CC', 0xd9, $n) . $s if $n < 0x100;
-	return pack('Cn', 0xda, $n) . $s if $n < 0x10000;
-	return pack('CN', 0xdb, $n) . $s;
-}
-
-sub pack_bin
-{
-	my ($s) = @_;
-	my $n = length $s;
-
-	return pack('CC', 0xc4, $n) . $s if $n < 0x100;
-	return pack('Cn', 0xc5, $n) . $s if $n < 0x10000;
-	return pack('CN', 0xc6, $n) . $s;
-}
-
-sub pack_array
-{
-	my ($n) = @_;
-
-	return pack('C', 0x90 | $n) if $n < 16;
-	return pack('Cn', 0xdc, $n) if $n < 0x10000;
-	return pack('CN', 0xdd, $n);
-}
-
-sub pack_map
-{
-	my ($n) = @_;
-
-	return pack('C', 0x80 | $n) if $n < 16;
-	return pack('Cn', 0xde, $n) if $n < 0x10000;
-	return pack('CN', 0xdf, $n);
-}
-
-# "name", with the surrogate 1, or ["name", surrogates...]
-sub pack_document
-{
-	my ($collection) = @_;
-	my ($name, @surrogates) = ref $collection ? @$collection : ($collection, 1);
-	my %seen;
-
-	@surrogates = grep { !$seen{$_}++ } sort { $a <=> $b } @surrogates;
-	return
-	    pack_array(2)
-	  . pack_str('Document')
-	  . pack_array(2)
-	  . pack_str($name)
-	  . pack_array(scalar @surrogates)
-	  . join('', map { pack_uint($_) } @surrogates);
-}
-
-sub pack_documents
-{
-	my %by_name = map { ((ref $_ ? $_->[0] : $_) => $_) } @_;
-
-	return pack_array(scalar keys %by_name)
-	  . join('', map { pack_document($by_name{$_}) } sort keys %by_name);
-}
-
-# batch_hex(epoch, ms, [[collections], plans as hex, tenant, dependent], ...)
-#
-# The canonical bytes, as hex, of an EpochBatch.  A transaction writes one
-# document of each collection; a collection is a name or [name, surrogates].
-# plans, tenant and dependent (a hash of vshard => [collections]) may be left
-# out.  The transactions' own ms are 0, as NodeDB leaves them: the batch's count.
-sub batch_hex
-{
-	my ($epoch, $ms, @txns) = @_;
-	my $position = 0;
-	my $bytes =
-	    pack_array(2)
-	  . pack_str('EpochBatch')
-	  . pack_array(1)
-	  . pack_array(3)
-	  . pack_uint($epoch)
-	  . pack_array(scalar @txns);
-
-	foreach my $txn (@txns)
-	{
-		my ($collections, $plans, $tenant, $dependent) = @$txn;
-
-		$bytes .=
-		    pack_array(4)
-		  . pack_uint($epoch)
-		  . pack_uint($position++)
-		  . pack_array(5)
-		  . pack_array(0)
-		  . pack_documents(@$collections)
-		  . pack_bin(pack('H*', defined $plans ? $plans : ''))
-		  . pack_uint(defined $tenant ? $tenant : 0);
-		if ($dependent)
-		{
-			$bytes .= pack_array(1) . pack_map(scalar keys %$dependent);
-			foreach my $vshard (sort { $a <=> $b } keys %$dependent)
-			{
-				my @sets = @{ $dependent->{$vshard} };
-
-				$bytes .= pack_uint($vshard) . pack_array(scalar @sets)
-				  . join('', map { pack_array(1) . pack_document($_) } @sets);
-			}
-		}
-		else
-		{
-			$bytes .= pack('C', 0xc0);
-		}
-		$bytes .= pack_int(0);
-	}
-	$bytes .= pack_int($ms);
-	return unpack('H*', $bytes);
-}
-
-sub ack_hex
-{
-	my ($epoch, $position, $vshard) = @_;
-
-	return unpack('H*',
-		    pack_array(2)
-		  . pack_str('CompletionAck')
-		  . pack_array(3)
-		  . pack_uint($epoch)
-		  . pack_uint($position)
-		  . pack_uint($vshard));
-}
-
-sub vshard_of
-{
-	my ($collection) = @_;
-	my $h = 0;
-
-	$h = ($h * 31 + $_) & 0xffffffff foreach unpack('C*', $collection);
-	return $h % 1024;
-}
-
-# The name of a collection that belongs to a vshard.
-my @collections;
-
-sub collection_of
-{
-	my ($vshard) = @_;
-	my $n = 0;
-
-	while (!@collections)
-	{
-		my @found;
-		my $missing = 1024;
-
-		for (my $i = 0; $missing > 0; $i++)
-		{
-			my $v = vshard_of("k$i");
-
-			next if defined $found[$v];
-			$found[$v] = "k$i";
-			$missing--;
-		}
-		@collections = @found;
-	}
-	return $collections[$vshard];
-}
 
 # Append entries, given in hex, in one transaction; returns the last log_index.
 sub append_hex
@@ -306,7 +120,7 @@ sub sql
 	return $stdout;
 }
 
-# The error that one statement must raise, as CalvinTest::Session::error does.
+# The error that one statement must raise, as CalvinSession::error does.
 sub sql_error
 {
 	my ($node, $db, $sql) = @_;
@@ -322,7 +136,7 @@ sub session
 {
 	my ($node, $db, %params) = @_;
 
-	return CalvinTest::Session->new($node, $db, %params);
+	return CalvinSession->new($node, $db, %params);
 }
 
 #
@@ -566,182 +380,6 @@ sub mend_log
 	my ($node, $db) = @_;
 
 	return sql($node, $db, 'ALTER INDEX seq_log_away RENAME TO seq_log_epoch_idx');
-}
-
-#
-# A session that stays open.
-#
-#   my $s = session($node, 'postgres');
-#   $s->query('SELECT 1');					output; dies on an error
-#   like($s->error('SELECT 1/0'), qr/^22012: /);		the error, '' without one
-#   $s->send('SELECT pg_sleep(10)');		does not wait
-#   my ($output, $error) = $s->finish;		waits for what was sent
-#   $s->pid; $s->quit;
-#
-# An error reads "SQLSTATE: message", then DETAIL and HINT lines.
-#
-package CalvinTest::Session;
-
-use strict;
-use warnings;
-
-use Carp;
-use IPC::Run;
-
-sub new
-{
-	my ($class, $node, $db, %params) = @_;
-	my $connstr = $node->connstr($db);
-	my $self = bless {
-		stdin => '',
-		stdout => '',
-		stderr => '',
-		number => 0,
-		pending => 0,
-		dead => 0
-	}, $class;
-
-	$connstr .= " user=$params{user}" if defined $params{user};
-	$self->{timer} = IPC::Run::timer($timeout);
-	$self->{run} = IPC::Run::start(
-		[
-			$node->installed_command('psql'), '-XAtq', '-v', 'VERBOSITY=verbose',
-			'-d', $connstr, '-f', '-'
-		],
-		'<', \$self->{stdin},
-		'>', \$self->{stdout},
-		'2>', \$self->{stderr},
-		$self->{timer});
-	$self->{pid} = $self->query('SELECT pg_backend_pid()');
-	return $self;
-}
-
-sub pid
-{
-	my ($self) = @_;
-
-	return $self->{pid};
-}
-
-sub send
-{
-	my ($self, $sql) = @_;
-
-	croak 'a statement is still running' if $self->{pending};
-	croak 'the session has ended' if $self->{dead};
-	$self->{number}++;
-	$self->{pending} = 1;
-	$self->{sql} = $sql;
-	# psql leaves without a word at an empty statement after COPY data
-	my $end = $sql =~ /\n\\\.\s*\z/ ? '' : ";\n";
-
-	$self->{stdin} .=
-	  "\\echo 'SENT $self->{number}.'\n$sql\n$end\\echo 'DONE $self->{number}.'\n\\warn 'DONE $self->{number}.'\n";
-	$self->{timer}->start($timeout);
-	local $SIG{PIPE} = 'IGNORE';
-	# until psql has got it, not only IPC::Run
-	until ($self->{stdout} =~ s/\ASENT $self->{number}\.\n//)
-	{
-		croak "timed out: $sql" if $self->{timer}->is_expired;
-		last unless eval { $self->{run}->pumpable && $self->{run}->pump };
-	}
-	return $self;
-}
-
-# What the statements sent put out, and their error or ''.
-sub finish
-{
-	my ($self) = @_;
-	my $end = "DONE $self->{number}\\.\n";
-
-	croak 'nothing was sent' unless $self->{pending};
-	local $SIG{PIPE} = 'IGNORE';
-	until ($self->{stdout} =~ /$end/ && $self->{stderr} =~ /$end/)
-	{
-		croak "timed out: $self->{sql}" if $self->{timer}->is_expired;
-		next if eval { $self->{run}->pumpable && $self->{run}->pump };
-		next if $self->{stdout} =~ /$end/ && $self->{stderr} =~ /$end/;
-
-		# the server has closed the connection, and psql left
-		eval { $self->{run}->finish };
-		$self->{dead} = 1;
-		last;
-	}
-	$self->{pending} = 0;
-
-	my ($output, $error) = ($self->{stdout}, $self->{stderr});
-	($self->{stdout}, $self->{stderr}) = ('', '');
-	$output =~ s/\n?$end//;
-	$output =~ s/\n\z//;
-	$error =~ s/$end//;
-	$error =~ s/^LOCATION: .*\n//mg;
-	$error =~ s/^psql:[^:]*:\d+: //mg;
-	$error =~ s/^(?:NOTICE|WARNING|INFO): .*\n(?:(?:DETAIL|HINT|CONTEXT): .*\n)*//mg;
-	$error =~ s/^(?:ERROR|FATAL): +//;
-	return ($output, $error);
-}
-
-# Is what was sent still running?
-sub running
-{
-	my ($self) = @_;
-	my $end = "DONE $self->{number}\\.\n";
-
-	return 0 unless $self->{pending};
-	eval { $self->{run}->pump_nb };
-	return !($self->{stdout} =~ /$end/ && $self->{stderr} =~ /$end/);
-}
-
-sub query
-{
-	my ($self, $sql) = @_;
-	my ($output, $error);
-
-	$self->send($sql);
-	($output, $error) = $self->finish;
-	croak "failed: $error\nstatement: " . substr($sql, 0, 500) if $error ne '';
-	return $output;
-}
-
-sub error
-{
-	my ($self, $sql) = @_;
-	my ($output, $error);
-
-	$self->send($sql);
-	($output, $error) = $self->finish;
-	return $error;
-}
-
-# The connection is gone, as far as psql has noticed.
-sub dead
-{
-	my ($self) = @_;
-
-	return $self->{dead};
-}
-
-sub quit
-{
-	my ($self) = @_;
-
-	return if $self->{dead};
-	$self->{dead} = 1;
-	local $SIG{PIPE} = 'IGNORE';
-	$self->{stdin} .= "\\q\n";
-	eval { $self->{run}->finish };
-	return;
-}
-
-# Let psql vanish without a word.
-sub kill_client
-{
-	my ($self) = @_;
-
-	$self->{dead} = 1;
-	$self->{run}->signal('KILL');
-	eval { $self->{run}->finish };
-	return;
 }
 
 1;

@@ -1,4 +1,4 @@
-# What tests need of the wire format, the state machine and the vectors.
+# What tests need to read entries, of the state machine and the vectors.
 #
 # All of it is written anew from the contract, in the plainest way: it is what
 # the extension is measured against, so it shares nothing with it.
@@ -8,6 +8,7 @@ package CalvinVectors;
 use strict;
 use warnings;
 
+use CalvinWire;
 use Compress::Zlib ();
 use Exporter 'import';
 use FindBin;
@@ -16,8 +17,7 @@ use JSON::PP ();
 
 our @EXPORT = qw(
   vector_lines vector_json vector_log crc32
-  mp_uint mp_int mp_str mp_bin mp_array mp_map document tx_class txn batch ack
-  wire_parse wire_verdict sequenced_txn
+  wire_parse wire_verdict
   machine_new machine_step machine_digest
 );
 
@@ -66,122 +66,6 @@ sub vector_log
 }
 
 sub crc32 { return Compress::Zlib::crc32($_[0]) }
-
-#
-# Writing MessagePack
-#
-
-sub mp_uint
-{
-	my ($n) = @_;
-	return pack('C', $n) if $n < 0x80;
-	return pack('CC', 0xcc, $n) if $n <= 0xff;
-	return pack('Cn', 0xcd, $n) if $n <= 0xffff;
-	return pack('CN', 0xce, $n) if $n <= 0xffffffff;
-	return pack('CQ>', 0xcf, $n);
-}
-
-sub mp_int
-{
-	my ($n) = @_;
-	return pack('C', $n & 0xff) if $n >= -32 && $n < 128;
-	return pack('Cc', 0xd0, $n) if $n >= -128 && $n < 128;
-	return pack('Cs>', 0xd1, $n) if $n >= -32768 && $n < 32768;
-	return pack('Cl>', 0xd2, $n) if $n >= -2147483648 && $n < 2147483648;
-	return pack('Cq>', 0xd3, $n);
-}
-
-sub mp_str
-{
-	my ($s) = @_;
-	my $n = length $s;
-	return pack('C', 0xa0 | $n) . $s if $n < 32;
-	return pack('CC', 0xd9, $n) . $s if $n <= 0xff;
-	return pack('Cn', 0xda, $n) . $s if $n <= 0xffff;
-	return pack('CN', 0xdb, $n) . $s;
-}
-
-sub mp_bin
-{
-	my ($s) = @_;
-	my $n = length $s;
-	return pack('CC', 0xc4, $n) . $s if $n <= 0xff;
-	return pack('Cn', 0xc5, $n) . $s if $n <= 0xffff;
-	return pack('CN', 0xc6, $n) . $s;
-}
-
-sub array_header
-{
-	my ($n) = @_;
-	return pack('C', 0x90 | $n) if $n < 16;
-	return pack('Cn', 0xdc, $n) if $n <= 0xffff;
-	return pack('CN', 0xdd, $n);
-}
-
-sub mp_array { return array_header(scalar @_) . join('', @_) }
-
-sub mp_map
-{
-	my (@pairs) = @_;
-	my $n = @pairs / 2;
-	return ($n < 16 ? pack('C', 0x80 | $n) : pack('Cn', 0xde, $n)) . join('', @pairs);
-}
-
-# A key set of a collection and its surrogates.
-sub document
-{
-	my ($collection, @surrogates) = @_;
-	return mp_array(mp_str('Document'),
-		mp_array(mp_str($collection), mp_array(map { mp_uint($_) } @surrogates)));
-}
-
-# write_set, dependent_reads: encoded already
-sub tx_class
-{
-	my (%of) = @_;
-	return mp_array(mp_array(@{ $of{read_set} || [] }),
-		mp_array(@{ $of{write_set} || [ document('a', 1) ] }),
-		mp_bin($of{plans} // ''), mp_uint($of{tenant} // 1), $of{dependent} // "\xc0");
-}
-
-sub txn
-{
-	my ($epoch, $position, $class, $ms) = @_;
-	return mp_array(mp_uint($epoch), mp_uint($position), $class, mp_int($ms // 0));
-}
-
-# An entry of one batch; the transactions as TxClass bytes.
-sub batch
-{
-	my ($epoch, $ms, @classes) = @_;
-	my $position = 0;
-
-	return mp_array(mp_str('EpochBatch'),
-		mp_array(mp_array(mp_uint($epoch),
-			mp_array(map { txn($epoch, $position++, $_) } @classes), mp_int($ms))));
-}
-
-sub ack
-{
-	my ($epoch, $position, $vshard) = @_;
-	return mp_array(mp_str('CompletionAck'),
-		mp_array(mp_uint($epoch), mp_uint($position), mp_uint($vshard)));
-}
-
-# The transaction as delivered, in the form that *.apply.json has the CRC of.
-sub sequenced_txn
-{
-	my ($epoch, $position, $class, $ms) = @_;
-	return mp_array(mp_uint($epoch), mp_uint($position), $class, mp_int($ms));
-}
-
-sub vshard_of
-{
-	my ($collection) = @_;
-	my $h = 0;
-	$h = ($h * 31 + $_) & 0xffffffff for unpack('C*', $collection);
-	return $h % 1024;
-}
 
 #
 # Reading an entry.  Dies with "refused: ..." on what the log does not accept,

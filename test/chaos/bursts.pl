@@ -15,7 +15,7 @@ use warnings;
 use FindBin;
 use lib "$FindBin::RealBin", "$FindBin::RealBin/../../t/lib";
 
-use CalvinVectors;
+use CalvinWire;
 use Chaos::Actor;
 use Chaos::Entry qw(one_txn_function);
 use Chaos::Loop qw(run_for run_until);
@@ -69,7 +69,7 @@ sub start_server
 	must('CREATE EXTENSION calvin_seq');
 	must(one_txn_function(@names));
 	@consumers = map {
-		Chaos::Bursts::Consumer->new(name => "consumer$_", cluster => $cluster, vshard => CalvinVectors::vshard_of($names[$_]),
+		Chaos::Bursts::Consumer->new(name => "consumer$_", cluster => $cluster, vshard => vshard_of($names[$_]),
 			stride => scalar @names, next => $_, durable => $_ % 2, received => 0, lost => 0, doubled => 0, polls => 0, subscribed => 0)
 	} 0 .. $CONSUMERS - 1;
 	run_until(sub { !grep { !$_->{subscribed} } @consumers }, 'the subscriptions');

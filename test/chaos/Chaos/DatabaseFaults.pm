@@ -7,6 +7,7 @@ use strict;
 use warnings;
 
 use CalvinVectors;
+use CalvinWire;
 use Chaos::Entry qw(@vshards random_batch one_txn_function);
 use Chaos::Faults qw(fault some_server);
 use Chaos::LogFaults qw(truncate_log);
@@ -193,7 +194,7 @@ my $REST = 60_000;
 
 fault 'truncated beside a newcomer', 4, sub {
 	my ($cluster, $rng) = @_;
-	my ($front, $rest, $none) = map { CalvinVectors::vshard_of($_) } 'front', 'rest', 'none';
+	my ($front, $rest, $none) = map { vshard_of($_) } 'front', 'rest', 'none';
 	my $begin = 0;
 
 	$cluster->{primary}{ask}->ask('CREATE DATABASE beside TEMPLATE template0');

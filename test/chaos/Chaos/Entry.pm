@@ -5,14 +5,14 @@ package Chaos::Entry;
 use strict;
 use warnings;
 
-use CalvinVectors;
+use CalvinWire;
 use Digest::MD5 qw(md5_hex);
 use Exporter 'import';
 
 our @EXPORT_OK = qw(@vshards random_batch idle_batch noop_entry ack_entry corrupt_entry one_txn_function);
 
 my @names = ('a' .. 'h');
-our @vshards = map { CalvinVectors::vshard_of($_) } @names;
+our @vshards = map { vshard_of($_) } @names;
 my %participants;
 my $uid = 0;
 
@@ -72,7 +72,7 @@ sub random_batch
 		push @txns, [ $participants{$list} ||= $vshards,
 			"$epoch.$position/$ms/$tenant/{$list}/\\x" . unpack('H*', $plans) . '/\\x' . unpack('H*', $class) ];
 	}
-	return entry('batch', "\x92" . mp_str('EpochBatch') . "\x91\x93" . $encoded_epoch . CalvinVectors::array_header($count) . $body . mp_int($ms),
+	return entry('batch', "\x92" . mp_str('EpochBatch') . "\x91\x93" . $encoded_epoch . mp_array_header($count) . $body . mp_int($ms),
 		epoch => $epoch, txns => \@txns, id => $id);
 }
 

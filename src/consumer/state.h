@@ -1,16 +1,27 @@
 /*
- * consumer_impl.h
- *	  What the files of the consumer share among themselves: consumer.c (its
- *	  life), receiving.c (what comes, and what is missing), positions.c
- *	  (rolling back, durable cursors).
+ * state.h
+ *	  What this session knows of itself as a consumer; for the files of this
+ *	  layer.
+ *
+ * Which of them writes what:
+ *
+ *	queues.c		segment, reader, detached
+ *	receiving.c		next, holed, filling, the last key, replayed
+ *	positions.c		what a rollback brings back, floor
+ *	cursor.c		the session's side of the durable cursor
+ *	stream.c		filler
+ *
+ * All memory of a consumer but its queues is in its context.
  */
-#ifndef CALVIN_CONSUMER_CONSUMER_IMPL_H
-#define CALVIN_CONSUMER_CONSUMER_IMPL_H
+#ifndef CALVIN_CONSUMER_STATE_H
+#define CALVIN_CONSUMER_STATE_H
 
 #include "compat.h"
 
 #include "access/xact.h"
-#include "consumer/consumer.h"
+#include "log/cursors.h"
+#include "shared/key.h"
+#include "shared/queue.h"
 #include "shared/subscription.h"
 
 /* A DSM segment of this session. */
@@ -42,14 +53,15 @@ typedef struct Stream
 	uint32		position;
 	uint64		replayed; /* taken from the log */
 
-	uint64		cursor_version; /* that this session continued from, 0: none */
+	uint64		cursor_version; /* that this session continued from, 0: none; */
+	uint64		cursor_incarnation; /* and whose version that is */
 	StreamKey	cursor;	  /* its key */
 	bool		overrides; /* cursor is what the user chose, not what is stored */
 	bool		received; /* something since then */
 	bool		pending;  /* something in this transaction, not committed */
 	bool		prepared; /* its first cursor is in a prepared transaction, */
 	StreamKey	before_prepared; /* which began here */
-	StreamKey	floor;	  /* as last published */
+	StreamKey	floor;	  /* no rollback leads back behind it */
 } Stream;
 
 /* A stream as it was before a (sub)transaction received anything. */
@@ -59,6 +71,7 @@ typedef struct SavedPosition
 	uint32		generation;
 	StreamKey	next;
 	uint64		cursor_version;
+	uint64		cursor_incarnation;
 	StreamKey	cursor;
 	bool		overrides;
 	bool		received;
@@ -75,45 +88,56 @@ typedef struct SavedPositions
 	SavedPosition *positions;
 } SavedPositions;
 
+/* Why nothing can be committed any more in the present transaction. */
+typedef enum ConsumerLoss
+{
+	LOSS_NONE = 0,
+	LOSS_MOVED /* another session has moved a cursor, or taken a stream over */
+} ConsumerLoss;
+
 struct Consumer
 {
-	Consumer   *next;
+	struct Consumer *link; /* the next one of this session */
+	MemoryContext context;
 	char		name[NAMEDATALEN];
 	Stream	   *streams;
 	int			nstreams;
 	int16		by_vshard[WIRE_VSHARDS]; /* its place in streams, or -1 */
 	int			turn;	  /* the stream to look at next */
 	int			in_a_row; /* transactions it has yielded at a stretch */
-	uint32		rewinds;
+	uint32		rewinds;  /* goes up whenever positions went back */
 	bool		reload_wanted; /* the stored cursors, at the next transaction */
 	bool		rewind_wanted; /* the stored cursors, at the next call */
-	bool		lost;	  /* another session moved a cursor: until the end of
-						   * the transaction nothing can be committed */
+	bool		gave_up;  /* in this transaction: streams with something pending */
+	ConsumerLoss loss;	  /* until the end of the transaction */
 	SavedPositions *saved; /* innermost first */
-	MemoryContext attachment_context;
-	void	   *attachment;
+	struct Filler *filler; /* reads the log where the queues lack something */
 };
 
-/* All of this session, and the memory they live in. */
-extern Consumer *consumers;
-extern MemoryContext consumer_context;
-
-/* consumer.c: new queues for all streams whose applier has ended. */
-extern void consumer_reconnect(Consumer *consumer);
-
-/* consumer.c: forget one that has no streams. */
-extern void consumer_free(Consumer *consumer);
-
-/* positions.c */
-extern void positions_init(void); /* once, with the first consumer */
-extern void positions_forget(Consumer *consumer);
-
 static inline Stream *
-stream_of(Consumer *consumer, uint16 vshard)
+stream_of(struct Consumer *consumer, uint16 vshard)
 {
 	int			number = consumer->by_vshard[vshard];
 
 	return number < 0 ? NULL : &consumer->streams[number];
 }
 
-#endif							/* CALVIN_CONSUMER_CONSUMER_IMPL_H */
+/* Is "key" set at all, and does the stream wait for something before it? */
+static inline bool
+stands_before(const Stream *stream, StreamKey key)
+{
+	return (key.epoch > 0 || key.position > 0) && key_less(stream->next, key);
+}
+
+/* Go to a key; what was taken off the queue from there on is in the log. */
+static inline void
+stream_go_back(Stream *stream, StreamKey key)
+{
+	if (key_less(stream->log_until, stream->next))
+		stream->log_until = stream->next;
+	stream->next = key;
+	stream->holed = false;
+	stream->moved = true;
+}
+
+#endif							/* CALVIN_CONSUMER_STATE_H */

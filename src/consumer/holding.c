@@ -1,0 +1,235 @@
+/*
+ * holding.c
+ *	  Portals that hold the rows of a receive: cursors, and the loops of
+ *	  procedures.
+ *
+ * A receive belongs to the subtransaction in which it happened, its rows to the
+ * portal that asked for them, and the two can end differently:
+ *
+ *	- A portal opened before a savepoint and read behind it lives on when that is
+ *	  rolled back, and still gives the rows that come again.  Such a receive is
+ *	  refused.
+ *	- A procedure that rolls back in a loop over rows goes on with the loop: the
+ *	  server keeps the rows for it.  They come again, so nothing can be committed
+ *	  for the name as long as the portal is there, nor in the transaction it was
+ *	  closed in.
+ *	- A procedure that commits in such a loop, and a client's cursor WITH HOLD,
+ *	  have rows left that nobody has processed.  A cursor that covers them must not
+ *	  be committed: if the session ended then, they would be lost.
+ *
+ * Portals are followed by a callback on their memory.
+ */
+#include "compat.h"
+
+#include "access/xact.h"
+#include "consumer/holding.h"
+#include "nodes/memnodes.h"
+#include "tcop/pquery.h"
+#include "utils/memutils.h"
+#include "utils/portal.h"
+
+typedef enum TakenBack
+{
+	NOT_TAKEN_BACK,
+	REWOUND,	/* on demand: its rows are to come again */
+	ROLLED_BACK /* and so is what was done with them */
+} TakenBack;
+
+/* A portal with rows that came under a name. */
+typedef struct Holder
+{
+	struct Holder *next;
+	MemoryContextCallback callback;
+	Portal		portal; /* NULL: it was closed in the present transaction */
+	char		name[NAMEDATALEN];
+	bool		fresh;	 /* something came in the present transaction */
+	bool		covered; /* by a committed cursor, all of it */
+	TakenBack	taken_back;
+} Holder;
+
+static Holder *holders = NULL;
+
+static void
+forget(Holder *holder)
+{
+	Holder	  **link = &holders;
+
+	while (*link != holder)
+		link = &(*link)->next;
+	*link = holder->next;
+	pfree(holder);
+}
+
+/*
+ * The portal is being dropped.  At the end of a transaction that failed nothing
+ * more is done with its rows; otherwise something may have been.
+ */
+static void
+at_portal_drop(void *arg)
+{
+	Holder	   *holder = arg;
+
+	holder->portal = NULL;
+	if (holder->taken_back != ROLLED_BACK || !IsTransactionState())
+		forget(holder);
+}
+
+typedef void (*PortalVisitor) (Portal portal, const char *name);
+
+/*
+ * All portals that are being run.  There is no list of them, but their memory
+ * has one parent, and bears their names.
+ */
+static void
+visit_active_portals(PortalVisitor visit, const char *name)
+{
+	if (ActivePortal == NULL)
+		return;
+	for (MemoryContext context = MemoryContextGetParent(ActivePortal->portalContext)->firstchild;
+		 context != NULL; context = context->nextchild)
+	{
+		Portal		portal;
+
+		if (context->ident == NULL)
+			continue;
+		portal = GetPortalByName(context->ident);
+		/* the nameless one is called so in its memory */
+		if (!PortalIsValid(portal) || portal->portalContext != context)
+			portal = GetPortalByName("");
+		if (PortalIsValid(portal) && portal->portalContext == context &&
+			portal->status == PORTAL_ACTIVE)
+			visit(portal, name);
+	}
+}
+
+static void
+check_portal(Portal portal, const char *unused)
+{
+	if (portal->createSubid == portal->activeSubid)
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+			 errmsg("cannot receive through a cursor that was opened outside of the present subtransaction"),
+			 errdetail("Its rows would outlive a rollback to the savepoint, or the exception block, that takes the receive back."),
+			 errhint("Open cursor \"%s\" where it is first fetched from.", portal->name)));
+}
+
+void
+holding_check(void)
+{
+	if (GetCurrentTransactionNestLevel() > 1)
+		visit_active_portals(check_portal, NULL);
+}
+
+/* Of the other strategies none can be read after the end of the transaction. */
+static void
+note_portal(Portal portal, const char *name)
+{
+	Holder	   *holder = holders;
+
+	if (portal->strategy != PORTAL_ONE_SELECT)
+		return;
+	while (holder != NULL && (holder->portal != portal || strcmp(holder->name, name) != 0))
+		holder = holder->next;
+	if (holder == NULL)
+	{
+		holder = MemoryContextAllocZero(TopMemoryContext, sizeof(Holder));
+		strlcpy(holder->name, name, sizeof(holder->name));
+		holder->portal = portal;
+		holder->callback.func = at_portal_drop;
+		holder->callback.arg = holder;
+		MemoryContextRegisterResetCallback(portal->portalContext, &holder->callback);
+		holder->next = holders;
+		holders = holder;
+	}
+	holder->fresh = true;
+	holder->covered = false;
+}
+
+void
+holding_note(const char *name)
+{
+	visit_active_portals(note_portal, name);
+}
+
+void
+holding_refuse_taken_back(const char *name)
+{
+	for (Holder *holder = holders; holder != NULL; holder = holder->next)
+	{
+		/* one that is being run is the statement we are in */
+		if (holder->taken_back != NOT_TAKEN_BACK && strcmp(holder->name, name) == 0 &&
+			(holder->portal == NULL || holder->portal->status != PORTAL_ACTIVE))
+			ereport(ERROR,
+					(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+					 errmsg("cannot commit the position of \"%s\": rows that were taken back are still being handed out",
+							name),
+					 errdetail("What was received was rolled back and will come again, but a cursor or a loop over it went on."),
+					 errhint("Leave the loop, or close the cursor, when rolling back; then roll back and receive again.")));
+	}
+}
+
+void
+holding_refuse_commit(const char *name)
+{
+	for (Holder *holder = holders; holder != NULL; holder = holder->next)
+	{
+		Portal		portal = holder->portal;
+
+		/* of a loop's portal the loop itself has taken rows in advance */
+		if (portal == NULL || holder->covered || portal->holdStore == NULL ||
+			(portal->atEnd && !portal->autoHeld) || strcmp(holder->name, name) != 0)
+			continue;
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("cannot commit the position of \"%s\" while a cursor or loop still holds rows that it covers",
+						name),
+				 errdetail("Rows that portal \"%s\" has not handed out yet would count as processed.",
+						   portal->name),
+				 errhint("Commit behind the loop, or receive one batch a transaction.")));
+	}
+}
+
+void
+holding_rewound(const char *name)
+{
+	for (Holder *holder = holders; holder != NULL; holder = holder->next)
+		if (holder->taken_back == NOT_TAKEN_BACK && !holder->covered &&
+			strcmp(holder->name, name) == 0)
+			holder->taken_back = REWOUND;
+}
+
+void
+holding_committed(const char *name, bool stored)
+{
+	for (Holder *holder = holders; holder != NULL; holder = holder->next)
+	{
+		if (strcmp(holder->name, name) != 0)
+			continue;
+		holder->fresh = false;
+		if (stored && holder->taken_back == NOT_TAKEN_BACK)
+			holder->covered = true;
+	}
+}
+
+void
+holding_taken_back(const char *name, bool has_cursor)
+{
+	for (Holder *holder = holders; holder != NULL; holder = holder->next)
+		if (!holder->covered && (holder->fresh || has_cursor) &&
+			strcmp(holder->name, name) == 0)
+			holder->taken_back = ROLLED_BACK;
+}
+
+void
+holding_end_transaction(void)
+{
+	Holder	   *next;
+
+	for (Holder *holder = holders; holder != NULL; holder = next)
+	{
+		next = holder->next;
+		if (holder->portal == NULL)
+			forget(holder);
+	}
+}

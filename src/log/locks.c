@@ -1,0 +1,81 @@
+/*
+ * locks.c
+ *	  Heavyweight locks that live as long as what was done under them.
+ *
+ * The server charges a lock to CurrentResourceOwner, which within a portal is
+ * the portal's.  A cursor whose FETCH fails loses its locks with the savepoint
+ * that is rolled back, while rows that its earlier FETCHes wrote stay with the
+ * transaction.  So what protects rows is charged to the (sub)transaction, as
+ * the rows are.
+ */
+#include "compat.h"
+
+#include "catalog/pg_extension.h"
+#include "log/locks.h"
+#include "log/table.h"
+#include "storage/lmgr.h"
+#include "utils/resowner.h"
+
+/* Have the (sub)transaction charged; returns who was before. */
+static ResourceOwner
+charge_transaction(void)
+{
+	ResourceOwner before = CurrentResourceOwner;
+
+	CurrentResourceOwner = CurTransactionResourceOwner;
+	return before;
+}
+
+void
+log_lock_for_transaction(uint16 subid, LOCKMODE mode)
+{
+	LOCKTAG		tag;
+	ResourceOwner before;
+
+	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, ExtensionRelationId,
+					   log_table_require()->extension, subid);
+	before = charge_transaction();
+	PG_TRY();
+	{
+		(void) LockAcquire(&tag, mode, false, false);
+	}
+	PG_FINALLY();
+	{
+		CurrentResourceOwner = before;
+	}
+	PG_END_TRY();
+}
+
+void
+log_lock_table_for_transaction(Oid relid, LOCKMODE mode)
+{
+	ResourceOwner before = charge_transaction();
+
+	PG_TRY();
+	{
+		LockRelationOid(relid, mode);
+	}
+	PG_FINALLY();
+	{
+		CurrentResourceOwner = before;
+	}
+	PG_END_TRY();
+}
+
+bool
+log_try_lock_table_for_transaction(Oid relid, LOCKMODE mode)
+{
+	ResourceOwner before = charge_transaction();
+	bool		locked = false;
+
+	PG_TRY();
+	{
+		locked = ConditionalLockRelationOid(relid, mode);
+	}
+	PG_FINALLY();
+	{
+		CurrentResourceOwner = before;
+	}
+	PG_END_TRY();
+	return locked;
+}

@@ -1,0 +1,26 @@
+/*
+ * locks.h
+ *	  Heavyweight locks that live as long as what was done under them.
+ */
+#ifndef CALVIN_LOG_LOCKS_H
+#define CALVIN_LOG_LOCKS_H
+
+#include "compat.h"
+
+#include "storage/lockdefs.h"
+
+/* Sub-object numbers of the extension, each of which is a lock. */
+#define LOG_LOCK_APPEND 1 /* the end of the log */
+
+/*
+ * Take one of these locks, or that of a table, to the end of the current
+ * (sub)transaction, or of the one it becomes part of.  Served by lock_timeout,
+ * deadlock detection and query cancel.
+ */
+extern void log_lock_for_transaction(uint16 subid, LOCKMODE mode);
+extern void log_lock_table_for_transaction(Oid relid, LOCKMODE mode);
+
+/* As the last one; false, and no lock, if others are in the way. */
+extern bool log_try_lock_table_for_transaction(Oid relid, LOCKMODE mode);
+
+#endif							/* CALVIN_LOG_LOCKS_H */

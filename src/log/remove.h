@@ -1,0 +1,27 @@
+/*
+ * remove.h
+ *	  Removing a row from one of the extension's tables without SQL.
+ */
+#ifndef CALVIN_LOG_REMOVE_H
+#define CALVIN_LOG_REMOVE_H
+
+#include "compat.h"
+
+#include "log/insert.h"
+#include "utils/snapshot.h"
+
+typedef enum Removal
+{
+	REMOVAL_DONE,
+	REMOVAL_GONE, /* another transaction has removed or changed it meanwhile */
+	REMOVAL_KEPT  /* a trigger keeps it in */
+} Removal;
+
+/*
+ * Remove the row in a slot, which a snapshot has found in insert->rel; waits
+ * for the end of a transaction that is about to change it.  Row triggers fire as
+ * for the insert.
+ */
+extern Removal remove_row(Insert *insert, TupleTableSlot *row, Snapshot snapshot);
+
+#endif							/* CALVIN_LOG_REMOVE_H */

@@ -1,0 +1,271 @@
+/*
+ * shape.c
+ *	  What the extension's script made: names, columns, indexes and triggers of
+ *	  its tables.
+ */
+#include "compat.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/relation.h"
+#include "access/sysattr.h"
+#include "catalog/pg_am_d.h"
+#include "catalog/pg_constraint.h"
+#include "catalog/pg_trigger.h"
+#include "catalog/pg_type_d.h"
+#include "commands/trigger.h"
+#include "log/shape.h"
+#include "utils/lsyscache.h"
+
+/* Its primary key, and those on epochs and acks. */
+#define LOG_INDEXES 3
+
+typedef struct OwnColumn
+{
+	const char *name;
+	Oid			type;
+} OwnColumn;
+
+static const OwnColumn log_columns[] = {
+	{"log_index", INT8OID}, {"entry", BYTEAOID}, {"kind", TEXTOID},
+	{"epoch", INT8OID}, {"appended_at", TIMESTAMPTZOID}
+};
+
+static const OwnColumn cursors_columns[] = {
+	{"name", NAMEOID}, {"vshard", INT4OID}, {"epoch", INT8OID},
+	{"position", INT8OID}, {"version", INT8OID},
+	{"committed_at", TIMESTAMPTZOID}, {"incarnation", INT8OID}
+};
+
+static const OwnColumn snapshots_columns[] = {
+	{"log_index", INT8OID}, {"last_applied_epoch", INT8OID},
+	{"digest", TEXTOID}, {"digest_version", INT4OID},
+	{"taken_at", TIMESTAMPTZOID}, {"base", BOOLOID}
+};
+
+typedef struct OwnSideTable
+{
+	const char *name;
+	const OwnColumn *columns;
+	int			ncolumns;
+	AttrNumber	key; /* first column of the primary key */
+	int			nkeys;
+} OwnSideTable;
+
+static const OwnSideTable side_tables[SIDE_TABLES] = {
+	[SIDE_CURSORS] = {CURSORS_NAME, cursors_columns,
+	lengthof(cursors_columns), CURSOR_ATTR_NAME, 4},
+	[SIDE_SNAPSHOTS] = {SNAPSHOTS_NAME, snapshots_columns,
+	lengthof(snapshots_columns), SNAPSHOT_ATTR_INDEX, 1},
+};
+
+typedef struct OwnTrigger
+{
+	const char *name;
+	const char *function;
+	int16		type;
+} OwnTrigger;
+
+static const OwnTrigger log_triggers[] = {
+	{"seq_log_assign", "seq_log_before_insert",
+	TRIGGER_TYPE_ROW | TRIGGER_TYPE_BEFORE | TRIGGER_TYPE_INSERT},
+	{"seq_log_correct", "seq_log_after_insert", TRIGGER_TYPE_INSERT},
+	{"seq_log_no_change", "seq_log_refuse_change",
+	TRIGGER_TYPE_BEFORE | TRIGGER_TYPE_UPDATE | TRIGGER_TYPE_DELETE},
+	{"seq_log_no_row_change", "seq_log_refuse_change",
+	TRIGGER_TYPE_ROW | TRIGGER_TYPE_BEFORE | TRIGGER_TYPE_UPDATE | TRIGGER_TYPE_DELETE},
+	{"seq_log_no_truncate", "seq_log_refuse_change",
+	TRIGGER_TYPE_BEFORE | TRIGGER_TYPE_TRUNCATE},
+};
+
+const char *
+shape_side_name(SideTable side)
+{
+	return side_tables[side].name;
+}
+
+void
+shape_report_altered(const char *table, const char *detail)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("table %s is not as extension %s made it",
+					table, EXTENSION_NAME),
+			 errdetail("%s", detail),
+			 errhint("Undo what was altered, or restore the log into a fresh database.")));
+}
+
+static void
+check_columns(Relation rel, const OwnColumn *columns, int n)
+{
+	TupleDesc	desc = RelationGetDescr(rel);
+	const char *name = RelationGetRelationName(rel);
+
+	if (desc->natts < n)
+		shape_report_altered(name, "Columns are missing.");
+	for (int i = 0; i < n; i++)
+	{
+		Form_pg_attribute attribute = TupleDescAttr(desc, i);
+
+		if (attribute->attisdropped || attribute->atttypid != columns[i].type ||
+			strcmp(NameStr(attribute->attname), columns[i].name) != 0)
+			shape_report_altered(name, "A column was dropped or renamed, or has another type.");
+	}
+}
+
+/*
+ * An index has to be a usable btree index of the table on n columns, of which
+ * the first is the given one, ascending; with a predicate if it is to have one.
+ * False if it is gone.
+ */
+static bool
+check_index(Relation table, Oid index, AttrNumber column, int n, bool partial,
+			const char *complaint)
+{
+	Relation	rel;
+	bool		usable = false;
+
+	if (OidIsValid(index))
+	{
+		rel = try_relation_open(index, AccessShareLock);
+		if (rel == NULL)
+			return false;
+		usable = rel->rd_rel->relkind == RELKIND_INDEX &&
+			rel->rd_index->indrelid == RelationGetRelid(table) &&
+			rel->rd_rel->relam == BTREE_AM_OID &&
+			rel->rd_index->indisvalid && rel->rd_index->indisready &&
+			rel->rd_index->indnkeyatts == n &&
+			rel->rd_index->indkey.values[0] == column &&
+			rel->rd_indoption[0] == 0 &&
+			(RelationGetIndexPredicate(rel) != NIL) == partial;
+		relation_close(rel, AccessShareLock);
+	}
+	if (!usable)
+		shape_report_altered(RelationGetRelationName(table), complaint);
+	return true;
+}
+
+/* The same of the primary key, whose OID it returns too. */
+static bool
+check_primary_key(Relation rel, AttrNumber first, int n, Oid *primary_key)
+{
+	*primary_key = compat_primary_key_index(rel);
+	return check_index(rel, *primary_key, first, n, false,
+					   "Its primary key is missing.");
+}
+
+bool
+shape_check_log(Relation rel, Oid *primary_key, Oid epoch_index, Oid ack_index)
+{
+	check_columns(rel, log_columns, lengthof(log_columns));
+	return check_primary_key(rel, LOG_ATTR_INDEX, 1, primary_key) &&
+		check_index(rel, epoch_index, LOG_ATTR_EPOCH, 1, true,
+					"Its index " EPOCH_INDEX_NAME " is missing.") &&
+		check_index(rel, ack_index, LOG_ATTR_EPOCH, 2, true,
+					"Its index " ACK_INDEX_NAME " is missing.");
+}
+
+bool
+shape_check_side(Relation rel, SideTable side, Oid *primary_key)
+{
+	const OwnSideTable *own = &side_tables[side];
+
+	check_columns(rel, own->columns, own->ncolumns);
+	return check_primary_key(rel, own->key, own->nkeys, primary_key);
+}
+
+static const OwnTrigger *
+find_own_trigger(const char *name)
+{
+	for (size_t i = 0; i < lengthof(log_triggers); i++)
+		if (strcmp(name, log_triggers[i].name) == 0)
+			return &log_triggers[i];
+	return NULL;
+}
+
+/* Does a trigger of ours call what the script had it call, and always? */
+static bool
+calls_own_function(const OwnTrigger *own, Oid function, char enabled, Oid schema)
+{
+	const char *name = get_func_name(function);
+
+	return name != NULL && strcmp(name, own->function) == 0 &&
+		enabled == TRIGGER_FIRES_ALWAYS &&
+		get_func_namespace(function) == schema;
+}
+
+/* Are the triggers ours, all of them at work? */
+static bool
+has_own_triggers(Relation rel)
+{
+	const TriggerDesc *triggers = rel->trigdesc;
+
+	if (triggers == NULL || triggers->numtriggers != lengthof(log_triggers))
+		return false;
+	for (int i = 0; i < triggers->numtriggers; i++)
+	{
+		const Trigger *trigger = &triggers->triggers[i];
+		const OwnTrigger *own = find_own_trigger(trigger->tgname);
+
+		if (own == NULL ||
+			!calls_own_function(own, trigger->tgfoid, trigger->tgenabled,
+								RelationGetNamespace(rel)))
+			return false;
+	}
+	return true;
+}
+
+bool
+shape_log_is_bare(Relation rel)
+{
+	const TupleConstr *constraints = RelationGetDescr(rel)->constr;
+	List	   *indexes = RelationGetIndexList(rel);
+	bool		bare = list_length(indexes) == LOG_INDEXES &&
+		has_own_triggers(rel) &&
+		(constraints == NULL || (constraints->num_check == 0 &&
+								 !constraints->has_generated_stored));
+
+	list_free(indexes);
+	return bare;
+}
+
+bool
+shape_log_columns_intact(Oid log)
+{
+	Oid			constraint;
+	Bitmapset  *key = get_primary_key_attnos(log, false, &constraint);
+	int			member = -1;
+
+	for (size_t i = 0; i < lengthof(log_columns); i++)
+	{
+		AttrNumber	number = (AttrNumber) (i + 1);
+		char	   *name = get_attname(log, number, true);
+
+		if (name == NULL || strcmp(name, log_columns[i].name) != 0 ||
+			get_atttype(log, number) != log_columns[i].type)
+			return false;
+	}
+	/* bitmap sets of columns are shifted, to have room for system columns */
+	return bms_get_singleton_member(key, &member) &&
+		member == LOG_ATTR_INDEX - FirstLowInvalidHeapAttributeNumber;
+}
+
+bool
+shape_is_own_trigger(Oid log, HeapTuple tuple, TupleDesc desc)
+{
+	Form_pg_trigger trigger = (Form_pg_trigger) GETSTRUCT(tuple);
+	const OwnTrigger *own = find_own_trigger(NameStr(trigger->tgname));
+	bool		no_condition;
+
+	(void) heap_getattr(tuple, Anum_pg_trigger_tgqual, desc, &no_condition);
+	return own != NULL && trigger->tgtype == own->type &&
+		trigger->tgattr.dim1 == 0 && no_condition &&
+		calls_own_function(own, trigger->tgfoid, trigger->tgenabled,
+						   get_rel_namespace(log));
+}
+
+int
+shape_own_triggers(void)
+{
+	return lengthof(log_triggers);
+}

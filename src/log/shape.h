@@ -1,0 +1,89 @@
+/*
+ * shape.h
+ *	  What the extension's script made: names, columns, indexes and triggers of
+ *	  its tables.
+ */
+#ifndef CALVIN_LOG_SHAPE_H
+#define CALVIN_LOG_SHAPE_H
+
+#include "compat.h"
+
+#include "access/attnum.h"
+#include "access/htup.h"
+#include "access/tupdesc.h"
+
+#define EXTENSION_NAME "calvin_seq"
+
+#define LOG_NAME "seq_log"
+#define EPOCH_INDEX_NAME "seq_log_epoch_idx"
+#define ACK_INDEX_NAME "seq_log_ack_idx"
+#define CURSORS_NAME "seq_cursor_positions"
+#define SNAPSHOTS_NAME "seq_snapshots"
+
+/* Columns of seq_log. */
+#define LOG_ATTR_INDEX 1
+#define LOG_ATTR_ENTRY 2
+#define LOG_ATTR_KIND 3
+#define LOG_ATTR_EPOCH 4
+#define LOG_ATTR_APPENDED_AT 5
+
+/* Contents of seq_log.kind. */
+#define LOG_KIND_EPOCH_BATCH "epoch_batch"
+#define LOG_KIND_STALE_BATCH "stale_batch"
+#define LOG_KIND_COMPLETION_ACK "completion_ack"
+#define LOG_KIND_NOOP "noop"
+#define LOG_KIND_UNDECODABLE "undecodable"
+
+/* Columns of seq_cursor_positions. */
+#define CURSOR_ATTR_NAME 1
+#define CURSOR_ATTR_VSHARD 2
+#define CURSOR_ATTR_EPOCH 3
+#define CURSOR_ATTR_POSITION 4
+#define CURSOR_ATTR_VERSION 5
+#define CURSOR_ATTR_COMMITTED_AT 6
+#define CURSOR_ATTR_INCARNATION 7
+
+/* Columns of seq_snapshots. */
+#define SNAPSHOT_ATTR_INDEX 1
+#define SNAPSHOT_ATTR_EPOCH 2
+#define SNAPSHOT_ATTR_DIGEST 3
+#define SNAPSHOT_ATTR_VERSION 4
+#define SNAPSHOT_ATTR_TAKEN_AT 5
+#define SNAPSHOT_ATTR_BASE 6
+
+/* The other tables than seq_log. */
+typedef enum SideTable
+{
+	SIDE_CURSORS,	/* seq_cursor_positions, key (name, vshard, incarnation, version) */
+	SIDE_SNAPSHOTS	/* seq_snapshots, key (log_index) */
+} SideTable;
+
+#define SIDE_TABLES 2
+
+extern const char *shape_side_name(SideTable side);
+
+/* Raise the error for a table that is not as it was made. */
+pg_noreturn extern void shape_report_altered(const char *table,
+											 const char *detail);
+
+/*
+ * Is what was found as it was made?  An error if not; false if something of it
+ * went away while it was looked at.
+ */
+extern bool shape_check_log(Relation rel, Oid *primary_key, Oid epoch_index,
+							Oid ack_index);
+extern bool shape_check_side(Relation rel, SideTable side, Oid *primary_key);
+
+/* Does a row inserted into seq_log meet nothing but what the script made? */
+extern bool shape_log_is_bare(Relation rel);
+
+/* For the guard, by the catalogs as they are now, without opening the table. */
+extern bool shape_log_columns_intact(Oid log);
+
+/* Is a row of pg_trigger, of seq_log, one of ours as the script made it? */
+extern bool shape_is_own_trigger(Oid log, HeapTuple tuple, TupleDesc desc);
+
+/* So many of them there are. */
+extern int	shape_own_triggers(void);
+
+#endif							/* CALVIN_LOG_SHAPE_H */

@@ -1,0 +1,87 @@
+/*
+ * cursor_positions.c
+ *	  The view seq_cursors, and the trigger on the table behind it.
+ */
+#include "compat.h"
+
+#include "access/htup_details.h"
+#include "commands/trigger.h"
+#include "funcapi.h"
+#include "log/cursors.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+CALVIN_FUNCTION(seq_cursors_info);
+CALVIN_FUNCTION(seq_cursor_positions_before_insert);
+
+/*
+ * (name name, vshard int, epoch bigint, position bigint, version bigint,
+ *  committed_at timestamptz)
+ */
+#define CURSOR_COLUMNS 6
+
+Datum
+seq_cursors_info(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	CursorWalk *walk;
+	NamedCursor cursor;
+
+	InitMaterializedSRF(fcinfo, 0);
+	walk = cursors_walk_begin(ACCESS_STATEMENT);
+	while (cursors_walk_next(walk, &cursor))
+	{
+		Datum		values[CURSOR_COLUMNS];
+		bool		nulls[CURSOR_COLUMNS] = {false};
+
+		values[0] = NameGetDatum(&cursor.name);
+		values[1] = Int32GetDatum(cursor.cursor.vshard);
+		values[2] = Int64GetDatum((int64) cursor.cursor.next.epoch);
+		values[3] = Int64GetDatum(cursor.cursor.next.position);
+		values[4] = Int64GetDatum((int64) cursor.cursor.version);
+		values[5] = TimestampTzGetDatum(cursor.committed_at);
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+	}
+	cursors_walk_end(walk);
+	return (Datum) 0;
+}
+
+/*
+ * BEFORE INSERT FOR EACH ROW on seq_cursor_positions: whoever writes to the
+ * table himself, as a restore does, finds no index that would keep a second row
+ * of the same cursor out.
+ */
+Datum
+seq_cursor_positions_before_insert(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+	TupleDesc	desc;
+	bool		no_name;
+	bool		no_vshard;
+	Datum		name;
+	int32		vshard;
+
+	if (!CALLED_AS_TRIGGER(fcinfo) ||
+		!TRIGGER_FIRED_BEFORE(trigger->tg_event) ||
+		!TRIGGER_FIRED_FOR_ROW(trigger->tg_event) ||
+		!TRIGGER_FIRED_BY_INSERT(trigger->tg_event))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("seq_cursor_positions_before_insert() was not called by its trigger")));
+	if (cursors_storing())
+		return PointerGetDatum(trigger->tg_trigtuple);
+	desc = RelationGetDescr(trigger->tg_relation);
+	name = heap_getattr(trigger->tg_trigtuple, CURSOR_ATTR_NAME, desc, &no_name);
+	vshard = DatumGetInt32(heap_getattr(trigger->tg_trigtuple,
+										CURSOR_ATTR_VSHARD, desc, &no_vshard));
+	/* the constraints have their say later */
+	if (no_name || no_vshard || vshard < 0 || vshard >= WIRE_VSHARDS)
+		return PointerGetDatum(trigger->tg_trigtuple);
+	if (cursors_exist(NameStr(*DatumGetName(name)), (uint16) vshard))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNIQUE_VIOLATION),
+				 errmsg("there is a durable cursor \"%s\" of vshard %d already",
+						NameStr(*DatumGetName(name)), (int) vshard),
+				 errhint("Use seq_drop_cursor() first.")));
+	return PointerGetDatum(trigger->tg_trigtuple);
+}
