@@ -96,7 +96,7 @@ sub check_log
 			return $got eq $expected;
 		},
 		sub { "$what: epoch, applied index, digest, end of the log are $got; the model's $expected" },
-		20, 'digest');
+		60, 'digest');
 	return;
 }
 
