@@ -54,6 +54,10 @@ endif
 # written for -Wextra.
 PG_CPPFLAGS = -I$(srcdir)/src -isystem $(includedir_server) $(MSGPACK_CFLAGS)
 
+# The version is said once, in the control file.
+version := $(shell sed -n "s/^default_version *= *'\(.*\)' *$$/\1/p" '$(top)/sequencer.control')
+PG_CPPFLAGS += -DCALVIN_SEQ_VERSION=$(version)
+
 # For tests: named points at which processes can be stopped (src/shared/pause.h).
 PG_CPPFLAGS += $(if $(PAUSE_POINTS),-DCALVIN_PAUSE_POINTS)
 
@@ -89,6 +93,10 @@ include $(PGXS)
 %.o: override CFLAGS += -MMD -MP
 -include $(OBJS:.o=.d)
 $(OBJS:.o=.bc): %.bc: %.o
+
+# Who knows the version is built anew with another one.
+versioned := $(patsubst $(top)/%.c,%.o,$(shell grep -l '"log/version.h"' '$(top)'/src/*/*.c))
+$(versioned): sequencer.control
 
 # Before any object: msgpack-c must be there, and in a VPATH build the
 # directories of the objects.

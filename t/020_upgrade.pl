@@ -156,7 +156,7 @@ note 'older versions: ' . (@older ? join(', ', @older) : 'none yet');
 #
 # The libraries of the next version: one that serves both, one that does not.
 #
-my $both = build_library("-DCALVIN_SEQ_VERSION=$next -DCALVIN_SEQ_SERVES_TOO=$current");
+my $both = build_library($next, "-DCALVIN_SEQ_SERVES_TOO=$current");
 
 SKIP:
 {
@@ -179,6 +179,7 @@ SKIP:
 	sql($node, 'live', "ALTER EXTENSION calvin_seq UPDATE TO '$next'");
 	is(state($node, 'live'), $state, 'the state is the same after ALTER EXTENSION UPDATE');
 	append_batches($node, 'live', 12, 12, [$txn], $appender);
+	wait_applied($node, 'live');
 	is($s->query("BEGIN; SELECT string_agg(epoch::text, ',') FROM seq_receive(10, '10s', 'worker'); SELECT seq_commit('worker'); COMMIT"),
 		"4,5,9,10,11,12\n1", 'the live subscription goes on over it, and commits');
 	is(applier_pid($node, 'live'), $applier, 'with the same applier');
@@ -186,7 +187,7 @@ SKIP:
 	is(sql($node, 'live', 'SELECT seq_next_only()'), 2, 'what is new is there');
 	$_->quit foreach $s, $appender;
 
-	install_library(build_library("-DCALVIN_SEQ_VERSION=$next"));
+	install_library(build_library($next));
 	$node->restart;
 	is_refused('next', $next, $current, 'newer library');
 	upgrade_from($current, $next, 'next', $before{next});

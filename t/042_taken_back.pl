@@ -204,7 +204,7 @@ BEGIN
 END $$;
 EOS
 	begin_anew(10, $with_cursor);
-	like($s->error('CALL pg_temp.rolls_back()'), qr/^40001: cannot commit the position of "default": rows that were taken back/,
+	like($s->error('CALL pg_temp.rolls_back()'), qr/^40001: cannot commit the position of "default": rows that were rolled back/,
 		"$how: a loop that goes on after a rollback");
 	is(effects(), 0, "$how: cannot commit what it did with rows that come again");
 	exactly_once("$how: they do");
@@ -235,7 +235,7 @@ EOS
 	if ($with_cursor)
 	{
 		$s->query('BEGIN; FETCH 1 FROM c');
-		like($s->error('SELECT seq_commit()'), qr/^40001: .*rows that were taken back/, "$how: a held cursor whose rows a later rollback takes back");
+		like($s->error('SELECT seq_commit()'), qr/^40001: .*rows that were rolled back/, "$how: a held cursor whose rows a later rollback takes back");
 		$s->query('ROLLBACK; CLOSE c');
 	}
 	else

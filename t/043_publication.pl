@@ -191,6 +191,32 @@ foreach my $point ('router: flushed, not told', 'apply: told, not published')
 	cmp_ok($seconds, '<', within(5), 'at once');
 }
 
+# or has taken a message that shows a hole off the queue, and is rolled back
+{
+	my $point = 'router: flushed, not told';
+
+	$s->query("SELECT seq_subscribe('{$va}', queue_size => 8192)");
+	append(1);
+	wait_for_epoch($node, $db, $epoch - 1);
+	is($s->query($keys), ($epoch - 1) . '.0', 'live');
+	append(2, 1, 20000);
+	wait_for_epoch($node, $db, $epoch - 1);
+	$pauses->arm($point, wait_for_applier($node, $db));
+	append_hex($node, $db, batch_hex($epoch, 1, [ ['a'], 'ab' x 20000, 1 ]), batch_hex($epoch + 1, 1, [ ['a'], 'ab', 1 ]));
+	$epoch += 2;
+	$pauses->reached($point);
+	$s->query('BEGIN');
+	is($s->query(q{SELECT string_agg(epoch || '.' || "position", ' ') FROM seq_receive(1)}), ($epoch - 4) . '.0', 'the first of the hole');
+	$s->query('ROLLBACK');
+	is($s->query($keys), keys_of($epoch - 4, $epoch - 3), 'again, up to what is applied');
+	$s->send(q{SELECT string_agg(epoch || '.' || "position", ' ') FROM seq_receive(100000, '5min')});
+	wait_until_waiting($s);
+	my $output;
+	my $seconds = elapsed { $pauses->release($point); ($output) = $s->finish; };
+	is($output, keys_of($epoch - 2, $epoch - 1), 'the rest when it is applied');
+	cmp_ok($seconds, '<', within(5), 'at once');
+}
+
 $_->quit foreach $s, $pauses;
 $node->stop;
 nothing_crashed($node);

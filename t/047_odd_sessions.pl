@@ -208,6 +208,97 @@ EOS
 		is(effects_stored(), 6, 'what was committed');
 	});
 
+# The loops that are safe: what receives is not what loops over transactions.
+scenario(
+	'a loop over something else, with a transaction in each turn',
+	sub {
+		my ($s) = @_;
+
+		$s->query(<<'EOS');
+DO $$
+DECLARE
+	r record;
+BEGIN
+	FOR r IN SELECT generate_series(1, 6) AS i LOOP
+		PERFORM process(2);
+		IF r.i % 2 = 0 THEN
+			ROLLBACK;
+		ELSE
+			PERFORM seq_commit();
+			COMMIT;
+		END IF;
+	END LOOP;
+END $$;
+EOS
+		is(effects_stored(), 6, 'what was committed');
+	});
+
+scenario(
+	'a loop over rows kept in a variable, left before the transaction ends',
+	sub {
+		my ($s) = @_;
+
+		$s->query(<<'EOS');
+DO $$
+DECLARE
+	txns seq_txn[];
+	r record;
+BEGIN
+	FOR i IN 1..4 LOOP
+		txns := ARRAY(SELECT t FROM seq_receive(3) t);
+		FOR r IN SELECT * FROM unnest(txns) LOOP
+			INSERT INTO effects (vshard, epoch, "position") VALUES (r.vshard, r.epoch, r."position");
+		END LOOP;
+		IF i = 2 THEN
+			ROLLBACK;
+		ELSE
+			PERFORM seq_commit();
+			COMMIT;
+		END IF;
+	END LOOP;
+END $$;
+EOS
+		is(effects_stored(), 9, 'what was committed');
+	});
+
+scenario(
+	'a block for each row, some of which fail at first',
+	sub {
+		my ($s) = @_;
+
+		$s->query(<<'EOS');
+DO $$
+DECLARE
+	r record;
+BEGIN
+	FOR r IN SELECT * FROM seq_receive(9) LOOP
+		FOR try IN 1..2 LOOP
+			BEGIN
+				INSERT INTO effects (vshard, epoch, "position") VALUES (r.vshard, r.epoch, r."position");
+				IF try = 1 AND r.epoch % 2 = 0 THEN RAISE 'at first'; END IF;
+				EXIT;
+			EXCEPTION WHEN raise_exception THEN NULL;
+			END;
+		END LOOP;
+	END LOOP;
+	PERFORM seq_commit();
+END $$;
+EOS
+		is(effects_stored(), 9, 'what was committed');
+	});
+
+scenario(
+	'a held cursor, whose query receives and commits when the transaction does',
+	sub {
+		my ($s) = @_;
+
+		like($s->error('BEGIN; DECLARE h CURSOR WITH HOLD FOR SELECT process(2), seq_commit() FROM generate_series(1, 3); COMMIT'),
+			qr/^40001: /, 'is refused');
+		is(effects_stored(), 0, 'and leaves nothing');
+		# the server had held it by then
+		$s->query('CLOSE h');
+	});
+
 #
 # Triggers
 #

@@ -100,7 +100,7 @@ cursor_positions(Consumer *consumer, StreamCursor *cursors)
 		if (!stream->lossless ||
 			(!stream->received && !stream->overrides &&
 			 stream->cursor_version > 0 &&
-			 stream->next.epoch - stream->cursor.epoch < MAX_CURSOR_AGE))
+			 stream->next.epoch < stream->cursor.epoch + MAX_CURSOR_AGE))
 			continue;
 		cursors[n].vshard = stream->vshard;
 		cursors[n].next = stream->next;

@@ -27,6 +27,7 @@
 #include "tcop/pquery.h"
 #include "utils/memutils.h"
 #include "utils/portal.h"
+#include "utils/tuplestore.h"
 
 typedef enum TakenBack
 {
@@ -42,7 +43,6 @@ typedef struct Holder
 	MemoryContextCallback callback;
 	Portal		portal; /* NULL: it was closed in the present transaction */
 	char		name[NAMEDATALEN];
-	bool		fresh;	 /* something came in the present transaction */
 	bool		covered; /* by a committed cursor, all of it */
 	TakenBack	taken_back;
 } Holder;
@@ -142,7 +142,6 @@ note_portal(Portal portal, const char *name)
 		holder->next = holders;
 		holders = holder;
 	}
-	holder->fresh = true;
 	holder->covered = false;
 }
 
@@ -162,11 +161,29 @@ holding_refuse_taken_back(const char *name)
 			(holder->portal == NULL || holder->portal->status != PORTAL_ACTIVE))
 			ereport(ERROR,
 					(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-					 errmsg("cannot commit the position of \"%s\": rows that were taken back are still being handed out",
+					 errmsg("cannot commit the position of \"%s\": rows that were rolled back are still being handed out",
 							name),
-					 errdetail("What was received was rolled back and will come again, but a cursor or a loop over it went on."),
+					 errdetail("A transaction was rolled back in which a cursor or a loop handed them out, and that went on."),
 					 errhint("Leave the loop, or close the cursor, when rolling back; then roll back and receive again.")));
 	}
+}
+
+/* Of a loop's portal the loop itself has taken rows in advance. */
+static bool
+has_rows_left(Portal portal)
+{
+	Tuplestorestate *store = portal->holdStore;
+	bool		more;
+
+	if (portal->autoHeld)
+		return true;
+	if (portal->atEnd)
+		return false;
+	/* look ahead without moving it */
+	tuplestore_select_read_pointer(store, tuplestore_alloc_read_pointer(store, 0));
+	more = tuplestore_advance(store, true);
+	tuplestore_select_read_pointer(store, 0);
+	return more;
 }
 
 void
@@ -176,9 +193,8 @@ holding_refuse_commit(const char *name)
 	{
 		Portal		portal = holder->portal;
 
-		/* of a loop's portal the loop itself has taken rows in advance */
 		if (portal == NULL || holder->covered || portal->holdStore == NULL ||
-			(portal->atEnd && !portal->autoHeld) || strcmp(holder->name, name) != 0)
+			strcmp(holder->name, name) != 0 || !has_rows_left(portal))
 			continue;
 		ereport(ERROR,
 				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
@@ -203,21 +219,20 @@ void
 holding_committed(const char *name, bool stored)
 {
 	for (Holder *holder = holders; holder != NULL; holder = holder->next)
-	{
-		if (strcmp(holder->name, name) != 0)
-			continue;
-		holder->fresh = false;
-		if (stored && holder->taken_back == NOT_TAKEN_BACK)
+		if (stored && holder->taken_back == NOT_TAKEN_BACK &&
+			strcmp(holder->name, name) == 0)
 			holder->covered = true;
-	}
 }
 
+/*
+ * Even without a cursor to go back to, and with the receive committed: what was
+ * done in this transaction with rows that were handed out in it is undone.
+ */
 void
-holding_taken_back(const char *name, bool has_cursor)
+holding_taken_back(const char *name)
 {
 	for (Holder *holder = holders; holder != NULL; holder = holder->next)
-		if (!holder->covered && (holder->fresh || has_cursor) &&
-			strcmp(holder->name, name) == 0)
+		if (!holder->covered && strcmp(holder->name, name) == 0)
 			holder->taken_back = ROLLED_BACK;
 }
 

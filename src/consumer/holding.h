@@ -25,7 +25,7 @@ extern void holding_note(const char *name);
 extern void holding_refuse_taken_back(const char *name);
 
 /*
- * Before a commit that stores a cursor: raise 40001 if a portal outlives it that
+ * Before a commit, or PREPARE, that stores a cursor: raise 40001 if a portal outlives it that
  * has rows left which the cursor covers.
  */
 extern void holding_refuse_commit(const char *name);
@@ -35,12 +35,10 @@ extern void holding_rewound(const char *name);
 
 /*
  * The transaction was committed, with what the name has received if "stored"; or
- * rolled back, and with it this transaction's receives or, if the name has a
- * cursor, all that it does not cover.  Then, once, that it has ended.  These raise
- * no error.
+ * rolled back.  Then, once, that it has ended.  These raise no error.
  */
 extern void holding_committed(const char *name, bool stored);
-extern void holding_taken_back(const char *name, bool has_cursor);
+extern void holding_taken_back(const char *name);
 extern void holding_end_transaction(void);
 
 #endif							/* CALVIN_CONSUMER_HOLDING_H */

@@ -30,6 +30,7 @@ fill_in(SavedPosition *position, const Stream *stream)
 	position->overrides = stream->overrides;
 	position->received = stream->received;
 	position->pending = stream->pending;
+	position->cursorless = stream->cursor_version == 0;
 }
 
 /* The first key that a rollback, or seq_rewind(), could lead back to. */
@@ -99,6 +100,8 @@ positions_save(Consumer *consumer)
 	saved->outer = consumer->saved;
 	saved->subid = subid;
 	saved->rewind_wanted = consumer->rewind_wanted;
+	saved->gave_up = consumer->gave_up;
+	saved->stores = consumer->stores;
 	for (int i = 0; i < consumer->nstreams; i++)
 		if (consumer->streams[i].lossless)
 			fill_in(&saved->positions[saved->n++], &consumer->streams[i]);
@@ -120,8 +123,11 @@ positions_enter(Consumer *consumer, int n, const uint16 *vshards, bool chosen)
 			bool		found;
 			SavedPosition *position = place_for(saved, vshards[i], &found);
 			StreamKey	before = position->next;
+			bool		cursorless = position->cursorless;
 
 			fill_in(position, stream_of(consumer, vshards[i]));
+			if (found)
+				position->cursorless = cursorless;
 
 			/*
 			 * It goes on where the stream before it stood; if that is rolled
@@ -154,8 +160,9 @@ outermost(const Consumer *consumer)
 	return saved;
 }
 
+/* With what was known of the cursors then, or just the positions. */
 static void
-restore_positions(Consumer *consumer, const SavedPositions *saved)
+restore_positions(Consumer *consumer, const SavedPositions *saved, bool cursors)
 {
 	for (int i = 0; i < saved->n; i++)
 	{
@@ -166,12 +173,14 @@ restore_positions(Consumer *consumer, const SavedPositions *saved)
 		if (stream == NULL || stream->ref.generation != position->generation)
 			continue;
 		stream_go_back(stream, position->next);
+		stream->received = position->received;
+		stream->pending = position->pending;
+		if (!cursors)
+			continue;
 		stream->cursor_version = position->cursor_version;
 		stream->cursor_incarnation = position->cursor_incarnation;
 		stream->cursor = position->cursor;
 		stream->overrides = position->overrides;
-		stream->received = position->received;
-		stream->pending = position->pending;
 	}
 	consumer->rewinds++;
 }
@@ -179,8 +188,10 @@ restore_positions(Consumer *consumer, const SavedPositions *saved)
 static void
 restore_innermost(Consumer *consumer)
 {
-	restore_positions(consumer, consumer->saved);
+	restore_positions(consumer, consumer->saved, true);
 	consumer->rewind_wanted = consumer->saved->rewind_wanted;
+	consumer->gave_up = consumer->saved->gave_up;
+	consumer->stores = consumer->saved->stores;
 	forget_innermost(consumer);
 }
 
@@ -190,7 +201,8 @@ positions_rewind(Consumer *consumer)
 	const SavedPositions *saved = outermost(consumer);
 
 	if (saved != NULL)
-		restore_positions(consumer, saved);
+		/* what this transaction itself has stored is what is gone back to */
+		restore_positions(consumer, saved, !consumer->stores);
 	consumer->rewind_wanted = true;
 	holding_rewound(consumer->name);
 }
@@ -204,30 +216,13 @@ has_cursor(const Consumer *consumer)
 	return false;
 }
 
-/* Has the present transaction stored one? */
-static bool
-stores_cursors(Consumer *consumer)
-{
-	const SavedPositions *saved = outermost(consumer);
-
-	for (int i = 0; saved != NULL && i < saved->n; i++)
-	{
-		const SavedPosition *before = &saved->positions[i];
-		const Stream *stream = stream_of(consumer, before->vshard);
-
-		if (stream != NULL && stream->cursor_version != before->cursor_version)
-			return true;
-	}
-	return false;
-}
-
 static void
 end_transaction(Consumer *consumer, bool aborted)
 {
 	bool		called = consumer->saved != NULL;
 
 	if (!aborted)
-		holding_committed(consumer->name, stores_cursors(consumer));
+		holding_committed(consumer->name, consumer->stores);
 
 	/* of nested ones, the outermost has the oldest positions */
 	while (aborted && consumer->saved != NULL)
@@ -247,9 +242,10 @@ end_transaction(Consumer *consumer, bool aborted)
 	if (consumer->loss == LOSS_MOVED || (aborted && has_cursor(consumer)))
 		consumer->reload_wanted = true;
 	if (aborted)
-		holding_taken_back(consumer->name, has_cursor(consumer));
+		holding_taken_back(consumer->name);
 	consumer->loss = LOSS_NONE;
 	consumer->gave_up = false;
+	consumer->stores = false;
 	if (!called)
 		return;
 	for (int i = 0; i < consumer->nstreams; i++)
@@ -265,10 +261,15 @@ end_transaction(Consumer *consumer, bool aborted)
 static void
 refuse_prepare(const Consumer *consumer)
 {
+	const SavedPositions *saved = outermost(consumer);
 	bool		pending = consumer->gave_up;
 
 	for (int i = 0; i < consumer->nstreams; i++)
 		pending |= consumer->streams[i].lossless && consumer->streams[i].pending;
+	/* nor would one that has a first cursor in it, and was given up */
+	for (int i = 0; consumer->stores && saved != NULL && i < saved->n; i++)
+		pending |= saved->positions[i].cursorless &&
+			consumer->by_vshard[saved->positions[i].vshard] < 0;
 	if (pending)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
@@ -292,7 +293,7 @@ remember_prepared(Consumer *consumer)
 		Stream	   *stream = stream_of(consumer, before->vshard);
 
 		if (stream == NULL || stream->ref.generation != before->generation ||
-			before->cursor_version > 0 || stream->cursor_version == 0)
+			!before->cursorless || stream->cursor_version == 0)
 			continue;
 		stream->prepared = true;
 		stream->before_prepared = before->next;
@@ -311,9 +312,9 @@ at_xact_event(XactEvent event, void *arg)
 		{
 			case XACT_EVENT_PRE_PREPARE:
 				refuse_prepare(c);
-				break;
+				/* FALLTHROUGH */
 			case XACT_EVENT_PRE_COMMIT:
-				if (stores_cursors(c))
+				if (c->stores)
 					holding_refuse_commit(c->name);
 				break;
 			case XACT_EVENT_PREPARE:

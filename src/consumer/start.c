@@ -10,10 +10,11 @@
 #include "consumer/start.h"
 #include "consumer/state.h"
 #include "log/append.h"
-#include "log/base.h"
 #include "log/cursors.h"
+#include "log/needs.h"
 #include "log/reader.h"
 #include "log/snapshots.h"
+#include "shared/pause.h"
 
 /*
  * The cursors of just these vshards; "from" goes before their positions.
@@ -51,31 +52,44 @@ start_at_cursors(Consumer *consumer, int n, const uint16 *vshards,
 	return first;
 }
 
-/*
- * What cannot be had must not cost the subscriptions that it would replace,
- * this session's or another one's.
- */
-static void
-require_start(const char *name, int n, const uint16 *vshards,
-			  const StreamKey *from)
+/* The first epoch that subscriptions would want of the log. */
+static uint64
+wanted_epoch(const char *name, int n, const uint16 *vshards,
+			 const StreamKey *from)
 {
-	LogAccess	access;
+	StreamCursor *cursors;
+	int			ncursors;
 	uint64		first = MACHINE_NO_EPOCH;
 
 	if (from != NULL)
-		first = from->epoch;
-	else
-	{
-		StreamCursor *cursors = palloc(sizeof(StreamCursor) * WIRE_VSHARDS);
-		int			ncursors = cursors_load(name, n, vshards, cursors);
+		return from->epoch;
+	cursors = palloc(sizeof(StreamCursor) * n);
+	ncursors = cursors_load(name, n, vshards, cursors);
+	for (int c = 0; c < ncursors; c++)
+		first = Min(first, cursors[c].next.epoch);
+	pfree(cursors);
+	return first;
+}
 
-		for (int c = 0; c < ncursors; c++)
-			first = Min(first, cursors[c].next.epoch);
-		pfree(cursors);
+/*
+ * What cannot be had must not cost the subscriptions that it would replace,
+ * this session's or another one's.  A truncation under way decides about it.
+ */
+static void
+require_start(DatabaseSlot *database, const char *name, int n,
+			  const uint16 *vshards, const StreamKey *from)
+{
+	LogNeed		need;
+	uint64		first;
+
+	needs_begin(&need, database);
+	first = wanted_epoch(name, n, vshards, from);
+	while (needs_fenced(&need, first))
+	{
+		needs_wait(&need, first);
+		first = wanted_epoch(name, n, vshards, from);
 	}
-	log_access_begin(&access, ACCESS_SNAPSHOTS, ACCESS_LATEST);
-	base_require_epoch(&access, first, name);
-	log_access_end(&access);
+	needs_require(first, name);
 }
 
 /*
@@ -97,10 +111,9 @@ start_at(Consumer *consumer, int n, const uint16 *vshards, StreamKey key,
 	}
 }
 
-/* Begin at the cursors, at "from", or with what is not in the log yet. */
-static void
-start_consumer(Consumer *consumer, int n, const uint16 *vshards, uint64 start,
-			   bool lossless, const StreamKey *from)
+/* Begin with what is not in the log yet; returns that epoch. */
+static uint64
+start_at_end(Consumer *consumer, int n, const uint16 *vshards, uint64 start)
 {
 	LogAccess	access;
 	int64		before;
@@ -112,20 +125,59 @@ start_consumer(Consumer *consumer, int n, const uint16 *vshards, uint64 start,
 	/* a log that is being restored may have its base, and no batches yet */
 	if (before < 0 && snapshots_base(&access, &base))
 		before = (int64) base.last_applied_epoch;
+	log_access_end(&access);
 	key.epoch = (uint64) (before + 1);
 	key.position = 0;
 	start_at(consumer, n, vshards, key, before);
-	if (lossless)
-	{
-		uint64		first = start_at_cursors(consumer, n, vshards, from, key.epoch);
+	return key.epoch;
+}
 
-		if (first < key.epoch)
-			base_require_epoch(&access, first, consumer->name);
-	}
-	if (lossless)
+/*
+ * Go back, or ahead, to the cursors or to "from".  A truncation looks at the
+ * floors when they are published: one that looked before that has decided
+ * without these.  Then its end is waited for, and what is left of the log is
+ * looked at anew; cursors it has moved along are read again.
+ */
+static void
+start_in_log(Consumer *consumer, int n, const uint16 *vshards, LogNeed *need,
+			 uint64 end, const StreamKey *from)
+{
+	bool		again = false;
+
+	for (;;)
+	{
+		uint64		first = start_at_cursors(consumer, n, vshards, from, end);
+
+		if (from != NULL)
+			first = from->epoch;
+		PAUSE_POINT("start: before the base is looked at");
+		if (first < end || again)
+			needs_require(first, consumer->name);
 		positions_enter(consumer, n, vshards, from != NULL);
-	consumer_report(consumer);
-	log_access_end(&access);
+		PAUSE_POINT("start: before the floors are told");
+		consumer_report(consumer);
+		if (needs_settled(need, first))
+			return;
+		needs_wait(need, first);
+		needs_begin(need, need->database);
+		again = true;
+	}
+}
+
+static void
+start_consumer(Consumer *consumer, int n, const uint16 *vshards,
+			   DatabaseSlot *database, uint64 start, bool lossless,
+			   const StreamKey *from)
+{
+	LogNeed		need;
+	uint64		end;
+
+	needs_begin(&need, database);
+	end = start_at_end(consumer, n, vshards, start);
+	if (lossless)
+		start_in_log(consumer, n, vshards, &need, end, from);
+	else
+		consumer_report(consumer);
 }
 
 void
@@ -140,12 +192,12 @@ start_streams(DatabaseSlot *database, const char *name, int n,
 
 	positions_init();
 	if (lossless)
-		require_start(name, n, vshards, from);
+		require_start(database, name, n, vshards, from);
 	consumer = consumer_subscribe(database, log, name, n, vshards, ring_size,
 								  lossless, log_end, &start);
 	PG_TRY();
 	{
-		start_consumer(consumer, n, vshards, start, lossless, from);
+		start_consumer(consumer, n, vshards, database, start, lossless, from);
 	}
 	PG_CATCH();
 	{

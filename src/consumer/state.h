@@ -76,6 +76,7 @@ typedef struct SavedPosition
 	bool		overrides;
 	bool		received;
 	bool		pending;
+	bool		cursorless; /* there was no cursor then, whatever came since */
 } SavedPosition;
 
 typedef struct SavedPositions
@@ -83,6 +84,8 @@ typedef struct SavedPositions
 	struct SavedPositions *outer;
 	SubTransactionId subid;
 	bool		rewind_wanted;
+	bool		gave_up;
+	bool		stores;
 	int			n;
 	int			size;
 	SavedPosition *positions;
@@ -109,6 +112,7 @@ struct Consumer
 	bool		reload_wanted; /* the stored cursors, at the next transaction */
 	bool		rewind_wanted; /* the stored cursors, at the next call */
 	bool		gave_up;  /* in this transaction: streams with something pending */
+	bool		stores;	  /* this transaction has stored a cursor */
 	ConsumerLoss loss;	  /* until the end of the transaction */
 	SavedPositions *saved; /* innermost first */
 	struct Filler *filler; /* reads the log where the queues lack something */
@@ -135,6 +139,9 @@ stream_go_back(Stream *stream, StreamKey key)
 {
 	if (key_less(stream->log_until, stream->next))
 		stream->log_until = stream->next;
+	/* the message that showed the hole is off the queue, and all before it */
+	if (stream->holed && stream->log_until.epoch <= stream->holed_to)
+		stream->log_until = (StreamKey){stream->holed_to + 1, 0};
 	stream->next = key;
 	stream->holed = false;
 	stream->moved = true;

@@ -18,6 +18,8 @@
 #include "consumer/stream.h"
 #include "log/batches.h"
 #include "log/cursors.h"
+#include "log/needs.h"
+#include "shared/database.h"
 
 /* The walk of one consumer, in the consumer's memory. */
 typedef struct Filler
@@ -182,15 +184,77 @@ stream_begin(Consumer *consumer)
 		load_cursors(consumer);
 }
 
+static uint64
+first_epoch(int n, const StreamCursor *cursors)
+{
+	uint64		first = MACHINE_NO_EPOCH;
+
+	for (int i = 0; i < n; i++)
+		first = Min(first, cursors[i].next.epoch);
+	return first;
+}
+
+pg_noreturn static void
+report_truncating(void)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+			 errmsg("the log is being truncated past where the cursor stands"),
+			 errdetail("Whether it may be is decided before the cursor is stored."),
+			 errhint("Roll back, and receive again.")));
+}
+
+/*
+ * What stands in what another session removes just now waits for that.  If the
+ * truncation went through, cursors for which there was nothing in it go on
+ * behind it, as stored ones do.
+ */
+static void
+settle_cursors(Consumer *consumer, LogNeed *need, int n, StreamCursor *cursors)
+{
+	for (;;)
+	{
+		needs_begin(need, database_mine());
+		if (!needs_fenced(need, first_epoch(n, cursors)))
+			return;
+		if (cursors_stored_here())
+			report_truncating();
+		needs_wait(need, first_epoch(n, cursors));
+		for (int i = 0; i < n; i++)
+		{
+			StreamKey  *next = &cursors[i].next;
+			uint64		through;
+
+			if (subscription_quiet(&stream_of(consumer, cursors[i].vshard)->ref,
+								   next->epoch, next->position, &through) &&
+				next->epoch <= through)
+			{
+				next->epoch = through + 1;
+				next->position = 0;
+			}
+		}
+		needs_require(first_epoch(n, cursors), consumer->name);
+	}
+}
+
 int
 stream_commit(Consumer *consumer)
 {
 	StreamCursor *cursors = palloc(sizeof(StreamCursor) * WIRE_VSHARDS);
+	LogNeed		need;
 	int			n;
 
 	stream_begin(consumer);
 	holding_refuse_taken_back(consumer->name);
+	if (consumer->loss == LOSS_NONE && consumer->gave_up)
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("cannot commit the position of \"%s\": a subscription was given up after a receive in this transaction",
+						consumer->name),
+				 errdetail("What was received through it will come again."),
+				 errhint("Subscribe anew in a transaction of its own.")));
 	n = cursor_positions(consumer, cursors);
+	settle_cursors(consumer, &need, n, cursors);
 	if (consumer->loss != LOSS_NONE ||
 		!cursors_store(consumer->name, n, cursors))
 	{
@@ -203,7 +267,15 @@ stream_commit(Consumer *consumer)
 				 errdetail("What this session received since it last committed was, or will be, processed there."),
 				 errhint("Roll back, and receive again.")));
 	}
+	/* a truncation that began meanwhile may not have seen it */
+	if (n > 0 && !needs_settled(&need, first_epoch(n, cursors)))
+	{
+		if (needs_fenced(&need, first_epoch(n, cursors)))
+			report_truncating();
+		needs_require(first_epoch(n, cursors), consumer->name);
+	}
 	cursor_stored(consumer, n, cursors);
+	consumer->stores |= n > 0;
 	pfree(cursors);
 	return n;
 }

@@ -28,7 +28,7 @@
 #include "log/reader.h"
 #include "log/report.h"
 #include "log/snapshots.h"
-#include "shared/database.h"
+#include "shared/applier_slot.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
@@ -86,7 +86,7 @@ at_xact_event(XactEvent event, void *arg)
 			break;
 		case XACT_EVENT_COMMIT:
 			if (wake_at_commit)
-				database_wake_applier();
+				applier_slot_tell_appended();
 			forget_all();
 			break;
 		case XACT_EVENT_ABORT:

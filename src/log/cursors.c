@@ -66,15 +66,18 @@ struct CursorWalk
 };
 
 static bool storing = false;
+static FullTransactionId stored_in = {0}; /* the last transaction that did */
 
 static void
 scan_begin(CursorScan *scan, LOCKMODE mode, AccessSnapshot kind)
 {
-	side_access_begin(&scan->access, SIDE_CURSORS, mode, kind);
-	scan->scan = compat_index_beginscan(scan->access.rel, scan->access.by_key,
-										scan->access.snapshot, 2);
-	scan->slot = table_slot_create(scan->access.rel, NULL);
-	scan->behind = table_slot_create(scan->access.rel, NULL);
+	SideAccess *access = &scan->access;
+
+	side_access_begin(access, SIDE_CURSORS, mode, kind);
+	scan->scan = compat_index_beginscan(access->rel, access->by_key,
+										access->snapshot, 2);
+	scan->slot = table_slot_create(access->rel, NULL);
+	scan->behind = table_slot_create(access->rel, NULL);
 }
 
 static void
@@ -90,11 +93,13 @@ scan_end(CursorScan *scan)
 static void
 scan_refresh(CursorScan *scan)
 {
+	SideAccess *access = &scan->access;
+
 	ExecClearTuple(scan->slot);
 	index_endscan(scan->scan);
-	side_access_refresh(&scan->access);
-	scan->scan = compat_index_beginscan(scan->access.rel, scan->access.by_key,
-										scan->access.snapshot, 2);
+	side_access_refresh(access);
+	scan->scan = compat_index_beginscan(access->rel, access->by_key,
+										access->snapshot, 2);
 }
 
 /* The last row in the order of the key with these bounds, or false. */
@@ -156,6 +161,16 @@ read_row(const TupleTableSlot *slot, StreamCursor *row)
 	row->next.position = (uint32) DatumGetInt64(values[CURSOR_ATTR_POSITION - 1]);
 	row->version = (uint64) DatumGetInt64(values[CURSOR_ATTR_VERSION - 1]);
 	row->incarnation = (uint64) DatumGetInt64(values[CURSOR_ATTR_INCARNATION - 1]);
+}
+
+static bool
+is_of(const TupleTableSlot *slot, const NameData *name, int32 vshard)
+{
+	const Datum *values = slot->tts_values;
+
+	return DatumGetInt32(values[CURSOR_ATTR_VSHARD - 1]) == vshard &&
+		strcmp(NameStr(*DatumGetName(values[CURSOR_ATTR_NAME - 1])),
+			   NameStr(*name)) == 0;
 }
 
 int
@@ -225,18 +240,60 @@ cursors_walk_end(CursorWalk *walk)
 	pfree(walk);
 }
 
+/*
+ * Of one cursor, from where the scan has found its last row on: does it stand
+ * at an epoch or before, for sure?  It may, if it is only about to be moved.
+ */
+static bool
+stands_behind(CursorWalk *walk, SnapshotData *dirty, uint64 epoch,
+			  NamedCursor *cursor, TransactionId *changing)
+{
+	CursorScan *scan = &walk->scan;
+	bool		behind = false;
+	TransactionId under_way = InvalidTransactionId;
+
+	for (;;)
+	{
+		bool		settled = !TransactionIdIsValid(dirty->xmin);
+
+		behind |= cursor->cursor.next.epoch <= epoch;
+		if (!settled)
+			under_way = dirty->xmin;
+		else if (TransactionIdIsValid(dirty->xmax))
+			under_way = dirty->xmax;
+		if (settled ||
+			!index_getnext_slot(scan->scan, BackwardScanDirection, scan->slot))
+			break;
+		slot_getallattrs(scan->slot);
+		if (!is_of(scan->slot, &walk->name, walk->vshard))
+			break;
+		read_row(scan->slot, &cursor->cursor);
+	}
+	if (!behind || !TransactionIdIsValid(under_way))
+		return behind;
+	*changing = under_way;
+	return false;
+}
+
 int
-cursors_behind(uint64 epoch, NamedCursor **cursors)
+cursors_behind(uint64 epoch, NamedCursor **cursors, TransactionId *changing)
 {
 	CursorWalk *walk = cursors_walk_begin(ACCESS_LATEST);
+	SideAccess *access = &walk->scan.access;
+	SnapshotData dirty;
 	NamedCursor cursor;
 	int			size = 64;
 	int			n = 0;
 
+	*changing = InvalidTransactionId;
 	*cursors = palloc(sizeof(NamedCursor) * size);
+	/* what is not committed yet, too */
+	InitDirtySnapshot(dirty);
+	index_endscan(walk->scan.scan);
+	walk->scan.scan = compat_index_beginscan(access->rel, access->by_key, &dirty, 2);
 	while (cursors_walk_next(walk, &cursor))
 	{
-		if (cursor.cursor.next.epoch > epoch)
+		if (!stands_behind(walk, &dirty, epoch, &cursor, changing))
 			continue;
 		if (n == size)
 		{
@@ -459,6 +516,7 @@ cursors_store(const char *name, int n, StreamCursor *rows)
 	/* two that store several of the same shall not wait for each other */
 	qsort(rows, n, sizeof(StreamCursor), compare_vshards);
 	self = log_become_side_owner(table, SIDE_CURSORS, false);
+	stored_in = GetTopFullTransactionId();
 	PAUSE_POINT("cursors: before the look");
 	storing = true;
 	PG_TRY();
@@ -489,6 +547,15 @@ bool
 cursors_storing(void)
 {
 	return storing;
+}
+
+bool
+cursors_stored_here(void)
+{
+	FullTransactionId here = GetTopFullTransactionIdIfAny();
+
+	return FullTransactionIdIsValid(here) &&
+		FullTransactionIdEquals(here, stored_in);
 }
 
 /* All rows of a cursor, whoever has moved it meanwhile. */

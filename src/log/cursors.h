@@ -45,8 +45,8 @@ typedef struct NamedCursor
 } NamedCursor;
 
 /*
- * All cursors that a snapshot has, one after the other; none has to pass by
- * what its cursor's earlier versions have left behind.
+ * All cursors that there are, one after the other, without passing by what
+ * their earlier versions have left behind.
  */
 typedef struct CursorWalk CursorWalk;
 
@@ -56,9 +56,12 @@ extern void cursors_walk_end(CursorWalk *walk);
 
 /*
  * All cursors, as committed now, that stand at an epoch or before; *cursors is
- * palloc'd.  Returns how many.
+ * palloc'd.  Returns how many.  If there are some that a transaction under way
+ * moves from there, or to there, *changing becomes one such, and they are left
+ * out; else InvalidTransactionId.
  */
-extern int	cursors_behind(uint64 epoch, NamedCursor **cursors);
+extern int	cursors_behind(uint64 epoch, NamedCursor **cursors,
+						   TransactionId *changing);
 
 /*
  * Move n cursors to the beginning of an epoch, unless they were changed
@@ -71,6 +74,9 @@ extern int	cursors_drop(const char *name, int n, const uint16 *vshards);
 
 /* Does a name have a cursor for a vshard, as committed now or made here? */
 extern bool cursors_exist(const char *name, uint16 vshard);
+
+/* Has this transaction stored cursors, rolled back or not? */
+extern bool cursors_stored_here(void);
 
 /* Is this session storing cursors just now?  For the trigger on the table. */
 extern bool cursors_storing(void);

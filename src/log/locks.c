@@ -26,14 +26,30 @@ charge_transaction(void)
 	return before;
 }
 
+static void
+make_tag(LOCKTAG *tag, uint16 subid)
+{
+	SET_LOCKTAG_OBJECT(*tag, MyDatabaseId, ExtensionRelationId,
+					   log_table_require()->extension, subid);
+}
+
+void
+log_wait_for_lock(uint16 subid, LOCKMODE mode)
+{
+	LOCKTAG		tag;
+
+	make_tag(&tag, subid);
+	(void) LockAcquire(&tag, mode, false, false);
+	(void) LockRelease(&tag, mode, false);
+}
+
 void
 log_lock_for_transaction(uint16 subid, LOCKMODE mode)
 {
 	LOCKTAG		tag;
 	ResourceOwner before;
 
-	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, ExtensionRelationId,
-					   log_table_require()->extension, subid);
+	make_tag(&tag, subid);
 	before = charge_transaction();
 	PG_TRY();
 	{

@@ -11,6 +11,7 @@
 
 /* Sub-object numbers of the extension, each of which is a lock. */
 #define LOG_LOCK_APPEND 1 /* the end of the log */
+#define LOG_LOCK_TRUNCATION 2 /* its beginning */
 
 /*
  * Take one of these locks, or that of a table, to the end of the current
@@ -20,7 +21,10 @@
 extern void log_lock_for_transaction(uint16 subid, LOCKMODE mode);
 extern void log_lock_table_for_transaction(Oid relid, LOCKMODE mode);
 
-/* As the last one; false, and no lock, if others are in the way. */
+/* Wait until one of these locks could be had. */
+extern void log_wait_for_lock(uint16 subid, LOCKMODE mode);
+
+/* As log_lock_table_for_transaction(); false, and no lock, if others are in the way. */
 extern bool log_try_lock_table_for_transaction(Oid relid, LOCKMODE mode);
 
 #endif							/* CALVIN_LOG_LOCKS_H */

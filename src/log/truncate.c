@@ -155,36 +155,27 @@ truncate_find_traffic(const Truncation *truncation, uint64 from_epoch,
 
 /*
  * Most cursors that lag do so because nothing came for their vshards: storing
- * them anew with every commit would cost more than what is received.  To know,
- * what goes is read from the first of them on.
+ * them anew with every commit would cost more than what is received.
  */
 void
-truncate_survey_cursors(const Truncation *truncation, CursorSurvey *survey)
+truncate_survey_cursors(const Truncation *truncation, const StreamKey *traffic,
+						uint64 from_epoch, CursorSurvey *survey)
 {
-	uint64		begin = machine_next_epoch(&truncation->begin);
-	uint64		end = truncation->base.last_applied_epoch;
-	uint64		from = PG_UINT64_MAX;
-	StreamKey	last[WIRE_VSHARDS];
+	/* one that an earlier truncation was forced past has lost something */
+	uint64		begin = Max(machine_next_epoch(&truncation->begin), from_epoch);
 	NamedCursor *cursors;
-	int			n = 0;
+	int			n = cursors_behind(truncation->base.last_applied_epoch,
+								   &cursors, &survey->changing);
 
 	survey->nneedy = 0;
 	survey->nquiet = 0;
-	if (end == MACHINE_NO_EPOCH)
-		return;
-	n = cursors_behind(end, &cursors);
-	for (int i = 0; i < n; i++)
-		from = Min(from, cursors[i].cursor.next.epoch);
-	if (n > 0)
-		truncate_find_traffic(truncation, from, last);
 	survey->quiet = cursors;
 	for (int i = 0; i < n; i++)
 	{
 		const NamedCursor *cursor = &cursors[i];
 
-		/* one that an earlier truncation was forced past has lost something */
 		if (cursor->cursor.next.epoch >= begin &&
-			traffic_before(last[cursor->cursor.vshard], cursor->cursor.next))
+			traffic_before(traffic[cursor->cursor.vshard], cursor->cursor.next))
 			survey->quiet[survey->nquiet++] = *cursor;
 		else if (survey->nneedy++ == 0 ||
 				 cursor->cursor.next.epoch <= survey->needy.cursor.next.epoch)

@@ -38,13 +38,16 @@ extern void truncate_find_traffic(const Truncation *truncation,
 /* The durable cursors that stand within what goes. */
 typedef struct CursorSurvey
 {
+	TransactionId changing; /* moves some of them just now, which are left out */
 	int			nneedy; /* something of it is for them, or may have been */
 	NamedCursor needy;	/* the one of these that is furthest behind */
 	int			nquiet; /* nothing of it is */
 	NamedCursor *quiet;
 } CursorSurvey;
 
+/* Judged by the traffic from an epoch on: what is before that is not known. */
 extern void truncate_survey_cursors(const Truncation *truncation,
+									const StreamKey *traffic, uint64 from_epoch,
 									CursorSurvey *survey);
 
 /*

@@ -9,9 +9,9 @@
 #ifndef CALVIN_LOG_VERSION_H
 #define CALVIN_LOG_VERSION_H
 
-/* Its own, which is default_version of the control file. */
+/* Its own, which is default_version of the control file: the Makefile says it. */
 #ifndef CALVIN_SEQ_VERSION
-#define CALVIN_SEQ_VERSION 1.0
+#error "CALVIN_SEQ_VERSION is not defined: build with the Makefile"
 #endif
 
 /* An earlier one whose tables and functions are still what it expects. */

@@ -243,8 +243,9 @@ take_snapshot(void)
 		return;
 	applier.snapshot_index = applied;
 	begin(&access);
+	/* a source of PGC_S_OVERRIDE would make it what the transaction's end restores */
 	(void) set_config_option("synchronous_commit", "off", PGC_SUSET,
-							 PGC_S_OVERRIDE, GUC_ACTION_LOCAL, true, 0, false);
+							 PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
 	self = log_become_side_owner(&access.table, SIDE_SNAPSHOTS, true);
 	snapshots_store(&access.table, &applying.state.machine, true);
 	log_become_self(&self);

@@ -295,6 +295,20 @@ applier_slot_pid(Oid database)
 }
 
 void
+applier_slot_tell_appended(void)
+{
+	DatabaseSlot *slot = database_mine();
+
+	if (slot == NULL)
+	{
+		requests_post_mine();
+		return;
+	}
+	pg_atomic_fetch_add_u64(&slot->appends, 1);
+	database_wake_proc(&slot->applier_proc);
+}
+
+void
 applier_slot_ask_to_recheck(void)
 {
 	DatabaseSlot *slot = database_mine();

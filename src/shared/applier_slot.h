@@ -69,6 +69,9 @@ extern void applier_slot_release(Oid database);
 /* Pid of the database's applier, 0 if there is none now. */
 extern pid_t applier_slot_pid(Oid database);
 
+/* Tell this database's applier that the log got longer. */
+extern void applier_slot_tell_appended(void);
+
 /* This database's applier shall look whether the extension is still its own. */
 extern void applier_slot_ask_to_recheck(void);
 

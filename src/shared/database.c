@@ -9,7 +9,6 @@
 
 #include "miscadmin.h"
 #include "shared/database.h"
-#include "shared/requests.h"
 #include "shared/whole.h"
 #include "storage/latch.h"
 #include "utils/timestamp.h"
@@ -113,6 +112,7 @@ database_begin_locked(DatabaseSlot *slot, Oid database)
 	slot->baseline = fresh;
 	slot->routed_through = 0;
 	pg_atomic_write_u64(&slot->wake_until, 0);
+	pg_atomic_write_u64(&slot->fence, 0);
 	histogram_rebase(&slot->latency, &slot->latency_baseline);
 }
 
@@ -150,20 +150,6 @@ database_wake_proc(pg_atomic_uint64 *proc)
 	/* a PGPROC is never freed: at worst a stranger wakes once for nothing */
 	if (target != NULL)
 		SetLatch(&target->procLatch);
-}
-
-void
-database_wake_applier(void)
-{
-	DatabaseSlot *slot = database_mine();
-
-	if (slot == NULL)
-	{
-		requests_post_mine();
-		return;
-	}
-	pg_atomic_fetch_add_u64(&slot->appends, 1);
-	database_wake_proc(&slot->applier_proc);
 }
 
 void

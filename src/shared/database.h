@@ -47,9 +47,6 @@ extern void database_wake_until(DatabaseSlot *slot, uint64 epoch);
 /* The applier's only: how long an entry took from append to fan-out. */
 extern void database_note_latency(DatabaseSlot *slot, int64 usecs);
 
-/* Tell the applier of this session's database that the log got longer. */
-extern void database_wake_applier(void);
-
 /* Remember and count an error of the applier, for seq_state. */
 extern void database_report_error(DatabaseSlot *slot, const char *message);
 

@@ -67,6 +67,8 @@ init_database(DatabaseSlot *slot)
 	pg_atomic_init_u32(&slot->activity, ACTIVITY_IDLE);
 	pg_atomic_init_u64(&slot->catch_up_from, 0);
 	pg_atomic_init_u64(&slot->catch_up_to, 0);
+	pg_atomic_init_u64(&slot->fence, 0);
+	pg_atomic_init_u64(&slot->fence_raised, 0);
 	pg_atomic_init_u64(&slot->wake_until, 0);
 	whole_init(&slot->version, slot->published, PUBLISHED_WORDS);
 	histogram_init(&slot->latency);

@@ -159,6 +159,13 @@ typedef struct DatabaseSlot
 	 * published state once more, as the applier looks here after publishing.
 	 */
 	pg_atomic_uint64 wake_until;
+
+	/*
+	 * Epochs that a truncation under way removes, and how often that was told;
+	 * written by who truncates.  See fence.h.
+	 */
+	pg_atomic_uint64 fence;
+	pg_atomic_uint64 fence_raised;
 } DatabaseSlot;
 
 /*

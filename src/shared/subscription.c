@@ -318,7 +318,8 @@ subscription_quiet(const SubscriptionRef *ref, uint64 epoch, uint32 position,
 
 int
 subscription_needs_log(Oid database, uint64 epoch, const PublishedState *state,
-					   const StreamKey *traffic, SubscriptionNeed *furthest)
+					   const StreamKey *traffic, uint64 from_epoch,
+					   SubscriptionNeed *furthest)
 {
 	uint64		applied = state->machine.last_applied_epoch;
 	int			n = 0;
@@ -346,7 +347,8 @@ subscription_needs_log(Oid database, uint64 epoch, const PublishedState *state,
 		}
 		if (floor.epoch > epoch)
 			continue;
-		if (traffic != NULL && traffic_before(traffic[slot->vshard], floor))
+		if (floor.epoch >= from_epoch &&
+			traffic_before(traffic[slot->vshard], floor))
 		{
 			note_quiet_locked(slot, floor, epoch);
 			continue;

@@ -108,15 +108,15 @@ typedef struct SubscriptionNeed
  * How many lossless subscriptions of a database still need something of
  * epochs up to the given one, and which of them is furthest behind.  Whatever
  * was applied up to the state that was read before is taken into account.
- * "traffic", unless NULL, tells the last key of each vshard in these epochs
- * (MACHINE_NO_EPOCH: none); without it, who is behind counts as in need.
+ * "traffic" tells the last key of each vshard in these epochs from from_epoch on
+ * (MACHINE_NO_EPOCH: none); who stands before that counts as in need.
  *
  * Those that need nothing have it noted in their slots: see
  * subscription_quiet().
  */
 extern int	subscription_needs_log(Oid database, uint64 epoch,
 								   const PublishedState *state,
-								   const StreamKey *traffic,
+								   const StreamKey *traffic, uint64 from_epoch,
 								   SubscriptionNeed *furthest);
 
 /*

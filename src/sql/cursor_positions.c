@@ -8,7 +8,6 @@
 #include "commands/trigger.h"
 #include "funcapi.h"
 #include "log/cursors.h"
-#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 CALVIN_FUNCTION(seq_cursors_info);

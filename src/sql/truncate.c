@@ -8,11 +8,15 @@
 #include "access/xlog.h"
 #include "log/attach.h"
 #include "log/cursors.h"
+#include "log/needs.h"
 #include "log/standbys.h"
 #include "log/truncate.h"
+#include "miscadmin.h"
 #include "shared/database.h"
+#include "shared/pause.h"
 #include "shared/subscription.h"
 #include "sql/args.h"
+#include "storage/lmgr.h"
 
 CALVIN_FUNCTION(seq_truncate);
 
@@ -56,37 +60,19 @@ refuse_before_cursors(const CursorSurvey *survey)
 			 hint_epoch(needy->cursor.next.epoch)));
 }
 
-/*
- * Forced or not, those that miss nothing have to know that.  Only if somebody
- * is behind, what goes has to be read to see whether it is for him.
- */
 static void
-refuse_before_subscriptions(const Truncation *truncation,
-							const PublishedState *state, bool force)
+refuse_before_subscriptions(int n, const SubscriptionNeed *furthest)
 {
-	uint64		end = truncation->base.last_applied_epoch;
-	StreamKey	traffic[WIRE_VSHARDS];
-	SubscriptionNeed furthest;
-	int			n;
-
-	if (end == MACHINE_NO_EPOCH)
-		return;
-	n = subscription_needs_log(MyDatabaseId, end, state, NULL, &furthest);
-	if (n > 0)
-	{
-		truncate_find_traffic(truncation, furthest.epoch, traffic);
-		n = subscription_needs_log(MyDatabaseId, end, state, traffic, &furthest);
-	}
-	if (n == 0 || force)
+	if (n == 0)
 		return;
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_IN_USE),
 			 errmsg("cannot truncate past the subscription \"%s\" to vshard %u of the session with PID %d",
-					NameStr(furthest.name), furthest.vshard, (int) furthest.pid),
+					NameStr(furthest->name), furthest->vshard, (int) furthest->pid),
 			 errdetail_plural("It needs the log from epoch " UINT64_FORMAT " on; %d subscription needs something of what would go.",
 							  "It needs the log from epoch " UINT64_FORMAT " on; %d subscriptions need something of what would go.",
-							  n, furthest.epoch, n),
-			 hint_epoch(furthest.epoch)));
+							  n, furthest->epoch, n),
+			 hint_epoch(furthest->epoch)));
 }
 
 static void
@@ -108,18 +94,94 @@ refuse_before_standbys(XLogRecPtr lsn)
 			 errhint("Wait for it (see pg_stat_replication), or pass force => true.")));
 }
 
+/* Who needs something of what goes, by one look. */
+typedef struct Look
+{
+	PublishedState state;
+	int			nsubscriptions;
+	SubscriptionNeed subscription; /* the one that is furthest behind */
+	CursorSurvey cursors;
+} Look;
+
+/*
+ * First at the subscriptions, then at the cursors: who has a subscription may
+ * store a cursor and leave.  Subscriptions that miss nothing are told, forced
+ * or not.
+ */
+static void
+look_once(DatabaseSlot *database, const Truncation *truncation,
+		  const StreamKey *traffic, uint64 from_epoch, Look *look)
+{
+	/* before the subscriptions, whose progress is then not behind it */
+	database_read(database, &look->state);
+	look->nsubscriptions =
+		subscription_needs_log(MyDatabaseId, truncation->base.last_applied_epoch,
+							   &look->state, traffic, from_epoch,
+							   &look->subscription);
+	PAUSE_POINT("truncate: between subscriptions and cursors");
+	truncate_survey_cursors(truncation, traffic, from_epoch, &look->cursors);
+}
+
+static uint64
+first_needed(const Look *look)
+{
+	uint64		first = PG_UINT64_MAX;
+
+	if (look->nsubscriptions > 0)
+		first = Min(first, look->subscription.epoch);
+	if (look->cursors.nneedy > 0)
+		first = Min(first, look->cursors.needy.cursor.next.epoch);
+	return first;
+}
+
+/*
+ * Only if somebody is behind, what goes has to be read to see whether it is for
+ * him; so is it again if somebody comes who stands even further back.  The look
+ * that decides is the last one, under a fence that stays.
+ */
+static void
+find_needs(DatabaseSlot *database, const Truncation *truncation, bool force,
+		   Look *look)
+{
+	StreamKey	traffic[WIRE_VSHARDS];
+	uint64		from_epoch = PG_UINT64_MAX; /* nothing is read yet */
+
+	for (;;)
+	{
+		uint64		first;
+
+		PAUSE_POINT("truncate: before the fence");
+		needs_fence(database, truncation->base.last_applied_epoch);
+		PAUSE_POINT("truncate: before the look");
+		look_once(database, truncation, traffic, from_epoch, look);
+		first = first_needed(look);
+		if (TransactionIdIsValid(look->cursors.changing) && !force)
+		{
+			/* what he moves there is known when he ends */
+			needs_unfence();
+			XactLockTableWait(look->cursors.changing, NULL, NULL, XLTW_None);
+			continue;
+		}
+		if (first >= from_epoch)
+			return;
+		needs_unfence();
+		PAUSE_POINT("truncate: before what goes is read");
+		truncate_find_traffic(truncation, first, traffic);
+		from_epoch = first;
+	}
+}
+
 /* seq_truncate(before_epoch, force) -> how many entries were removed */
 Datum
 seq_truncate(PG_FUNCTION_ARGS)
 {
 	uint64		before_epoch = arg_epoch(PG_GETARG_INT64(0));
 	bool		force = PG_GETARG_BOOL(1);
-	DatabaseSlot *slot;
-	PublishedState state;
+	DatabaseSlot *database;
 	const LogTable *table;
 	LogIdentity self;
 	Truncation	truncation;
-	CursorSurvey cursors;
+	Look		look = {0};
 	uint64		removed = 0;
 
 	if (RecoveryInProgress())
@@ -128,22 +190,26 @@ seq_truncate(PG_FUNCTION_ARGS)
 				 errmsg("cannot execute seq_truncate() during recovery"),
 				 errhint("Truncate on the primary: standbys follow.")));
 	PreventCommandIfReadOnly("seq_truncate()");
-	slot = attach_database();
+	database = attach_database();
 	table = log_table_require();
 	self = log_become_owner(table, true);
+	needs_lock_truncation();
 	if (truncate_plan(table, before_epoch, &truncation))
 	{
-		/* before the subscriptions, whose progress is then not behind it */
-		database_read(slot, &state);
-		truncate_survey_cursors(&truncation, &cursors);
+		/* without a batch in what goes nobody can lack anything of it */
+		if (truncation.base.last_applied_epoch != MACHINE_NO_EPOCH)
+			find_needs(database, &truncation, force, &look);
+		else
+			database_read(database, &look.state);
 		if (!force)
 		{
-			refuse_before_applier(&truncation, &state);
-			refuse_before_cursors(&cursors);
+			refuse_before_applier(&truncation, &look.state);
+			refuse_before_cursors(&look.cursors);
 			refuse_before_standbys(truncation.lsn);
+			refuse_before_subscriptions(look.nsubscriptions, &look.subscription);
 		}
-		refuse_before_subscriptions(&truncation, &state, force);
-		removed = truncate_execute(table, &truncation, &cursors);
+		PAUSE_POINT("truncate: before removing");
+		removed = truncate_execute(table, &truncation, &look.cursors);
 	}
 	log_become_self(&self);
 	PG_RETURN_INT64((int64) removed);

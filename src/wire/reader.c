@@ -7,7 +7,9 @@
  * missing byte would be, a count that the remaining bytes cannot back where
  * its header stands, anything else at the first byte of the value.
  */
-#include "wire/scan.h"
+#include "wire/reader.h"
+
+#include "wire/bytes.h"
 #include "wire/schema.h"
 
 #define EXPECTED_MORE "more bytes"

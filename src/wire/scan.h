@@ -21,31 +21,6 @@
 #define WIRE_INLINE static inline __attribute__((always_inline))
 #define WIRE_NOINLINE __attribute__((noinline))
 
-/* Any form; each clears reader->minimal if the form is not the shortest. */
-extern const uint8_t *wire_take_uint(WireReader *reader, const uint8_t *p,
-									 uint64_t max, uint64_t *value,
-									 const char *field);
-extern const uint8_t *wire_take_int(WireReader *reader, const uint8_t *p,
-									int64_t *value, const char *field);
-/* The content is not checked to be UTF-8. */
-extern const uint8_t *wire_take_str(WireReader *reader, const uint8_t *p,
-									WireSlice *value, const char *field);
-extern const uint8_t *wire_take_bin(WireReader *reader, const uint8_t *p,
-									WireSlice *value, const char *field);
-/* Refuses a count whose elements, "least" bytes each, cannot all be there. */
-extern const uint8_t *wire_take_array(WireReader *reader, const uint8_t *p,
-									  uint32_t least, uint32_t *count,
-									  const char *field);
-extern const uint8_t *wire_take_tuple(WireReader *reader, const uint8_t *p,
-									  uint32_t count, const char *field);
-extern const uint8_t *wire_take_map(WireReader *reader, const uint8_t *p,
-									uint32_t *count, const char *field);
-
-/* wire_reader_fail for functions that return a position: always NULL. */
-extern const uint8_t *wire_refuse(WireReader *reader, WireStatus status,
-								  const uint8_t *at, const char *field,
-								  const char *expected);
-
 WIRE_INLINE const uint8_t *
 wire_scan_tuple(WireReader *reader, const uint8_t *p, const uint8_t *end,
 				uint32_t count, const char *field)

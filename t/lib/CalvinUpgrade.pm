@@ -44,11 +44,11 @@ sub own_installation
 	return $root . dirname($bindir);
 }
 
-# The library, built from these sources with other macros; its path, or undef
+# The library, built from these sources as of a version, with these macros if any; its path, or undef
 # where it cannot be built.  What does not depend on them is not built again.
 sub build_library
 {
-	my ($macros) = @_;
+	my ($version, $macros) = @_;
 	my $top = dirname(abs_path($FindBin::RealBin));
 	my $dir = PostgreSQL::Test::Utils::tempdir() . '/build';
 	my ($pg_config) =
@@ -58,11 +58,13 @@ sub build_library
 	return unless defined $pg_config;
 	system_or_bail('mkdir', '-p', $dir);
 	system_or_bail('cp', '-R', map({ "$top/$_" } qw(Makefile sequencer.control src sql)), $dir);
-	unlink "$dir/src/log/table.o";
+	my $control = slurp_file("$dir/sequencer.control") =~ s/^(default_version *= *).*/$1'$version'/mr;
+	unlink "$dir/sequencer.control";
+	append_to_file("$dir/sequencer.control", $control);
 	local $ENV{MAKEFLAGS} = '';
 	local $ENV{MAKELEVEL} = '';
 	# what the other objects were built with
-	$macros .= " $ENV{COPT}" if defined $ENV{COPT};
+	$macros = join ' ', grep { defined } $macros, $ENV{COPT};
 	system_log('make', '-s', '-C', $dir, "PG_CONFIG=$pg_config", 'with_llvm=no', "COPT=$macros", 'all') == 0
 	  or croak 'the library could not be built';
 	return "$dir/calvin_seq.so";
