@@ -58,7 +58,7 @@ run_suite() {
 		make_consumer
 		native=--library=$library
 	fi
-	run_perl chaos.pl $native ${ROUNDS:+"--rounds=$ROUNDS"} ${TXNS:+"--txns=$TXNS"} ${FAULTS:+"--only=$FAULTS"} \
+	run_perl chaos.pl ${native:+"$native"} ${ROUNDS:+"--rounds=$ROUNDS"} ${TXNS:+"--txns=$TXNS"} ${FAULTS:+"--only=$FAULTS"} \
 		${BURST:+"--burst=$BURST"} ${WITHOUT:+"--without=$WITHOUT"}
 }
 run_bursts() {
