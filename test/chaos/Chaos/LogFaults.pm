@@ -30,8 +30,8 @@ fault 'applier ended in a burst', 4, sub {
 	run_until(sub { $server->process(qr/calvin_seq applier/) }, 'the next applier');
 	run_for(0.05);
 	$burst->{go} = 1;
-	$_->{poll_at} = time() + $rng->real(0.15) foreach @slow;
 	run_until(sub { $burst->{finished} }, 'a burst to be appended');
+	$_->{poll_at} = time() + $rng->real(0.08) foreach @slow;
 	foreach (1 .. 1 + $rng->below(2))
 	{
 		run_for($rng->real(0.2));
