@@ -125,13 +125,18 @@ CREATE TABLE seq_snapshots (
 	digest text NOT NULL,
 	digest_version integer NOT NULL,
 	taken_at timestamptz NOT NULL,
-	base boolean NOT NULL DEFAULT false
+	base boolean NOT NULL DEFAULT false,
+	entry_length bigint,
+	entry_crc bigint,
+	identity uuid
 );
 CREATE UNIQUE INDEX seq_snapshots_base_idx ON seq_snapshots (base) WHERE base;
 COMMENT ON TABLE seq_snapshots IS
 	'states of the state machine, with which the applier begins after a restart';
 COMMENT ON COLUMN seq_snapshots.base IS
 	'the state at the end of what was truncated, with which the log begins';
+COMMENT ON COLUMN seq_snapshots.entry_crc IS
+	'with entry_length and identity: the CRC-32C of its entry, and which log that is in';
 
 CREATE FUNCTION seq_snapshots_before_insert() RETURNS trigger
 	LANGUAGE C AS 'MODULE_PATHNAME';
@@ -141,6 +146,29 @@ CREATE TRIGGER seq_snapshots_pass_over BEFORE INSERT ON seq_snapshots
 ALTER TABLE seq_snapshots ENABLE ALWAYS TRIGGER seq_snapshots_pass_over;
 
 SELECT pg_catalog.pg_extension_config_dump('seq_snapshots', '');
+
+--
+-- Which log this is
+--
+
+CREATE TABLE seq_identity (
+	one boolean PRIMARY KEY DEFAULT true CHECK (one),
+	identity uuid NOT NULL
+);
+COMMENT ON TABLE seq_identity IS
+	'which log this is: given with its first entry, and restored with it';
+
+CREATE FUNCTION seq_identity_before_change() RETURNS trigger
+	LANGUAGE C AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION seq_identity_before_change() FROM PUBLIC;
+CREATE TRIGGER seq_identity_restore BEFORE INSERT ON seq_identity
+	FOR EACH ROW EXECUTE FUNCTION seq_identity_before_change();
+CREATE TRIGGER seq_identity_no_change BEFORE UPDATE OR DELETE OR TRUNCATE ON seq_identity
+	FOR EACH STATEMENT EXECUTE FUNCTION seq_identity_before_change();
+ALTER TABLE seq_identity ENABLE ALWAYS TRIGGER seq_identity_restore;
+ALTER TABLE seq_identity ENABLE ALWAYS TRIGGER seq_identity_no_change;
+
+SELECT pg_catalog.pg_extension_config_dump('seq_identity', '');
 
 CREATE FUNCTION seq_snapshot() RETURNS bigint
 	LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
@@ -407,6 +435,6 @@ GRANT SELECT ON seq_subscriptions, seq_cursors, seq_state, seq_progress, seq_met
 -- DROP EXTENSION, and of updates.
 REVOKE ALL ON TYPE
 	seq_txn,
-	seq_log, seq_cursor_positions, seq_snapshots,
+	seq_log, seq_cursor_positions, seq_snapshots, seq_identity,
 	seq_subscriptions, seq_cursors, seq_state, seq_progress, seq_metrics
 	FROM PUBLIC;

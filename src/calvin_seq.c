@@ -11,6 +11,7 @@
 #include "process/worker.h"
 #include "shared/queue.h"
 #include "shared/shmem.h"
+#include "shared/wakeup.h"
 #include "utils/guc.h"
 
 PG_MODULE_MAGIC;
@@ -22,6 +23,7 @@ _PG_init(void)
 {
 	memory_init();
 	append_init();
+	wakeup_init();
 	applier_init();
 	queue_init();
 	if (process_shared_preload_libraries_in_progress)

@@ -92,7 +92,7 @@ DECLARE
 	n int := 0;
 BEGIN
 	FOR r IN SELECT * FROM seq_receive(20) LOOP
-		INSERT INTO effects (vshard, epoch, "position") VALUES (r.vshard, r.epoch, r."position");
+		PERFORM store(r.vshard, r.epoch, r."position");
 		n := n + 1;
 		IF n = 10 THEN
 			PERFORM seq_commit();
@@ -161,7 +161,7 @@ BEGIN
 		LOOP
 			FETCH c INTO r;
 			EXIT WHEN NOT FOUND;
-			INSERT INTO effects (vshard, epoch, "position") VALUES (r.vshard, r.epoch, r."position");
+			PERFORM store(r.vshard, r.epoch, r."position");
 		END LOOP;
 		PERFORM seq_commit();
 	END LOOP;
@@ -247,7 +247,7 @@ BEGIN
 	FOR i IN 1..4 LOOP
 		txns := ARRAY(SELECT t FROM seq_receive(3) t);
 		FOR r IN SELECT * FROM unnest(txns) LOOP
-			INSERT INTO effects (vshard, epoch, "position") VALUES (r.vshard, r.epoch, r."position");
+			PERFORM store(r.vshard, r.epoch, r."position");
 		END LOOP;
 		IF i = 2 THEN
 			ROLLBACK;
@@ -274,7 +274,7 @@ BEGIN
 	FOR r IN SELECT * FROM seq_receive(9) LOOP
 		FOR try IN 1..2 LOOP
 			BEGIN
-				INSERT INTO effects (vshard, epoch, "position") VALUES (r.vshard, r.epoch, r."position");
+				PERFORM store(r.vshard, r.epoch, r."position");
 				IF try = 1 AND r.epoch % 2 = 0 THEN RAISE 'at first'; END IF;
 				EXIT;
 			EXCEPTION WHEN raise_exception THEN NULL;

@@ -195,7 +195,7 @@ DECLARE
 	r record;
 BEGIN
 	FOR r IN SELECT * FROM seq_receive(n) LOOP
-		INSERT INTO effects (vshard, epoch, "position") VALUES (r.vshard, r.epoch, r."position");
+		PERFORM store(r.vshard, r.epoch, r."position");
 		PERFORM pg_sleep(0.03);
 	END LOOP;
 	PERFORM seq_commit();

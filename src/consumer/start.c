@@ -71,6 +71,33 @@ wanted_epoch(const char *name, int n, const uint16 *vshards,
 	return first;
 }
 
+/* A cursor that is ahead of the log was stored for another one. */
+static void
+require_cursors_in_log(const char *name, int n, const uint16 *vshards)
+{
+	StreamCursor *cursors = palloc(sizeof(StreamCursor) * n);
+	int			ncursors = cursors_load(name, n, vshards, cursors);
+	LogAccess	access;
+	MachineState base;
+	int64		end;
+
+	log_access_begin(&access, ACCESS_SNAPSHOTS, ACCESS_LATEST);
+	end = log_last_epoch(&access);
+	if (end < 0 && snapshots_base(&access, &base))
+		end = (int64) base.last_applied_epoch;
+	log_access_end(&access);
+	for (int i = 0; i < ncursors; i++)
+		if (cursors[i].next.epoch > (uint64) (end + 1))
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("the durable cursor \"%s\" of vshard %u is beyond the end of the log",
+							name, cursors[i].vshard),
+					 errdetail("It waits for epoch " UINT64_FORMAT "; the next epoch of the log is " INT64_FORMAT ".",
+							   cursors[i].next.epoch, end + 1),
+					 errhint("It may be that of another log. Subscribe with from_epoch to start elsewhere, or use seq_drop_cursor().")));
+	pfree(cursors);
+}
+
 /*
  * What cannot be had must not cost the subscriptions that it would replace,
  * this session's or another one's.  A truncation under way decides about it.
@@ -90,6 +117,8 @@ require_start(DatabaseSlot *database, const char *name, int n,
 		first = wanted_epoch(name, n, vshards, from);
 	}
 	needs_require(first, name);
+	if (from == NULL)
+		require_cursors_in_log(name, n, vshards);
 }
 
 /*

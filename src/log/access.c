@@ -39,6 +39,8 @@ close_relation(Relation *rel, LOCKMODE mode)
 static void
 close_all(LogAccess *access)
 {
+	close_relation(&access->identity_by_key, AccessShareLock);
+	close_relation(&access->identity, AccessShareLock);
 	close_relation(&access->snapshots_by_index, AccessShareLock);
 	close_relation(&access->snapshots, AccessShareLock);
 	close_relation(&access->by_ack, AccessShareLock);
@@ -85,9 +87,13 @@ open_all(LogAccess *access, const LogTable *table)
 	if (access->by_index == NULL || access->by_epoch == NULL ||
 		access->by_ack == NULL)
 		return false;
-	return !(access->flags & ACCESS_SNAPSHOTS) ||
-		open_side(SIDE_SNAPSHOTS, AccessShareLock, &access->snapshots,
-				  &access->snapshots_by_index);
+	if ((access->flags & ACCESS_SNAPSHOTS) &&
+		!open_side(SIDE_SNAPSHOTS, AccessShareLock, &access->snapshots,
+				   &access->snapshots_by_index))
+		return false;
+	return !(access->flags & ACCESS_IDENTITY) ||
+		open_side(SIDE_IDENTITY, AccessShareLock, &access->identity,
+				  &access->identity_by_key);
 }
 
 /* Are table and indexes still those that were opened? */

@@ -29,7 +29,8 @@ typedef enum AccessSnapshot
  * needed: nobody shall wait for who has locked one of them, if the log will do.
  */
 #define ACCESS_SNAPSHOTS 0x01 /* read seq_snapshots, with the same snapshot */
-#define ACCESS_WRITE 0x02	  /* change seq_log: stays locked */
+#define ACCESS_IDENTITY 0x02  /* read seq_identity, likewise */
+#define ACCESS_WRITE 0x04	  /* change seq_log: stays locked */
 
 typedef struct LogAccess
 {
@@ -41,6 +42,8 @@ typedef struct LogAccess
 	Relation	by_ack;	  /* and on what acks are for */
 	Relation	snapshots; /* NULL unless wanted */
 	Relation	snapshots_by_index;
+	Relation	identity;
+	Relation	identity_by_key;
 	Snapshot	snapshot;
 } LogAccess;
 

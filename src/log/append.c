@@ -16,26 +16,20 @@
  */
 #include "compat.h"
 
-#include "access/detoast.h"
-#include "access/htup_details.h"
 #include "access/xact.h"
 #include "catalog/pg_type_d.h"
-#include "commands/trigger.h"
 #include "executor/spi.h"
 #include "log/append.h"
+#include "log/identity.h"
 #include "log/insert.h"
 #include "log/locks.h"
 #include "log/reader.h"
-#include "log/report.h"
 #include "log/snapshots.h"
-#include "shared/applier_slot.h"
+#include "shared/wakeup.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
-
-/* Something was inserted by this transaction: wake the applier at commit. */
-static bool wake_at_commit = false;
 
 /* Whether this transaction has the lock, from which subtransaction on. */
 static bool locked = false;
@@ -58,14 +52,9 @@ static bool out_of_order = false;
 /* Set while this module itself corrects "kind". */
 static bool correcting = false;
 
-CALVIN_FUNCTION(seq_log_before_insert);
-CALVIN_FUNCTION(seq_log_after_insert);
-CALVIN_FUNCTION(seq_log_refuse_change);
-
 static void
 forget_all(void)
 {
-	wake_at_commit = false;
 	locked = false;
 	out_of_order = false;
 	correcting = false;
@@ -85,10 +74,6 @@ at_xact_event(XactEvent event, void *arg)
 						 errhint("Append in a transaction of its own.")));
 			break;
 		case XACT_EVENT_COMMIT:
-			if (wake_at_commit)
-				applier_slot_tell_appended();
-			forget_all();
-			break;
 		case XACT_EVENT_ABORT:
 		case XACT_EVENT_PREPARE:
 			forget_all();
@@ -117,12 +102,6 @@ append_init(void)
 {
 	RegisterXactCallback(at_xact_event, NULL);
 	RegisterSubXactCallback(at_subxact_event, NULL);
-}
-
-void
-append_wake_applier_at_commit(void)
-{
-	wake_at_commit = true;
 }
 
 /*
@@ -298,6 +277,7 @@ choose_index(bool is_explicit, int64 wanted)
 {
 	if (!is_explicit)
 	{
+		identity_ensure(end_log, end_index == 0);
 		if (end_index == PG_INT64_MAX)
 			ereport(ERROR,
 					(errcode(ERRCODE_SEQUENCE_GENERATOR_LIMIT_EXCEEDED),
@@ -317,123 +297,37 @@ choose_index(bool is_explicit, int64 wanted)
 	return wanted;
 }
 
-/*
- * BEFORE INSERT FOR EACH ROW on seq_log: assigns log_index, derives kind and
- * epoch.
- */
-Datum
-seq_log_before_insert(PG_FUNCTION_ARGS)
+void
+append_place_row(bool is_explicit, int64 wanted, struct varlena *entry,
+				 AppendPlace *place)
 {
-	TriggerData *trigger = (TriggerData *) fcinfo->context;
-	const LogTable *table;
-	HeapTuple	tuple;
-	TupleDesc	desc;
-	Datum		value;
-	bool		isnull;
-	struct varlena *data;
 	WireEntry	what;
 	bool		canonical;
-	int64		log_index;
-	int64		epoch = -1;
-	const char *kind;
-	int			columns[] = {LOG_ATTR_INDEX, LOG_ATTR_KIND, LOG_ATTR_EPOCH};
-	Datum		values[3];
-	bool		nulls[3] = {false, false, false};
-
-	if (!CALLED_AS_TRIGGER(fcinfo) ||
-		!TRIGGER_FIRED_BEFORE(trigger->tg_event) ||
-		!TRIGGER_FIRED_FOR_ROW(trigger->tg_event) ||
-		!TRIGGER_FIRED_BY_INSERT(trigger->tg_event))
-		ereport(ERROR,
-				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("seq_log_before_insert() was not called by its trigger")));
-	table = log_table_require();
-	if (RelationGetRelid(trigger->tg_relation) != table->log)
-		ereport(ERROR,
-				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("seq_log_before_insert() serves seq_log only")));
-
-	tuple = trigger->tg_trigtuple;
-	desc = RelationGetDescr(trigger->tg_relation);
-	value = heap_getattr(tuple, LOG_ATTR_ENTRY, desc, &isnull);
-	if (isnull)
-		ereport(ERROR,
-				(errcode(ERRCODE_NOT_NULL_VIOLATION),
-				 errmsg("null value in column \"entry\" of relation \"seq_log\" violates not-null constraint"),
-				 errhint("A no-op is an entry of no bytes.")));
-	if (toast_raw_datum_size(value) - VARHDRSZ > WIRE_MAX_ENTRY)
-	{
-		WireError	error = {WIRE_TOO_LARGE, 0, "entry", "a smaller one"};
-
-		wire_report(&error);
-	}
-	data = pg_detoast_datum_packed((struct varlena *) DatumGetPointer(value));
 
 	append_lock();
-	value = heap_getattr(tuple, LOG_ATTR_INDEX, desc, &isnull);
-	log_index = choose_index(!isnull, isnull ? 0 : DatumGetInt64(value));
-
-	if (wire_examine((const uint8 *) VARDATA_ANY(data),
-					 VARSIZE_ANY_EXHDR(data), &what, &canonical))
-		kind = classify(&what, log_index, &epoch);
+	place->log_index = choose_index(is_explicit, wanted);
+	place->epoch = -1;
+	if (wire_examine((const uint8 *) VARDATA_ANY(entry),
+					 VARSIZE_ANY_EXHDR(entry), &what, &canonical))
+		place->kind = classify(&what, place->log_index, &place->epoch);
 	else
-		kind = LOG_KIND_UNDECODABLE;
-	if ((Pointer) data != DatumGetPointer(heap_getattr(tuple, LOG_ATTR_ENTRY, desc, &isnull)))
-		pfree(data);
-
-	values[0] = Int64GetDatum(log_index);
-	values[1] = CStringGetTextDatum(kind);
-	values[2] = Int64GetDatum(epoch);
-	nulls[2] = epoch < 0;
-	tuple = heap_modify_tuple_by_cols(tuple, desc, 3, columns, values, nulls);
-
-	append_wake_applier_at_commit();
-	out_of_order |= log_index < end_index;
-	return PointerGetDatum(tuple);
+		place->kind = LOG_KIND_UNDECODABLE;
+	wakeup_applier_at_commit();
+	out_of_order |= place->log_index < end_index;
 }
 
-/*
- * AFTER INSERT FOR EACH STATEMENT on seq_log: by now it is known which rows
- * really went in.
- */
-Datum
-seq_log_after_insert(PG_FUNCTION_ARGS)
+void
+append_end_statement(void)
 {
-	TriggerData *trigger = (TriggerData *) fcinfo->context;
-
-	if (!CALLED_AS_TRIGGER(fcinfo) ||
-		!TRIGGER_FIRED_AFTER(trigger->tg_event) ||
-		!TRIGGER_FIRED_BY_INSERT(trigger->tg_event))
-		ereport(ERROR,
-				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("seq_log_after_insert() was not called by its trigger")));
 	if (out_of_order && locked)
 		correct_kinds(log_table_require());
 	out_of_order = false;
-	return PointerGetDatum(NULL);
 }
 
-/* BEFORE UPDATE, DELETE, TRUNCATE on seq_log: the log is append-only. */
-Datum
-seq_log_refuse_change(PG_FUNCTION_ARGS)
+bool
+append_is_correcting(void)
 {
-	TriggerData *trigger = (TriggerData *) fcinfo->context;
-
-	if (!CALLED_AS_TRIGGER(fcinfo))
-		ereport(ERROR,
-				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("seq_log_refuse_change() was not called by its trigger")));
-	if (correcting && TRIGGER_FIRED_BY_UPDATE(trigger->tg_event))
-		return PointerGetDatum(TRIGGER_FIRED_FOR_ROW(trigger->tg_event) ?
-							   trigger->tg_newtuple : NULL);
-	ereport(ERROR,
-			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			 errmsg("cannot %s seq_log: it is append-only",
-					TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) ? "UPDATE" :
-					TRIGGER_FIRED_BY_DELETE(trigger->tg_event) ? "DELETE FROM" :
-					"TRUNCATE"),
-			 errdetail("Its rows are the history that every replica derives its state from.")));
-	pg_unreachable();
+	return correcting;
 }
 
 /* What seq_log_before_insert() would make of the row in the slot. */
@@ -450,7 +344,7 @@ assign(TupleTableSlot *slot, const WireEntry *what)
 	slot->tts_isnull[LOG_ATTR_KIND - 1] = false;
 	slot->tts_values[LOG_ATTR_EPOCH - 1] = Int64GetDatum(epoch);
 	slot->tts_isnull[LOG_ATTR_EPOCH - 1] = epoch < 0;
-	append_wake_applier_at_commit();
+	wakeup_applier_at_commit();
 }
 
 /*

@@ -33,8 +33,23 @@ extern uint64 append_next_epoch(void);
 extern int64 append_committed_end(void);
 extern int64 append_committed_epoch(void);
 
-/* When this transaction commits, the applier shall look at the tables. */
-extern void append_wake_applier_at_commit(void);
+/* Where a row goes that is about to be inserted, and what it is. */
+typedef struct AppendPlace
+{
+	int64		log_index;
+	int64		epoch; /* -1: null */
+	const char *kind;
+} AppendPlace;
+
+/* For the table's triggers: lock the log's end, and find a row its place. */
+extern void append_place_row(bool is_explicit, int64 wanted,
+							 struct varlena *entry, AppendPlace *place);
+
+/* And after the statement: by now it is known which rows really went in. */
+extern void append_end_statement(void);
+
+/* Is it this module itself that updates the log now? */
+extern bool append_is_correcting(void);
 
 /*
  * Insert a checked, canonical entry, which "what" describes, right after

@@ -10,6 +10,7 @@
 #include "compat.h"
 
 #include "log/attach.h"
+#include "log/identity.h"
 #include "log/table.h"
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -18,6 +19,27 @@
 #include "shared/requests.h"
 
 #define PATIENCE_MS 10000
+
+/*
+ * The state of a database that was dropped may still be there for another one
+ * with its OIDs, until the applier has noticed.
+ */
+static bool
+speaks_of_log(DatabaseSlot *slot)
+{
+	static uint64 known[2] = {0, 0}; /* the log's identity, as last seen */
+	uint64		bound[2];
+	pg_uuid_t	identity;
+
+	database_get_identity(slot, bound);
+	if ((bound[0] == 0 && bound[1] == 0) ||
+		memcmp(bound, known, sizeof(bound)) == 0)
+		return true;
+	if (!identity_now(&identity))
+		return false;
+	memcpy(known, &identity, sizeof(known));
+	return memcmp(bound, known, sizeof(bound)) == 0;
+}
 
 static void
 report_absent(const LogTable *table, bool full)
@@ -50,7 +72,7 @@ attach_database(void)
 	shmem_require();
 	table = log_table_require();
 	slot = database_serving(table->log, &full);
-	if (slot != NULL)
+	if (slot != NULL && speaks_of_log(slot))
 		return slot;
 
 	if (!table->created_here)
@@ -62,7 +84,7 @@ attach_database(void)
 		long		left;
 
 		slot = database_serving(table->log, &full);
-		if (slot != NULL)
+		if (slot != NULL && speaks_of_log(slot))
 			break;
 		left = (long) (until - clock_ms());
 		if (full || table->created_here || left <= 0)

@@ -40,7 +40,12 @@ static const OwnColumn cursors_columns[] = {
 static const OwnColumn snapshots_columns[] = {
 	{"log_index", INT8OID}, {"last_applied_epoch", INT8OID},
 	{"digest", TEXTOID}, {"digest_version", INT4OID},
-	{"taken_at", TIMESTAMPTZOID}, {"base", BOOLOID}
+	{"taken_at", TIMESTAMPTZOID}, {"base", BOOLOID},
+	{"entry_length", INT8OID}, {"entry_crc", INT8OID}, {"identity", UUIDOID}
+};
+
+static const OwnColumn identity_columns[] = {
+	{"one", BOOLOID}, {"identity", UUIDOID}
 };
 
 typedef struct OwnSideTable
@@ -57,6 +62,8 @@ static const OwnSideTable side_tables[SIDE_TABLES] = {
 	lengthof(cursors_columns), CURSOR_ATTR_NAME, 4},
 	[SIDE_SNAPSHOTS] = {SNAPSHOTS_NAME, snapshots_columns,
 	lengthof(snapshots_columns), SNAPSHOT_ATTR_INDEX, 1},
+	[SIDE_IDENTITY] = {IDENTITY_NAME, identity_columns,
+	lengthof(identity_columns), IDENTITY_ATTR_ONE, 1},
 };
 
 typedef struct OwnTrigger

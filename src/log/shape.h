@@ -19,6 +19,7 @@
 #define ACK_INDEX_NAME "seq_log_ack_idx"
 #define CURSORS_NAME "seq_cursor_positions"
 #define SNAPSHOTS_NAME "seq_snapshots"
+#define IDENTITY_NAME "seq_identity"
 
 /* Columns of seq_log. */
 #define LOG_ATTR_INDEX 1
@@ -50,15 +51,23 @@
 #define SNAPSHOT_ATTR_VERSION 4
 #define SNAPSHOT_ATTR_TAKEN_AT 5
 #define SNAPSHOT_ATTR_BASE 6
+#define SNAPSHOT_ATTR_LENGTH 7
+#define SNAPSHOT_ATTR_CRC 8
+#define SNAPSHOT_ATTR_IDENTITY 9
+
+/* Columns of seq_identity. */
+#define IDENTITY_ATTR_ONE 1
+#define IDENTITY_ATTR_IDENTITY 2
 
 /* The other tables than seq_log. */
 typedef enum SideTable
 {
 	SIDE_CURSORS,	/* seq_cursor_positions, key (name, vshard, incarnation, version) */
-	SIDE_SNAPSHOTS	/* seq_snapshots, key (log_index) */
+	SIDE_SNAPSHOTS, /* seq_snapshots, key (log_index) */
+	SIDE_IDENTITY	/* seq_identity, key (one) */
 } SideTable;
 
-#define SIDE_TABLES 2
+#define SIDE_TABLES 3
 
 extern const char *shape_side_name(SideTable side);
 

@@ -13,21 +13,19 @@
 #include "compat.h"
 
 #include "access/genam.h"
-#include "access/htup_details.h"
 #include "access/stratnum.h"
 #include "access/tableam.h"
-#include "commands/trigger.h"
-#include "log/append.h"
+#include "log/identity.h"
 #include "log/insert.h"
 #include "log/locks.h"
 #include "log/reader.h"
 #include "log/snapshots.h"
+#include "log/step.h"
+#include "shared/wakeup.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
-
-CALVIN_FUNCTION(seq_snapshots_before_insert);
 
 /* A walk over the snapshots, newest first. */
 typedef struct SnapshotWalk
@@ -52,7 +50,7 @@ walk_next(SnapshotWalk *walk)
 {
 	if (!index_getnext_slot(walk->scan, BackwardScanDirection, walk->slot))
 		return false;
-	slot_getsomeattrs(walk->slot, SNAPSHOT_ATTR_BASE);
+	slot_getsomeattrs(walk->slot, SNAPSHOT_ATTR_IDENTITY);
 	return true;
 }
 
@@ -76,6 +74,17 @@ walk_is_base(const SnapshotWalk *walk)
 		DatumGetBool(walk->slot->tts_values[SNAPSHOT_ATTR_BASE - 1]);
 }
 
+/* Two columns as MachineState has them, 0 if they are null. */
+static uint64
+read_last_entry(const TupleTableSlot *slot)
+{
+	if (slot->tts_isnull[SNAPSHOT_ATTR_LENGTH - 1] ||
+		slot->tts_isnull[SNAPSHOT_ATTR_CRC - 1])
+		return 0;
+	return (uint64) DatumGetInt64(slot->tts_values[SNAPSHOT_ATTR_LENGTH - 1]) << 32 |
+		(uint64) (uint32) DatumGetInt64(slot->tts_values[SNAPSHOT_ATTR_CRC - 1]);
+}
+
 /* The state that a row speaks of; false if it is not for us. */
 static bool
 read_state(const TupleTableSlot *slot, MachineState *state)
@@ -95,22 +104,21 @@ read_state(const TupleTableSlot *slot, MachineState *state)
 	state->last_applied_epoch = slot->tts_isnull[SNAPSHOT_ATTR_EPOCH - 1] ?
 		MACHINE_NO_EPOCH :
 		(uint64) DatumGetInt64(slot->tts_values[SNAPSHOT_ATTR_EPOCH - 1]);
+	state->last_entry = read_last_entry(slot);
 	return true;
 }
 
 /* A base that is restored: it has to fit the log, and the applier waits for it. */
 static void
-accept_base(HeapTuple tuple, TupleDesc desc, int64 log_index)
+accept_base(int64 log_index, int32 version)
 {
 	LogAccess	access;
 	int64		first;
-	bool		isnull;
-	Datum		version = heap_getattr(tuple, SNAPSHOT_ATTR_VERSION, desc, &isnull);
 
 	log_access_begin(&access, 0, ACCESS_SELF);
 	first = log_first_index(&access);
 	log_access_end(&access);
-	if (isnull || DatumGetInt32(version) != MACHINE_DIGEST_VERSION)
+	if (version != MACHINE_DIGEST_VERSION)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("the base snapshot is not of digest version %d",
@@ -123,57 +131,53 @@ accept_base(HeapTuple tuple, TupleDesc desc, int64 log_index)
 						log_index, first),
 				 errdetail("It stands for entries that were truncated from the beginning of the log."),
 				 errhint("Restore log and snapshots of one dump into an empty log.")));
-	append_wake_applier_at_commit();
+	wakeup_applier_at_commit();
 }
 
-/*
- * BEFORE INSERT FOR EACH ROW on seq_snapshots: while a dump is restored, the
- * applier may have stored a snapshot of the same entry already.  The log
- * determines the state, so one is as good as the other.
- */
-Datum
-seq_snapshots_before_insert(PG_FUNCTION_ARGS)
+bool
+snapshots_accept_restored(int64 log_index, bool is_base, int32 version)
 {
-	TriggerData *trigger = (TriggerData *) fcinfo->context;
-	const LogTable *table;
 	SideAccess	access;
 	SnapshotWalk walk;
-	TupleDesc	desc;
-	bool		isnull;
-	int64		log_index;
-	Datum		base;
 	bool		exists = false;
 
-	if (!CALLED_AS_TRIGGER(fcinfo) ||
-		!TRIGGER_FIRED_BEFORE(trigger->tg_event) ||
-		!TRIGGER_FIRED_FOR_ROW(trigger->tg_event) ||
-		!TRIGGER_FIRED_BY_INSERT(trigger->tg_event))
-		ereport(ERROR,
-				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("seq_snapshots_before_insert() was not called by its trigger")));
-	table = log_table_require();
-	desc = RelationGetDescr(trigger->tg_relation);
-	log_index = DatumGetInt64(heap_getattr(trigger->tg_trigtuple,
-										   SNAPSHOT_ATTR_INDEX, desc, &isnull));
-	if (isnull || RelationGetRelid(trigger->tg_relation) !=
-		log_side_table(table, SIDE_SNAPSHOTS))
-		return PointerGetDatum(trigger->tg_trigtuple);
-
 	/* whoever else stores one shall have committed, or wait */
-	snapshots_lock(table);
+	snapshots_lock(log_table_require());
 	side_access_begin(&access, SIDE_SNAPSHOTS, AccessShareLock, ACCESS_SELF);
 	walk_begin(&walk, access.rel, access.by_key, access.snapshot);
 	while (!exists && walk_next(&walk))
 		exists = walk_index(&walk) == (uint64) log_index;
 	walk_end(&walk);
 	side_access_end(&access);
-	if (exists)
-		return PointerGetDatum(NULL);
+	if (!exists && is_base)
+		accept_base(log_index, version);
+	return !exists;
+}
 
-	base = heap_getattr(trigger->tg_trigtuple, SNAPSHOT_ATTR_BASE, desc, &isnull);
-	if (!isnull && DatumGetBool(base))
-		accept_base(trigger->tg_trigtuple, desc, log_index);
-	return PointerGetDatum(trigger->tg_trigtuple);
+/*
+ * Is a snapshot one of this log?  It has to name the identity that the log has,
+ * if any, and the entry that is in the log.
+ */
+static bool
+is_of_log(const LogAccess *access, const TupleTableSlot *slot,
+		  const MachineState *state)
+{
+	pg_uuid_t	identity;
+	bool		unnamed = slot->tts_isnull[SNAPSHOT_ATTR_IDENTITY - 1];
+
+	if (slot->tts_isnull[SNAPSHOT_ATTR_LENGTH - 1] ||
+		slot->tts_isnull[SNAPSHOT_ATTR_CRC - 1])
+		return false;
+	if (!identity_of_log(access, &identity))
+	{
+		if (!unnamed)
+			return false;
+	}
+	else if (!unnamed &&
+			 memcmp(DatumGetUUIDP(slot->tts_values[SNAPSHOT_ATTR_IDENTITY - 1]),
+					&identity, sizeof(identity)) != 0)
+		return false;
+	return log_has_entry(access, state->last_applied_index, state->last_entry);
 }
 
 bool
@@ -190,9 +194,7 @@ snapshots_latest(const LogAccess *access, uint64 through, MachineState *state)
 
 		if (walk_index(&walk) <= through &&
 			read_state(walk.slot, &candidate) &&
-			(walk_is_base(&walk) ||
-			 log_has_rows(access, (int64) candidate.last_applied_index,
-						  (int64) candidate.last_applied_index)))
+			(walk_is_base(&walk) || is_of_log(access, walk.slot, &candidate)))
 		{
 			*state = candidate;
 			found = true;
@@ -285,6 +287,8 @@ insert_state(Oid relid, const MachineState *state, bool base)
 {
 	Insert		insert;
 	Datum	   *values;
+	pg_uuid_t	identity;
+	bool		identified = identity_now(&identity);
 
 	insert_begin(&insert, relid, false);
 	values = insert.slot->tts_values;
@@ -298,8 +302,12 @@ insert_state(Oid relid, const MachineState *state, bool base)
 	values[SNAPSHOT_ATTR_TAKEN_AT - 1] =
 		TimestampTzGetDatum(GetCurrentTimestamp());
 	values[SNAPSHOT_ATTR_BASE - 1] = BoolGetDatum(base);
-	for (int i = 0; i < SNAPSHOT_ATTR_BASE; i++)
+	values[SNAPSHOT_ATTR_LENGTH - 1] = Int64GetDatum((int64) (state->last_entry >> 32));
+	values[SNAPSHOT_ATTR_CRC - 1] = Int64GetDatum((int64) (uint32) state->last_entry);
+	values[SNAPSHOT_ATTR_IDENTITY - 1] = UUIDPGetDatum(&identity);
+	for (int i = 0; i < SNAPSHOT_ATTR_IDENTITY; i++)
 		insert.slot->tts_isnull[i] = false;
+	insert.slot->tts_isnull[SNAPSHOT_ATTR_IDENTITY - 1] = !identified;
 	insert.slot->tts_isnull[SNAPSHOT_ATTR_EPOCH - 1] =
 		state->last_applied_epoch == MACHINE_NO_EPOCH;
 	(void) insert_row(&insert);

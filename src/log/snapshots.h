@@ -15,8 +15,8 @@
 
 /*
  * The state as of the last usable snapshot up to a log_index: of this digest
- * version, and of an entry that is in the log, or of the base.  False if there
- * is none.
+ * version, and of an entry that is in this very log, or of the base.  False if
+ * there is none.  Needs ACCESS_SNAPSHOTS and ACCESS_IDENTITY.
  */
 extern bool snapshots_latest(const LogAccess *access, uint64 through,
 							 MachineState *state);
@@ -33,6 +33,15 @@ extern bool snapshots_base(const LogAccess *access, MachineState *state);
  */
 extern void snapshots_store(const LogTable *table, const MachineState *state,
 							bool nowait);
+
+/*
+ * A snapshot is about to be restored: false if it is to be passed over.  While a
+ * dump is restored the applier may have stored one of the same entry already:
+ * the log determines the state, so one is as good as the other.  An error for a
+ * base that does not fit the log.
+ */
+extern bool snapshots_accept_restored(int64 log_index, bool is_base,
+									  int32 version);
 
 /* Keep others from storing snapshots, to the end of the transaction. */
 extern void snapshots_lock(const LogTable *table);

@@ -116,7 +116,8 @@ truncate_plan(const LogTable *table, uint64 before_epoch,
 	int64		last = 0;
 
 	snapshots_lock(table);
-	log_access_begin(&access, ACCESS_SNAPSHOTS, ACCESS_LATEST);
+	log_access_begin(&access, ACCESS_SNAPSHOTS | ACCESS_IDENTITY,
+					 ACCESS_LATEST);
 	if (!snapshots_base(&access, begin))
 		machine_init(begin);
 	stays = first_to_stay(&access, before_epoch, machine_next_epoch(begin));

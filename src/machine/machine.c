@@ -38,6 +38,7 @@ machine_init(MachineState *state)
 	state->last_applied_epoch = MACHINE_NO_EPOCH;
 	state->last_applied_index = 0;
 	state->digest = mix(MACHINE_DIGEST_VERSION);
+	state->last_entry = 0;
 }
 
 uint64_t
@@ -106,8 +107,8 @@ machine_step(MachineState *state, MachineCounters *counters,
 
 	state->last_applied_index = input->log_index;
 	state->digest = mix(state->digest ^ input->log_index);
-	state->digest = mix(state->digest ^
-						((uint64_t) input->length << 32 | input->crc32c));
+	state->last_entry = (uint64_t) input->length << 32 | input->crc32c;
+	state->digest = mix(state->digest ^ state->last_entry);
 	state->digest = mix(state->digest ^ (uint64_t) outcome);
 	return outcome;
 }

@@ -53,6 +53,7 @@ typedef struct MachineState
 	uint64_t	last_applied_epoch; /* MACHINE_NO_EPOCH: none */
 	uint64_t	last_applied_index; /* log_index; 0: none */
 	uint64_t	digest;
+	uint64_t	last_entry; /* length << 32 | CRC-32C of the last entry */
 } MachineState;
 
 /* Counted since the state was initialised; the first four and their names

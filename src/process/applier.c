@@ -20,8 +20,10 @@
 #include "access/xlog.h"
 #include "access/xlogrecovery.h"
 #include "libpq/pqsignal.h"
+#include "log/identity.h"
 #include "log/reader.h"
 #include "log/snapshots.h"
+#include "log/step.h"
 #include "pgstat.h"
 #include "postmaster/interrupt.h"
 #include "process/apply.h"
@@ -30,6 +32,7 @@
 #include "shared/applier_slot.h"
 #include "shared/clock.h"
 #include "shared/database.h"
+#include "shared/subscription.h"
 #include "shared/pause.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
@@ -55,9 +58,11 @@ typedef struct Applier
 {
 	DatabaseSlot *slot;
 	Oid			log; /* the seq_log that applying.state speaks of */
+	bool		identified; /* that log has an identity */
+	bool		unproven; /* it may have got another one */
+	bool		unpublished; /* the state was taken from a snapshot */
 	bool		retired; /* the extension is gone: give the slot up */
 	bool		found_end; /* slot->catch_up_to is set */
-	bool		unconfirmed; /* the state begins with a snapshot that may be lost */
 	uint64		snapshot_index; /* log_index of the last snapshot, or tried */
 	uint64		appends;  /* slot->appends before the last look at the log */
 	XLogRecPtr	replayed; /* standby: replayed up to here before that */
@@ -130,7 +135,9 @@ begin(LogAccess *access)
 {
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
-	if (!log_access_try_begin(access, applying.wants_base ? ACCESS_SNAPSHOTS : 0,
+	if (!log_access_try_begin(access,
+							  (applying.wants_base ? ACCESS_SNAPSHOTS : 0) |
+							  (applying.wants_proof ? ACCESS_IDENTITY : 0),
 							  ACCESS_LATEST) ||
 		(OidIsValid(applier.log) && access->table.log != applier.log))
 	{
@@ -202,6 +209,58 @@ apply_some(LogAccess *access, bool begun, uint64 end)
 	return any || applying.wants_base != wanted_base;
 }
 
+/* Is the state that the slot has one of this log? */
+static bool
+state_is_of_log(const LogAccess *access, const uint64 bound[2],
+				const uint64 found[2], const MachineState *state)
+{
+	MachineState base;
+
+	if ((bound[0] != 0 || bound[1] != 0) &&
+		(bound[0] != found[0] || bound[1] != found[1]))
+		return false;
+	return state->last_applied_index == 0 ||
+		log_has_entry(access, state->last_applied_index, state->last_entry) ||
+		(snapshots_base(access, &base) &&
+		 base.last_applied_index >= state->last_applied_index);
+}
+
+/*
+ * Prove that the state in shared memory speaks of this log, which may be that of
+ * another database with the same OIDs by now, and bind it to the log's identity.
+ * If it does not, it starts anew, and who was subscribed is told.
+ */
+static void
+prove_state(const LogAccess *access)
+{
+	DatabaseSlot *slot = applier.slot;
+	uint64		bound[2];
+	uint64		found[2] = {0, 0};
+	pg_uuid_t	identity;
+
+	if (identity_of_log(access, &identity))
+		memcpy(found, &identity, sizeof(found));
+	database_get_identity(slot, bound);
+	if (!state_is_of_log(access, bound, found, &applying.state.machine))
+	{
+		ereport(WARNING,
+				(errmsg("calvin_seq: the state in shared memory is that of another log"),
+				 errdetail("It starts anew, and the database's subscriptions end.")));
+		subscription_release_database(slot->database);
+		database_begin_anew(slot);
+		database_read(slot, &applying.state);
+		memset(&applying.holes, 0, sizeof(applying.holes));
+		database_report_error(slot, "the state in shared memory was that of another log");
+	}
+	/* published when what it stands for is known to be durable */
+	if (applying.state.machine.last_applied_index == 0)
+		applier.unpublished = snapshots_latest(access, PG_UINT64_MAX,
+											   &applying.state.machine);
+	database_set_identity(slot, found);
+	applier.identified = found[0] != 0 || found[1] != 0;
+	applier.unproven = false;
+}
+
 /*
  * Begin with the state the last applier left or, in a fresh slot, with the last
  * snapshot.  That one was found as any entry is, so nobody is told of it before
@@ -213,16 +272,13 @@ adopt_state(const LogAccess *access)
 	DatabaseSlot *slot = applier.slot;
 	bool		ours = database_bind(slot, access->table.log);
 
-	if (ours)
-	{
-		database_read(slot, &applying.state);
-		applier.unconfirmed = applying.state.machine.last_applied_index == 0 &&
-			snapshots_latest(access, PG_UINT64_MAX,
-							 &applying.state.machine);
-		applier.snapshot_index = applying.state.machine.last_applied_index;
-		applier.log = access->table.log;
-	}
-	return ours;
+	if (!ours)
+		return false;
+	database_read(slot, &applying.state);
+	prove_state(access);
+	applier.snapshot_index = applying.state.machine.last_applied_index;
+	applier.log = access->table.log;
+	return true;
 }
 
 /*
@@ -289,6 +345,30 @@ prepare_burst(LogAccess *access, uint64 end, XLogRecPtr lsn)
 	return false;
 }
 
+/* Open the log for a burst; at first, and if need be, its state is proved. */
+static void
+open_to_look(LogAccess *access)
+{
+	bool		first = !OidIsValid(applier.log);
+
+	/* nobody tells a standby that its log has got an identity */
+	applying.wants_proof = first || applier.unproven ||
+		(!applier.identified && RecoveryInProgress());
+	applying.wants_base = applying.wants_proof;
+	begin(access);
+	if (first)
+	{
+		if (!adopt_state(access))
+		{
+			AbortCurrentTransaction();
+			retire();
+		}
+	}
+	else if (applying.wants_proof)
+		prove_state(access);
+	applying.wants_proof = false;
+}
+
 /* Apply all that is committed now. */
 static void
 apply_burst(void)
@@ -299,14 +379,7 @@ apply_burst(void)
 	XLogRecPtr	lsn;
 	char		activity[100];
 
-	/* for a state to begin with */
-	applying.wants_base = !OidIsValid(applier.log);
-	begin(&access);
-	if (!OidIsValid(applier.log) && !adopt_state(&access))
-	{
-		AbortCurrentTransaction();
-		retire();
-	}
+	open_to_look(&access);
 	apply_look_for_late_rows(&applying, &access);
 	end = (uint64) log_last_index(&access);
 	/* behind the snapshot: whatever it sees was inserted into WAL before */
@@ -319,7 +392,7 @@ apply_burst(void)
 								  applying.state.machine.last_applied_index,
 								  end);
 	}
-	if (end <= applying.state.machine.last_applied_index && !applier.unconfirmed)
+	if (end <= applying.state.machine.last_applied_index && !applier.unpublished)
 	{
 		commit(&access);
 		router_sync(applying.router, 0);
@@ -327,9 +400,9 @@ apply_burst(void)
 	}
 
 	begun = prepare_burst(&access, end, lsn);
-	if (applier.unconfirmed)
+	if (applier.unpublished)
 	{
-		applier.unconfirmed = false;
+		applier.unpublished = false;
 		apply_publish(&applying);
 	}
 	if (end <= applying.state.machine.last_applied_index)
@@ -349,14 +422,18 @@ apply_burst(void)
 	while (applying.state.machine.last_applied_index < end &&
 		   (begun || !told_to_stop()))
 	{
-		if (!apply_some(&access, begun, end))
-			break;
+		bool		more = apply_some(&access, begun, end);
+
 		begun = false;
+		if (!more)
+			break;
 		/* errors between steps forward are no reason to wait ever longer */
 		applier.retry_ms = 0;
 		take_snapshot();
 		serve_signals();
 	}
+	if (begun)
+		commit(&access);
 }
 
 /*
@@ -422,6 +499,7 @@ told_to_recheck(void)
 	if (!applier_slot_take_recheck(applier.slot))
 		return false;
 	log_table_forget();
+	applier.unproven = true;
 	return true;
 }
 
@@ -482,7 +560,7 @@ recover_from_error(void)
 	MemoryContextReset(applier.entry_context);
 	RESUME_INTERRUPTS();
 
-	if (OidIsValid(applier.log) && !applier.unconfirmed)
+	if (OidIsValid(applier.log) && !applier.unpublished)
 		apply_publish(&applying);
 	applier.retry_ms = applier.retry_ms == 0 ? MIN_RETRY_MS :
 		Min(applier.retry_ms * 2, MAX_RETRY_MS);

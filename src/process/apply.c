@@ -230,13 +230,19 @@ skip_truncated(Applying *applying, const MachineState *base)
 static void
 report_base_missing(Applying *applying, uint64 first_index)
 {
-	if (!applying->base_missing)
-		ereport(LOG,
-				(errmsg("calvin_seq: the log begins at log_index " UINT64_FORMAT ", and its base snapshot is not there",
-						first_index),
-				 errdetail("Nothing is applied before it is."),
-				 errhint("A restore that is under way will bring it. Otherwise restore seq_snapshots from the same dump as seq_log.")));
+	char	   *message;
+
+	if (applying->base_missing)
+		return;
 	applying->base_missing = true;
+	message = psprintf("the log begins at log_index " UINT64_FORMAT ", and its base snapshot is not there",
+					   first_index);
+	ereport(LOG,
+			(errmsg("calvin_seq: %s", message),
+			 errdetail("Nothing is applied before it is."),
+			 errhint("A restore that is under way will bring it. Otherwise restore seq_snapshots from the same dump as seq_log.")));
+	database_report_error(applying->slot, message);
+	pfree(message);
 }
 
 /*

@@ -20,6 +20,7 @@ typedef struct Applying
 	Router	   *router;
 	PublishedState state; /* after the last whole entry */
 	bool		base_missing; /* the log's beginning is not known yet */
+	bool		wants_proof; /* of the state: open seq_identity */
 	bool		wants_base; /* there was a hole: open seq_snapshots too */
 	Holes		holes; /* passed by this process */
 	WireDecoder collecting; /* decodes what somebody listens to */

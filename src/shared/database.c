@@ -98,22 +98,30 @@ write_published(DatabaseSlot *slot, const PublishedState *state)
 	whole_write(&slot->version, slot->published, PUBLISHED_WORDS, state);
 }
 
-void
-database_begin_locked(DatabaseSlot *slot, Oid database)
+/* The state of a log of which nothing was applied. */
+static void
+reset_state_locked(DatabaseSlot *slot)
 {
 	PublishedState fresh = {0};
 
 	machine_init(&fresh.machine);
 	write_published(slot, &fresh);
-	slot->database = database;
-	slot->log_relid = InvalidOid;
-	slot->last_error_at = 0;
-	slot->last_error[0] = '\0';
+	memset(slot->identity, 0, sizeof(slot->identity));
 	slot->baseline = fresh;
 	slot->routed_through = 0;
 	pg_atomic_write_u64(&slot->wake_until, 0);
 	pg_atomic_write_u64(&slot->fence, 0);
 	histogram_rebase(&slot->latency, &slot->latency_baseline);
+}
+
+void
+database_begin_locked(DatabaseSlot *slot, Oid database)
+{
+	reset_state_locked(slot);
+	slot->database = database;
+	slot->log_relid = InvalidOid;
+	slot->last_error_at = 0;
+	slot->last_error[0] = '\0';
 }
 
 void
@@ -150,6 +158,40 @@ database_wake_proc(pg_atomic_uint64 *proc)
 	/* a PGPROC is never freed: at worst a stranger wakes once for nothing */
 	if (target != NULL)
 		SetLatch(&target->procLatch);
+}
+
+void
+database_recheck(void)
+{
+	DatabaseSlot *slot = database_mine();
+
+	if (slot != NULL)
+		pg_atomic_write_u32(&slot->recheck, 1);
+}
+
+void
+database_get_identity(DatabaseSlot *slot, uint64 identity[2])
+{
+	LWLockAcquire(Calvin->lock, LW_SHARED);
+	memcpy(identity, slot->identity, sizeof(slot->identity));
+	LWLockRelease(Calvin->lock);
+}
+
+void
+database_set_identity(DatabaseSlot *slot, const uint64 identity[2])
+{
+	LWLockAcquire(Calvin->lock, LW_EXCLUSIVE);
+	memcpy(slot->identity, identity, sizeof(slot->identity));
+	LWLockRelease(Calvin->lock);
+}
+
+void
+database_begin_anew(DatabaseSlot *slot)
+{
+	LWLockAcquire(Calvin->lock, LW_EXCLUSIVE);
+	reset_state_locked(slot);
+	LWLockRelease(Calvin->lock);
+	ConditionVariableBroadcast(&slot->progress);
 }
 
 void

@@ -47,6 +47,20 @@ extern void database_wake_until(DatabaseSlot *slot, uint64 epoch);
 /* The applier's only: how long an entry took from append to fan-out. */
 extern void database_note_latency(DatabaseSlot *slot, int64 usecs);
 
+/* That one shall look at the extension's tables anew, when it is woken. */
+extern void database_recheck(void);
+
+/*
+ * The identity of the log that a slot's state speaks of, zeros if it has none:
+ * both words, as the log layer has them.
+ */
+extern void database_get_identity(DatabaseSlot *slot, uint64 identity[2]);
+extern void database_set_identity(DatabaseSlot *slot,
+								  const uint64 identity[2]);
+
+/* The slot's state is of no log: back to that of a fresh slot. */
+extern void database_begin_anew(DatabaseSlot *slot);
+
 /* Remember and count an error of the applier, for seq_state. */
 extern void database_report_error(DatabaseSlot *slot, const char *message);
 

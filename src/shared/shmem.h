@@ -93,6 +93,12 @@ typedef struct DatabaseSlot
 	 */
 	Oid			log_relid;
 
+	/*
+	 * The identity of that log, zeros while it has none.  Written by the applier
+	 * under the lock, when it has proved that the state is of this log.
+	 */
+	uint64		identity[2];
+
 	/* The last error, for seq_state.  Written by the applier under the lock. */
 	TimestampTz last_error_at; /* 0: none */
 	char		last_error[CALVIN_ERROR_LEN];

@@ -373,6 +373,7 @@ view_slot_locked(SubscriptionSlot *slot, SubscriptionView *view)
 	view->pid = slot->pid;
 	view->lossless = slot->lossless;
 	view->attached = slot->attached;
+	view->queue = slot->queue;
 	view->ring_size = slot->ring_size;
 	view->start_index = slot->start_index;
 	view->subscribed_at = slot->subscribed_at;

@@ -138,6 +138,7 @@ typedef struct SubscriptionView
 	pid_t		pid;
 	bool		lossless;
 	bool		attached;
+	uint32		queue; /* what is told of another one is past */
 	Size		ring_size;
 	uint64		start_index;
 	TimestampTz subscribed_at;

@@ -113,23 +113,21 @@ seq_wait_for_completion(PG_FUNCTION_ARGS)
 	int64		deadline = arg_deadline(PG_GETARG_INTERVAL_P(2));
 	DatabaseSlot *slot = attach_database();
 	Completion *completion = palloc(sizeof(Completion));
-	uint64		seen = 0;
+	uint64		seen = PG_UINT64_MAX; /* log_index of the last look */
 
 	completion->complete = false;
 	ConditionVariablePrepareToSleep(&slot->progress);
 	for (;;)
 	{
 		PublishedState state;
-		uint64		relevant;
 		long		left;
 
-		/* only the batch itself, and acks, can change the answer */
+		/* the condition variable is broadcast for other reasons too */
 		database_read(slot, &state);
-		relevant = state.counters.completion_acks + state.machine.last_applied_epoch + 2;
-		if (relevant != seen)
+		if (state.machine.last_applied_index != seen)
 		{
-			seen = relevant;
-			look_up(epoch, position, state.machine.last_applied_index, completion);
+			seen = state.machine.last_applied_index;
+			look_up(epoch, position, seen, completion);
 		}
 		if (completion->complete || (left = deadline_left(deadline)) == 0 ||
 			slot->database != MyDatabaseId)

@@ -77,7 +77,9 @@ is_new_trigger(Oid relid, const char *name)
 static void
 check_new_trigger(Oid log, const CreateTrigStmt *statement)
 {
-	static const char *const tables[] = {LOG_NAME, CURSORS_NAME, SNAPSHOTS_NAME};
+	static const char *const tables[] = {
+		LOG_NAME, CURSORS_NAME, SNAPSHOTS_NAME, IDENTITY_NAME
+	};
 
 	for (size_t i = 0; i < lengthof(tables); i++)
 	{

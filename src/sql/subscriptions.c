@@ -60,7 +60,7 @@ state_name(const SubscriptionView *row, const PublishedState *state)
 	StreamKey	until = {row->consumed.log_until_epoch,
 						 (uint32) row->consumed.log_until_position};
 
-	if (row->routed.stalled)
+	if (row->routed.stalled && row->routed.queue == row->queue)
 		return "stalled";
 	if (!row->attached ||
 		state->machine.last_applied_index < row->start_index ||

@@ -155,19 +155,20 @@ find_needs(DatabaseSlot *database, const Truncation *truncation, bool force,
 		PAUSE_POINT("truncate: before the look");
 		look_once(database, truncation, traffic, from_epoch, look);
 		first = first_needed(look);
-		if (TransactionIdIsValid(look->cursors.changing) && !force)
+		if (first < from_epoch)
 		{
-			/* what he moves there is known when he ends */
 			needs_unfence();
-			XactLockTableWait(look->cursors.changing, NULL, NULL, XLTW_None);
+			PAUSE_POINT("truncate: before what goes is read");
+			truncate_find_traffic(truncation, first, traffic);
+			from_epoch = first;
 			continue;
 		}
-		if (first >= from_epoch)
+		/* who will be refused, or is forced, need not wait */
+		if (force || first != PG_UINT64_MAX ||
+			!TransactionIdIsValid(look->cursors.changing))
 			return;
 		needs_unfence();
-		PAUSE_POINT("truncate: before what goes is read");
-		truncate_find_traffic(truncation, first, traffic);
-		from_epoch = first;
+		XactLockTableWait(look->cursors.changing, NULL, NULL, XLTW_None);
 	}
 }
 

@@ -7,7 +7,8 @@
 #
 # The code has a session with a subscription to two vshards, $va and $vb, whose
 # durable cursor stands in front of twelve epochs: $first to $next - 1.  process(n)
-# receives up to n transactions and stores them as effects.
+# receives up to n transactions and stores them as effects, store(vshard, epoch,
+# position) one that was received otherwise.
 package CalvinScenario;
 
 use strict;
@@ -32,6 +33,8 @@ sub scenarios
 	create_extension($node, $db);
 	sql($node, $db, <<'EOS');
 CREATE TABLE effects (n int GENERATED ALWAYS AS IDENTITY, vshard int, epoch bigint, "position" bigint);
+CREATE FUNCTION store(vshard int, epoch bigint, "position" bigint) RETURNS void LANGUAGE sql AS
+	'INSERT INTO effects (vshard, epoch, "position") VALUES ($1, $2, $3)';
 CREATE FUNCTION process(max_txns int DEFAULT 1000) RETURNS int LANGUAGE sql AS $$
 	WITH i AS (INSERT INTO effects (vshard, epoch, "position") SELECT vshard, epoch, "position" FROM seq_receive(max_txns) RETURNING 1)
 	SELECT count(*)::int FROM i

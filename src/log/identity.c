@@ -1,0 +1,131 @@
+/*
+ * identity.c
+ *	  Which log this is: the table seq_identity.
+ *
+ * It has one row, or none as long as nothing was appended but rows with explicit
+ * log_indexes, as a restore and logical replication have them: such a log is
+ * somebody else's, and its identity comes with it, in whatever order tables are
+ * restored.  The first append to a log without a row gives it a new one, even if
+ * an identity was restored: that was a copy without its log, which goes its own
+ * way from here.
+ */
+#include "compat.h"
+
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "log/identity.h"
+#include "log/insert.h"
+#include "shared/wakeup.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/snapmgr.h"
+
+/* The log that is known to have an identity, which was committed before. */
+static Oid	identified = InvalidOid;
+
+static bool
+read_row(Relation rel, Snapshot snapshot, pg_uuid_t *identity,
+		 ItemPointer place)
+{
+	TupleTableSlot *slot = table_slot_create(rel, NULL);
+	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
+	bool		found = table_scan_getnextslot(scan, ForwardScanDirection, slot);
+
+	memset(identity, 0, sizeof(*identity));
+	if (found)
+	{
+		bool		isnull;
+		Datum		value = slot_getattr(slot, IDENTITY_ATTR_IDENTITY, &isnull);
+
+		if (!isnull)
+			*identity = *DatumGetUUIDP(value);
+		if (place != NULL)
+			*place = slot->tts_tid;
+	}
+	table_endscan(scan);
+	ExecDropSingleTupleTableSlot(slot);
+	return found;
+}
+
+bool
+identity_of_log(const LogAccess *access, pg_uuid_t *identity)
+{
+	return read_row(access->identity, access->snapshot, identity, NULL);
+}
+
+bool
+identity_now(pg_uuid_t *identity)
+{
+	SideAccess	access;
+	bool		found;
+
+	side_access_begin(&access, SIDE_IDENTITY, AccessShareLock, ACCESS_LATEST);
+	found = read_row(access.rel, access.snapshot, identity, NULL);
+	side_access_end(&access);
+	return found;
+}
+
+/* Store a new one, in place of the one there may be. */
+static void
+assign(bool replace)
+{
+	LogIdentity self = log_become_side_owner(log_table_require(), SIDE_IDENTITY,
+											 true);
+	SideAccess	access;
+	pg_uuid_t	identity;
+	ItemPointerData place;
+	Insert		insert;
+
+	side_access_begin(&access, SIDE_IDENTITY, RowExclusiveLock, ACCESS_SELF);
+	if (!read_row(access.rel, access.snapshot, &identity, &place))
+		ItemPointerSetInvalid(&place);
+	if (!ItemPointerIsValid(&place) || replace)
+	{
+		PushActiveSnapshot(GetLatestSnapshot());
+		if (ItemPointerIsValid(&place))
+			simple_table_tuple_delete(access.rel, &place, GetActiveSnapshot());
+		insert_begin(&insert, RelationGetRelid(access.rel), false);
+		insert.slot->tts_values[IDENTITY_ATTR_ONE - 1] = BoolGetDatum(true);
+		insert.slot->tts_values[IDENTITY_ATTR_IDENTITY - 1] =
+			DirectFunctionCall1(gen_random_uuid, (Datum) 0);
+		for (int i = 0; i < IDENTITY_ATTR_IDENTITY; i++)
+			insert.slot->tts_isnull[i] = false;
+		(void) insert_row(&insert);
+		insert_end(&insert);
+		PopActiveSnapshot();
+		wakeup_recheck_at_commit();
+	}
+	side_access_end(&access);
+	log_become_self(&self);
+}
+
+void
+identity_ensure(Oid log, bool empty)
+{
+	pg_uuid_t	identity;
+
+	if (!empty && identified == log)
+		return;
+	if (empty || !identity_now(&identity))
+	{
+		assign(empty);
+		/* not for sure before the commit */
+		identified = InvalidOid;
+	}
+	else if (!wakeup_recheck_wanted())
+		identified = log;
+}
+
+void
+identity_accept_restored(void)
+{
+	pg_uuid_t	identity;
+
+	if (identity_now(&identity))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("this log has an identity already"),
+				 errdetail("Entries were appended here, or another log was restored."),
+				 errhint("Restore into a fresh database.")));
+	wakeup_recheck_at_commit();
+}

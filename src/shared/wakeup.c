@@ -1,0 +1,58 @@
+/*
+ * wakeup.c
+ *	  What this transaction has to tell the applier when it commits.
+ */
+#include "compat.h"
+
+#include "access/xact.h"
+#include "shared/applier_slot.h"
+#include "shared/database.h"
+#include "shared/wakeup.h"
+
+static bool wake = false;
+static bool recheck = false;
+
+static void
+at_xact_event(XactEvent event, void *arg)
+{
+	switch (event)
+	{
+		case XACT_EVENT_COMMIT:
+			if (recheck)
+				database_recheck();
+			if (wake || recheck)
+				applier_slot_tell_appended();
+			wake = recheck = false;
+			break;
+		case XACT_EVENT_ABORT:
+		case XACT_EVENT_PREPARE:
+			wake = recheck = false;
+			break;
+		default:
+			break;
+	}
+}
+
+void
+wakeup_init(void)
+{
+	RegisterXactCallback(at_xact_event, NULL);
+}
+
+void
+wakeup_applier_at_commit(void)
+{
+	wake = true;
+}
+
+void
+wakeup_recheck_at_commit(void)
+{
+	recheck = true;
+}
+
+bool
+wakeup_recheck_wanted(void)
+{
+	return recheck;
+}

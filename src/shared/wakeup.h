@@ -1,0 +1,22 @@
+/*
+ * wakeup.h
+ *	  What this transaction has to tell the applier when it commits.
+ */
+#ifndef CALVIN_SHARED_WAKEUP_H
+#define CALVIN_SHARED_WAKEUP_H
+
+#include "compat.h"
+
+/* Called once, by _PG_init(). */
+extern void wakeup_init(void);
+
+/* It shall look at the tables. */
+extern void wakeup_applier_at_commit(void);
+
+/* It shall look whose log that is, too. */
+extern void wakeup_recheck_at_commit(void);
+
+/* Has this transaction asked for that? */
+extern bool wakeup_recheck_wanted(void);
+
+#endif							/* CALVIN_SHARED_WAKEUP_H */

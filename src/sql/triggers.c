@@ -1,0 +1,193 @@
+/*
+ * triggers.c
+ *	  The triggers of the extension's tables.
+ */
+#include "compat.h"
+
+#include "access/detoast.h"
+#include "access/htup_details.h"
+#include "commands/trigger.h"
+#include "log/append.h"
+#include "log/identity.h"
+#include "log/report.h"
+#include "log/snapshots.h"
+#include "utils/builtins.h"
+
+CALVIN_FUNCTION(seq_log_before_insert);
+CALVIN_FUNCTION(seq_log_after_insert);
+CALVIN_FUNCTION(seq_log_refuse_change);
+CALVIN_FUNCTION(seq_snapshots_before_insert);
+CALVIN_FUNCTION(seq_identity_before_change);
+
+static void
+report_misuse(const char *function)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+			 errmsg("%s() was not called by its trigger", function)));
+}
+
+static bool
+is_before_row_insert(FunctionCallInfo fcinfo)
+{
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+
+	return CALLED_AS_TRIGGER(fcinfo) &&
+		TRIGGER_FIRED_BEFORE(trigger->tg_event) &&
+		TRIGGER_FIRED_FOR_ROW(trigger->tg_event) &&
+		TRIGGER_FIRED_BY_INSERT(trigger->tg_event);
+}
+
+/* The entry of a row that is inserted, detoasted. */
+static struct varlena *
+new_entry(HeapTuple tuple, TupleDesc desc, Datum *stored)
+{
+	bool		isnull;
+
+	*stored = heap_getattr(tuple, LOG_ATTR_ENTRY, desc, &isnull);
+	if (isnull)
+		ereport(ERROR,
+				(errcode(ERRCODE_NOT_NULL_VIOLATION),
+				 errmsg("null value in column \"entry\" of relation \"seq_log\" violates not-null constraint"),
+				 errhint("A no-op is an entry of no bytes.")));
+	if (toast_raw_datum_size(*stored) - VARHDRSZ > WIRE_MAX_ENTRY)
+	{
+		WireError	error = {WIRE_TOO_LARGE, 0, "entry", "a smaller one"};
+
+		wire_report(&error);
+	}
+	return pg_detoast_datum_packed((struct varlena *) DatumGetPointer(*stored));
+}
+
+/*
+ * BEFORE INSERT FOR EACH ROW on seq_log: assigns log_index, derives kind and
+ * epoch.
+ */
+Datum
+seq_log_before_insert(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+	HeapTuple	tuple;
+	TupleDesc	desc;
+	Datum		stored;
+	Datum		wanted;
+	bool		isnull;
+	struct varlena *entry;
+	AppendPlace place;
+	int			columns[] = {LOG_ATTR_INDEX, LOG_ATTR_KIND, LOG_ATTR_EPOCH};
+	Datum		values[3];
+	bool		nulls[3] = {false, false, false};
+
+	if (!is_before_row_insert(fcinfo))
+		report_misuse("seq_log_before_insert");
+	if (RelationGetRelid(trigger->tg_relation) != log_table_require()->log)
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("seq_log_before_insert() serves seq_log only")));
+
+	tuple = trigger->tg_trigtuple;
+	desc = RelationGetDescr(trigger->tg_relation);
+	entry = new_entry(tuple, desc, &stored);
+	wanted = heap_getattr(tuple, LOG_ATTR_INDEX, desc, &isnull);
+	append_place_row(!isnull, isnull ? 0 : DatumGetInt64(wanted), entry, &place);
+	if ((Pointer) entry != DatumGetPointer(stored))
+		pfree(entry);
+
+	values[0] = Int64GetDatum(place.log_index);
+	values[1] = CStringGetTextDatum(place.kind);
+	values[2] = Int64GetDatum(place.epoch);
+	nulls[2] = place.epoch < 0;
+	return PointerGetDatum(heap_modify_tuple_by_cols(tuple, desc, 3, columns,
+													 values, nulls));
+}
+
+/* AFTER INSERT FOR EACH STATEMENT on seq_log. */
+Datum
+seq_log_after_insert(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+
+	if (!CALLED_AS_TRIGGER(fcinfo) ||
+		!TRIGGER_FIRED_AFTER(trigger->tg_event) ||
+		!TRIGGER_FIRED_BY_INSERT(trigger->tg_event))
+		report_misuse("seq_log_after_insert");
+	append_end_statement();
+	return PointerGetDatum(NULL);
+}
+
+/* What a trigger's statement does, as errors name it. */
+static const char *
+command_name(const TriggerData *trigger)
+{
+	return TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) ? "UPDATE" :
+		TRIGGER_FIRED_BY_DELETE(trigger->tg_event) ? "DELETE FROM" :
+		"TRUNCATE";
+}
+
+/* BEFORE UPDATE, DELETE, TRUNCATE on seq_log: the log is append-only. */
+Datum
+seq_log_refuse_change(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+
+	if (!CALLED_AS_TRIGGER(fcinfo))
+		report_misuse("seq_log_refuse_change");
+	if (append_is_correcting() && TRIGGER_FIRED_BY_UPDATE(trigger->tg_event))
+		return PointerGetDatum(TRIGGER_FIRED_FOR_ROW(trigger->tg_event) ?
+							   trigger->tg_newtuple : NULL);
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("cannot %s seq_log: it is append-only", command_name(trigger)),
+			 errdetail("Its rows are the history that every replica derives its state from.")));
+	pg_unreachable();
+}
+
+/* BEFORE INSERT FOR EACH ROW on seq_snapshots, which only a restore does. */
+Datum
+seq_snapshots_before_insert(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+	HeapTuple	tuple;
+	TupleDesc	desc;
+	Datum		log_index;
+	Datum		base;
+	Datum		version;
+	bool		no_index;
+	bool		no_base;
+	bool		no_version;
+
+	if (!is_before_row_insert(fcinfo))
+		report_misuse("seq_snapshots_before_insert");
+	tuple = trigger->tg_trigtuple;
+	desc = RelationGetDescr(trigger->tg_relation);
+	log_index = heap_getattr(tuple, SNAPSHOT_ATTR_INDEX, desc, &no_index);
+	if (no_index || RelationGetRelid(trigger->tg_relation) !=
+		log_side_table(log_table_require(), SIDE_SNAPSHOTS))
+		return PointerGetDatum(tuple);
+	base = heap_getattr(tuple, SNAPSHOT_ATTR_BASE, desc, &no_base);
+	version = heap_getattr(tuple, SNAPSHOT_ATTR_VERSION, desc, &no_version);
+	if (!snapshots_accept_restored(DatumGetInt64(log_index),
+								   !no_base && DatumGetBool(base),
+								   no_version ? 0 : DatumGetInt32(version)))
+		return PointerGetDatum(NULL);
+	return PointerGetDatum(tuple);
+}
+
+/* BEFORE INSERT FOR EACH ROW, UPDATE, DELETE and TRUNCATE on seq_identity. */
+Datum
+seq_identity_before_change(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+
+	if (!CALLED_AS_TRIGGER(fcinfo))
+		report_misuse("seq_identity_before_change");
+	if (!is_before_row_insert(fcinfo))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("cannot %s seq_identity", command_name(trigger)),
+				 errdetail("It tells which log this is.")));
+	if (RelationGetRelid(trigger->tg_relation) ==
+		log_side_table(log_table_require(), SIDE_IDENTITY))
+		identity_accept_restored();
+	return PointerGetDatum(trigger->tg_trigtuple);
+}
