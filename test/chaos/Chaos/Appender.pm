@@ -277,8 +277,8 @@ use Chaos::Entry qw(random_batch idle_batch);
 
 our @ISA = ('Chaos::Appender');
 
-# {count} entries of one transaction each, in one COPY.  Few of them are for those
-# who subscribe, so that these are through before the applier is.  They are {built} a few at
+# {count} entries of one transaction each, in one COPY.  Only those at its end are
+# for somebody, so that who calls before finds nothing.  They are {built} a few at
 # a time, while the others go on; that is why their epochs begin a little above
 # the log's.  When they are {copied} they wait for {go}; {finished}: it is over.
 sub next_plan
@@ -327,11 +327,14 @@ sub plan_begin
 sub build
 {
 	my ($self) = @_;
-	my $left = $self->{count} - @{ $self->{in_flight} ||= [] };
-
 	my $rng = $self->{rng};
+	my $entries = $self->{in_flight} ||= [];
 
-	$self->sending(map { $rng->chance(0.1) ? random_batch($rng, $self->{epoch}++, 1) : idle_batch($self->{epoch}++) } 1 .. ($left < 500 ? $left : 500));
+	foreach (1 .. 500)
+	{
+		last if @$entries == $self->{count};
+		$self->sending(@$entries < $self->{count} * 0.9 ? idle_batch($self->{epoch}++) : random_batch($rng, $self->{epoch}++, 1));
+	}
 	$self->{built} = @{ $self->{in_flight} } == $self->{count};
 	return;
 }

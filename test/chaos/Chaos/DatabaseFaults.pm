@@ -256,12 +256,15 @@ sub check_newcomer
 		  if $came->{error}{state} ne '40001' && ($truncated->{error} || $came->{error}{state} ne '55000');
 		return;
 	}
-	must($newcomer, "SELECT seq_subscribe('{$vshard}', 'newcomer')") if $kind ne 'subscribes';
+	my $let_down = sub { my ($error) = @_; violation('nothing missing', "$what: received $got[0], then $error->{state}: $error->{message}"); };
+	my $again = $kind eq 'subscribes' ? {} : $newcomer->ask("SELECT seq_subscribe('{$vshard}', 'newcomer')");
+
+	$let_down->($again->{error}) if $again->{error};
 	for (;;)
 	{
 		my $result = $newcomer->ask(q{SELECT count(*), min(epoch), max(epoch) FROM seq_receive(100000, '0', 'newcomer')});
 
-		violation('nothing missing', "$what: received $got[0], then $result->{error}{state}: $result->{error}{message}") if $result->{error};
+		$let_down->($result->{error}) if $result->{error};
 		my ($n, $min, $max) = @{ $result->{rows}[0] };
 
 		last if $n == 0;

@@ -31,7 +31,7 @@ fault 'applier ended in a burst', 4, sub {
 	run_for(0.05);
 	$burst->{go} = 1;
 	run_until(sub { $burst->{finished} }, 'a burst to be appended');
-	$_->{poll_at} = time() + $rng->real(0.08) foreach @slow;
+	$_->{poll_at} = time() + $rng->real(0.06) foreach @slow;
 	foreach (1 .. 1 + $rng->below(2))
 	{
 		run_for($rng->real(0.2));
