@@ -11,6 +11,7 @@
 #   make demo               a narrated tour on a throw-away server
 #   make chaos              faults against a model: SEED=n ROUNDS=n PLANT=name
 #   make chaos-plants       and whether planted bugs are caught
+#   make chaos-bursts       count what slow consumers receive of large bursts
 #   make bench              measure it beside what else PostgreSQL offers
 #
 # A warning is an error in `make test`; elsewhere `make COPT=-Werror` says so.
@@ -136,7 +137,7 @@ endif
 
 # Commands of our own: the head of scripts/NAME.sh says what they take.
 scripts = test test-versions sanitize lint demo chaos
-.PHONY: fuzz chaos-plants bench $(scripts)
+.PHONY: fuzz chaos-plants chaos-bursts bench $(scripts)
 $(scripts):
 	@bash '$(subst ','\'',$(top))/scripts/$@.sh'
 
@@ -144,8 +145,8 @@ $(scripts):
 fuzz:
 	@FUZZ_SECONDS='$(or $(SECONDS),60)' bash '$(subst ','\'',$(top))/scripts/fuzz.sh'
 
-chaos-plants:
-	@bash '$(subst ','\'',$(top))/scripts/chaos.sh' --plants
+chaos-plants chaos-bursts:
+	@bash '$(subst ','\'',$(top))/scripts/chaos.sh' --$(patsubst chaos-%,%,$@)
 
 bench:
 	@bash '$(subst ','\'',$(top))/bench/run.sh'

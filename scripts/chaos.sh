@@ -1,16 +1,23 @@
 #!/bin/bash
 #
 # chaos.sh
-#     Faults against a model: `make chaos` and `make chaos-plants`.
+#     Faults against a model: `make chaos`, `make chaos-plants`, `make chaos-bursts`.
 #
 #   SEED=n ROUNDS=n    which choices, and how many faults
 #   TXNS=n             transactions appended in a round, on the average
+#   BURST=n            entries of a burst
+#   WITHOUT="a,b"      leave out: native (the consumer in C), loops (those of
+#                      programs), cursors (appends through them)
 #   FAULTS="a,b"       these kinds only
 #   PLANT=name         with the bug of test/chaos/plants/name.patch: must fail
 #   KEEP=1             keep the work directory when something failed
 #   NO_DEPS=1          install no packages
 #
 # chaos.sh --plants runs every plant, and succeeds if each is caught.
+# chaos.sh --bursts counts what slow consumers receive of large bursts, the
+# applier being ended all the time:
+#
+#   BURSTS=n ENTRIES=n RESTARTS=n   how many, how large, how often in all
 
 set -euo pipefail
 
@@ -38,11 +45,24 @@ apply_plant() {
 	in_tree patch -p1 -s -N -i "$plants_copy/$1.patch"
 }
 
-run_suite() {
+run_perl() {
+	local program=$1
+	shift
 	as_user mkdir "$work/nodes"
-	logged "$work/chaos.log" as_user env -C "$work/nodes" perl "$work/tree/test/chaos/chaos.pl" \
-		"--dir=$work/nodes" "--bin=$bin" ${SEED:+"--seed=$SEED"} ${ROUNDS:+"--rounds=$ROUNDS"} \
-		${TXNS:+"--txns=$TXNS"} ${FAULTS:+"--only=$FAULTS"}
+	logged "$work/chaos.log" as_user env -C "$work/nodes" perl "$work/tree/test/chaos/$program" \
+		"--dir=$work/nodes" "--bin=$bin" ${SEED:+"--seed=$SEED"} "$@"
+}
+run_suite() {
+	local native=
+	if [[ ",${WITHOUT:-}," != *,native,* ]]; then
+		make_consumer
+		native=--library=$library
+	fi
+	run_perl chaos.pl ${native:+"$native"} ${ROUNDS:+"--rounds=$ROUNDS"} ${TXNS:+"--txns=$TXNS"} ${FAULTS:+"--only=$FAULTS"} \
+		${BURST:+"--burst=$BURST"} ${WITHOUT:+"--without=$WITHOUT"}
+}
+run_bursts() {
+	run_perl bursts.pl ${BURSTS:+"--bursts=$BURSTS"} ${ENTRIES:+"--entries=$ENTRIES"} ${RESTARTS:+"--restarts=$RESTARTS"}
 }
 
 # With a planted bug it is the right invariant that must break.
@@ -78,7 +98,7 @@ main() {
 	guarded pgxs_make -s -j "$jobs" "CC=${CC:-gcc}" COPT=-Werror all || die "the build failed"
 	make_private_server
 	status=0
-	run_suite || status=$?
+	"run_$1" || status=$?
 	if [ -n "${PLANT:-}" ]; then
 		# `make chaos` fails, as it has to, and all_plants is content with that
 		if caught; then found=1; fi
@@ -105,4 +125,8 @@ all_plants() {
 	[ "$bad" -eq 0 ]
 }
 
-if [ "${1:-}" = --plants ]; then all_plants; else main; fi
+case ${1:-} in
+	--plants) all_plants ;;
+	--bursts) main bursts ;;
+	*) main suite ;;
+esac

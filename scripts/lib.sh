@@ -123,6 +123,12 @@ make_private_server() {
 	pgxs_make -s install "DESTDIR=$server" >/dev/null
 }
 
+# The consumer in C, against the header that the private server has now.
+make_consumer() {
+	in_tree make -s -C test/consumer "PG_CONFIG=$bin/pg_config" with_llvm=no "CC=${CC:-gcc}" >/dev/null
+	library=$work/tree/test/consumer/test_consumer
+}
+
 # Processes whose current directory is in the work directory: all of them are
 # ours, and of a server every one is.
 processes_inside() {

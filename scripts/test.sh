@@ -254,12 +254,14 @@ suite_tap() {
 # seed is printed. `make chaos` is the longer one.
 suite_chaos() {
 	local status=0 good bad
-	local faults="applier killed,applier terminated,consumer stopped,dumped and restored"
-	faults+=",failover with confirmations held,log truncated,power lost,taken over before COMMIT"
+	local faults="applier ended in a burst,database in place of another,dumped and restored"
+	faults+=",failover with confirmations held,log rewritten,log truncated,power lost,session cancelled"
+	faults+=",snapshots of another log,taken over before COMMIT,truncated beside a newcomer"
 	heading chaos
 	as_user mkdir "$work/chaos" "$work/chaos/fixed" "$work/chaos/random"
-	run_chaos fixed --seed=1 --rounds=8 "--only=$faults" || status=$?
-	run_chaos random --rounds=8 ${SEED:+"--seed=$SEED"} || status=$?
+	make_consumer
+	run_chaos fixed --seed=1 --rounds=11 "--only=$faults" || status=$?
+	run_chaos random --rounds=4 ${SEED:+"--seed=$SEED"} || status=$?
 	read -r good bad < <(tap_points "$work/chaos" '*.tap')
 	record_checked chaos "$status" "$good" "$bad"
 }
@@ -267,7 +269,7 @@ run_chaos() {
 	local name=$1
 	shift
 	logged "$work/chaos/$name.tap" as_user env -C "$work/chaos" timeout -k 30 "$SUITE_TIMEOUT" \
-		perl "$work/tree/test/chaos/chaos.pl" "--dir=$work/chaos/$name" "--bin=$bin" --txns=2000 "$@"
+		perl "$work/tree/test/chaos/chaos.pl" "--dir=$work/chaos/$name" "--bin=$bin" "--library=$library" --txns=1000 --burst=10000 "$@"
 }
 
 # The points in the files of DIRECTORY that fit PATTERN. A file at a time, since

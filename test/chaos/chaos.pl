@@ -1,10 +1,16 @@
 # Faults without end, and a model that knows what must be: `make chaos`.
 #
 #   chaos.pl --dir=DIR --bin=DIR [--seed=N] [--rounds=N] [--txns=N] [--only=FAULT,...]
+#       [--burst=N] [--library=FILE] [--without=ACTOR,...]
 #
 # In every round the workload runs, something goes wrong, all comes to rest, and
 # everything is checked.  The seed repeats the choices of a run.  Output is TAP:
 # a point for every invariant.
+#
+# --burst is how many entries a burst has; --library the module of test/consumer,
+# without which there is no consumer in C.  --without=loops,cursors leaves out the
+# workers of Loops.pm, the appends through cursors: what one of them finds at once
+# hides what the others would.
 use strict;
 use warnings;
 
@@ -16,14 +22,16 @@ use Time::HiRes qw(time);
 
 use Chaos::Checker qw(check_all check_whole_log check_leftovers %checked @invariants);
 use Chaos::Cluster;
+use Chaos::DatabaseFaults;
 use Chaos::Faults qw(%faults %weight);
+use Chaos::LogFaults;
 use Chaos::Loop qw(run_for run_until violation);
 use Chaos::Rng;
 
 $| = 1;
 
-my %option = (seed => int(time() * 1000) % 1_000_000_000, rounds => 20, txns => 5000, only => '', batch => 1000);
-GetOptions(\%option, 'dir=s', 'bin=s', 'seed=i', 'rounds=i', 'txns=i', 'batch=i', 'only=s') && $option{dir} && $option{bin} or die "see the head of $0\n";
+my %option = (seed => int(time() * 1000) % 1_000_000_000, rounds => 20, txns => 5000, only => '', batch => 1000, burst => 50_000, library => '', without => '');
+GetOptions(\%option, 'dir=s', 'bin=s', 'seed=i', 'rounds=i', 'txns=i', 'batch=i', 'burst=i', 'library=s', 'without=s', 'only=s') && $option{dir} && $option{bin} or die "see the head of $0\n";
 
 my @only = split /,/, $option{only};
 foreach (@only) { die "no such fault: $_; there are:\n" . join('', map { "  $_\n" } sort keys %faults) if !$faults{$_}; }
@@ -83,7 +91,9 @@ sub warm_up
 
 sub run_all
 {
-	$cluster = Chaos::Cluster->new(seed => $option{seed}, dir => $option{dir}, bin => $option{bin}, batch => $option{batch});
+	$cluster = Chaos::Cluster->new(
+		(map { ($_ => $option{$_}) } qw(seed dir bin batch burst library)),
+		without => { map { ($_ => 1) } split /,/, $option{without} });
 	warm_up();
 	foreach my $next (schedule())
 	{

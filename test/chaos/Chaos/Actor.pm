@@ -5,7 +5,8 @@
 #   on_connect   what a new session does first
 #   on_error, on_lost
 #
-# A step of a plan is a number (seconds to pause) or [sql, sub of its result].
+# A step of a plan is a number (seconds to pause) or [sql, sub of its result,
+# data of a COPY in it]; sql may be a sub that makes it.
 package Chaos::Actor;
 
 use strict;
@@ -82,8 +83,11 @@ sub go_on
 			$self->{wake_at} = $now + $step;
 			return;
 		}
-		$self->{step} = $step;
-		$c->query($step->[0]);
+		my ($sql, $then, $data) = @$step;
+
+		$sql = $sql->() if ref $sql;
+		$self->{step} = [ $sql, $then ];
+		$c->query($sql, $data);
 	}
 	return;
 }

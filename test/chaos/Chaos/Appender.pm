@@ -10,6 +10,23 @@ use parent -norequire, 'Chaos::Actor';
 use Chaos::Actor;
 use Chaos::Entry qw(@vshards random_batch noop_entry ack_entry corrupt_entry);
 
+our $SCHEMA = <<'EOS';
+CREATE FUNCTION append_by_cursor(entry bytea) RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE
+	c CURSOR FOR SELECT CASE i WHEN 0 THEN seq_append(entry) ELSE 1 / (i - i) END FROM generate_series(0, 1) i;
+	log_index bigint;
+BEGIN
+	OPEN c;
+	FETCH c INTO log_index;
+	BEGIN
+		MOVE c;
+	EXCEPTION WHEN division_by_zero THEN
+		NULL;
+	END;
+	RETURN log_index;
+END $$;
+EOS
+
 # lost the race for the epoch, or the log_index; a lock; a deadlock; a serialisation
 # failure; not a primary any more
 sub may_fail
@@ -40,7 +57,10 @@ sub plan_appends
 	my ($self, $epoch) = @_;
 	my $rng = $self->{rng};
 
-	return $self->{odd} ? $self->plan_odd($epoch) : $rng->chance(0.7) ? $self->plan_single($epoch) : $self->plan_transaction($epoch);
+	return $self->{odd} ? $self->plan_odd($epoch)
+	  : !$self->{cluster}{without}{cursors} && $rng->chance(0.1) ? $self->plan_cursor($epoch)
+	  : $rng->chance(0.7) ? $self->plan_single($epoch)
+	  : $self->plan_transaction($epoch);
 }
 
 sub batch
@@ -175,6 +195,24 @@ sub plan_transaction
 	return;
 }
 
+# Through a cursor that fails at its second row: what was appended at the first
+# one stays, and with it all that keeps others behind it.
+sub plan_cursor
+{
+	my ($self, $epoch) = @_;
+	my $rng = $self->{rng};
+	my $entry = $self->batch($epoch);
+	my @more = $rng->chance(0.3) ? $self->batch($epoch + 1) : ();
+
+	$self->sending($entry, @more);
+	push @{ $self->{plan} }, ['BEGIN'], $self->append_step($entry, 'SELECT append_by_cursor(' . hex_of($entry) . ')'), $rng->real(0.08);
+	push @{ $self->{plan} }, $self->append_step($_, 'SELECT seq_append(' . hex_of($_) . ')') foreach @more;
+	push @{ $self->{plan} }, $rng->chance(0.85)
+	  ? [ 'COMMIT', sub { my ($result) = @_; $result->{error} ? $self->refuse : $self->acknowledge($result, 1) } ]
+	  : [ 'ROLLBACK', sub { $self->refuse } ];
+	return;
+}
+
 # What seq_append would not let in, and what it would not let in here.
 sub plan_odd
 {
@@ -228,6 +266,88 @@ sub plan_odd
 	  ],
 	  $rng->real(0.06);
 	return;
+}
+
+package Chaos::Appender::Burst;
+
+use strict;
+use warnings;
+
+use Chaos::Entry qw(random_batch idle_batch);
+
+our @ISA = ('Chaos::Appender');
+
+# {count} entries of one transaction each, in one COPY.  Only those at its end are
+# for somebody, so that who calls before finds nothing.  They are {built} a few at
+# a time, while the others go on; that is why their epochs begin a little above
+# the log's.  When they are {copied} they wait for {go}; {finished}: it is over.
+sub next_plan
+{
+	my ($self) = @_;
+
+	return $self->plan_begin if !defined $self->{epoch};
+	return $self->build if !$self->{built};
+	return if $self->{finished};
+	return $self->plan_copy if !$self->{copied};
+	push @{ $self->{plan} }, [ 'COMMIT', sub { $self->acknowledge($_[0], 1) unless $_[0]{error}; $self->{finished} = 1; } ] if $self->{go};
+	return;
+}
+
+sub plan_copy
+{
+	my ($self) = @_;
+	my $data = join '', map { '\\\\x' . unpack('H*', $_->{bytes}) . "\n" } @{ $self->{in_flight} };
+
+	push @{ $self->{plan} }, ['BEGIN'], [ 'COPY seq_log (entry) FROM STDIN', undef, $data ],
+	  [
+		'SELECT max(log_index) FROM seq_log',
+		sub {
+			my ($result) = @_;
+			my $said = $result->{error} ? return : $result->{rows}[0][0] - @{ $self->{in_flight} };
+
+			$_->{said} = ++$said foreach @{ $self->{in_flight} };
+			$self->{copied} = 1;
+		}
+	  ];
+	return;
+}
+
+sub plan_begin
+{
+	my ($self) = @_;
+
+	push @{ $self->{plan} },
+	  [
+		'SELECT coalesce(seq_current_committed_epoch(), -1) + 2000',
+		sub { $self->{epoch} = $_[0]{rows}[0][0] unless $_[0]{error}; }
+	  ];
+	return;
+}
+
+sub build
+{
+	my ($self) = @_;
+	my $rng = $self->{rng};
+	my $entries = $self->{in_flight} ||= [];
+
+	foreach (1 .. 500)
+	{
+		last if @$entries == $self->{count};
+		$self->sending(@$entries < $self->{count} * 0.9 ? idle_batch($self->{epoch}++) : random_batch($rng, $self->{epoch}++, 1));
+	}
+	$self->{built} = @{ $self->{in_flight} } == $self->{count};
+	return;
+}
+
+# No second try: it is a burst that was lost.
+sub on_error { my ($self) = @_; $self->{finished} = 1; return $self->refuse; }
+
+sub on_lost
+{
+	my ($self) = @_;
+
+	$self->{built} = $self->{finished} = 1 if $self->{epoch};
+	return $self->SUPER::on_lost;
 }
 
 1;

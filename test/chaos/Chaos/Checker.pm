@@ -107,19 +107,19 @@ sub check_effects
 {
 	my ($cluster) = @_;
 	my $model = $cluster->{model};
-	my $at = $cluster->{worker_at};
 
-	$cluster->{worker_was_at} = {%$at};
-	foreach my $row ($cluster->rows($cluster->{primary}, 'SELECT vshard, keys, md5, pid, n FROM effects ORDER BY n'))
+	$cluster->{worker_was_at} = { %{ $cluster->{worker_at}{d} } };
+	foreach my $row ($cluster->rows($cluster->{primary}, 'SELECT vshard, keys, md5, pid, n, consumer, how FROM effects ORDER BY n'))
 	{
-		my ($vshard, $keys, $md5, $pid, $n) = @$row;
+		my ($vshard, $keys, $md5, $pid, $n, $consumer, $how) = @$row;
+		my $at = $cluster->{worker_at}{$consumer};
 
 		$at->{$vshard} = $model->check_next(
-			{ who => "the effect $n of the session with pid $pid", vshard => $vshard, keys => $keys, md5 => $md5 },
+			{ who => "the effect $n of consumer $consumer, pid $pid" . ($how ? " ($how)" : ''), vshard => $vshard, keys => $keys, md5 => $md5 },
 			$at->{$vshard});
 		$checked{effects} += 1 + ($keys =~ tr/,//);
 	}
-	check_complete($model, 'the effects of the durable consumer', $at);
+	check_complete($model, "the effects of the durable consumer $_", $cluster->{worker_at}{$_}) foreach @{ $cluster->{durable} };
 	$cluster->rows($cluster->{primary}, 'TRUNCATE effects');
 	return;
 }
@@ -128,7 +128,7 @@ sub check_complete
 {
 	my ($model, $who, $at) = @_;
 
-	foreach my $vshard (@vshards)
+	foreach my $vshard (sort { $a <=> $b } keys %$at)
 	{
 		my $end = $model->end_of($vshard);
 		my $stream = $model->{streams}{$vshard};
@@ -169,7 +169,7 @@ sub jump
 
 	violation('truncation', "$reader->{name} was told of a truncation up to epoch $epoch, which there was not (the log begins with $cluster->{truncated})")
 	  if $epoch > $cluster->{truncated};
-	foreach my $vshard (@vshards)
+	foreach my $vshard (@{ $reader->{vshards} })
 	{
 		my $stream = $cluster->{model}{streams}{$vshard};
 		my $place = $stream->{offset};
@@ -443,7 +443,7 @@ EOS
 				$got = join '|', @$row, $server->segments;
 				return $got =~ /^0\|0\|0\|0\|0\|[01]$/;
 			},
-			sub { "$server->{name} to be clean (subscriptions, locks, xmins, slots, prepared, segments): $got" },
+			sub { "$server->{name} to be clean (subscriptions, locks, xmins, slots, prepared, segments): $got; " . join ' ', map { "$_ " . -s } glob "$server->{data}/pg_dynshmem/*" },
 			20, 'nothing left behind');
 	}
 	return;

@@ -9,7 +9,9 @@ use Chaos::Appender;
 use Chaos::Consumer;
 use Chaos::Entry qw(@vshards noop_entry);
 use Chaos::Loop qw(run_until run_for violation);
+use Chaos::Loops;
 use Chaos::Model;
+use Chaos::Reader;
 use Chaos::Server;
 use Time::HiRes qw(time);
 
@@ -42,7 +44,7 @@ my %conf = (
 	'calvin_seq.apply_batch' => '64kB',
 );
 
-# new(seed, dir, bin, batch)
+# new(seed, dir, bin, batch, burst, library, without)
 sub new
 {
 	my ($class, %of) = @_;
@@ -65,6 +67,7 @@ sub new
 		first_index => 1,
 		checked_epoch => -1,
 		count => { takeovers => 0 },
+		durable => [ 'd', $of{without}{loops} ? () : 'p', $of{library} ? 'c' : () ],
 	}, $class;
 
 	$self->{nodes} = [ map { Chaos::Server->new(name => $_, dir => "$of{dir}/$_", bin => $of{bin}) } qw(n1 n2) ];
@@ -75,8 +78,8 @@ sub new
 	$self->add_watchers($_) foreach $n1, $n2;
 	$n1->start;
 	$n1->{ask}->ask("SET synchronous_commit = local; CREATE EXTENSION calvin_seq")->{error} and die 'CREATE EXTENSION failed';
-	foreach my $sql ($Chaos::Consumer::SCHEMA,
-		"SELECT seq_subscribe('{" . join(',', @vshards) . "}', 'd', from_epoch => 0); SELECT seq_commit('d'); SELECT seq_unsubscribe(name => 'd')")
+	foreach my $sql ($Chaos::Consumer::SCHEMA, $Chaos::Appender::SCHEMA, $Chaos::Looper::SCHEMA, $of{library} ? Chaos::Native::schema($of{library}) : (),
+		map { "SELECT seq_subscribe('{" . join(',', @vshards) . "}', '$_', from_epoch => 0); SELECT seq_commit('$_'); SELECT seq_unsubscribe(name => '$_')" } @{ $self->{durable} })
 	{
 		my $result = $n1->{ask}->ask($sql);
 		die "$result->{error}{message}\n" if $result->{error};
@@ -105,23 +108,20 @@ sub add_workload
 	$self->{appenders} = [
 		(map { Chaos::Appender->new(name => "appender$_", cluster => $self) } 1, 2),
 		Chaos::Appender->new(name => 'raw', cluster => $self, odd => 1) ];
-	$self->{workers} =
-	  [ map { Chaos::Worker->new(name => "worker$_", cluster => $self, consumer => 'd', leader => $_ == 1) } 1 .. 3 ];
+	$self->{workers} = [
+		(map { Chaos::Worker->new(name => "worker$_", cluster => $self, consumer => 'd', leader => $_ == 1) } 1 .. 3),
+		$self->{without}{loops} ? () : (map { Chaos::Looper->new(name => "looper$_", cluster => $self, consumer => 'p', leader => $_ == 1) } 1, 2),
+		$self->{library} ? Chaos::Native->new(name => 'native', cluster => $self, consumer => 'c', leader => 1) : () ];
 	$self->{readers} = [
 		Chaos::Reader->new(name => 'reader', cluster => $self, consumer => 'm'),
-		Chaos::Reader->new(name => 'standby reader', cluster => $self, consumer => 's', role => 'standby', queue_size => 32768) ];
+		Chaos::Reader->new(name => 'standby reader', cluster => $self, consumer => 's', role => 'standby', queue_size => 32768),
+		map { Chaos::Slow->new(name => "slow$_", cluster => $self, consumer => 'slow', vshards => [$_], queue_size => 131072) } @vshards ];
 	$self->{bare} = [
 		Chaos::Bare->new(name => 'bare', cluster => $self, consumer => 'b'),
 		Chaos::Bare->new(name => 'standby bare', cluster => $self, consumer => 'sb', role => 'standby') ];
 	$self->{probe} = Chaos::Appender->new(name => 'probe', cluster => $self);
-	foreach my $reader (@{ $self->{readers} })
-	{
-		$reader->{at} = { map { ($_ => 0) } @vshards };
-		$reader->{next} = {};
-		$reader->{chunks} = [];
-	}
 	$self->{consumers} = [ @{ $self->{workers} }, @{ $self->{readers} }, @{ $self->{bare} } ];
-	$self->{worker_at} = { map { ($_ => 0) } @vshards };
+	$self->{worker_at} = { map { my $name = $_; ($name => { map { ($_ => 0) } @vshards }) } @{ $self->{durable} } };
 	return;
 }
 

@@ -1,11 +1,10 @@
 # Consumers.  What a client has got to see, in whatever transaction, has to be
 # in the surviving log: {delivered}.  Beyond that there are three kinds:
 #
-#   Chaos::Worker   durable cursor: receive, effects, seq_commit in one
-#                   transaction; several take the vshards from each other
-#   Chaos::Reader   no cursor: it remembers where it stands, and says so when it
-#                   has to subscribe again
-#   Chaos::Bare     the queue alone: what it lacks was dropped
+#   workers   durable cursor: receive, effects, seq_commit in one transaction;
+#             Chaos::Worker here, others in Loops.pm
+#   readers   no cursor: they remember where they stand (Reader.pm)
+#   bare      the queue alone: what they lack was dropped (Reader.pm)
 package Chaos::Consumer;
 
 use strict;
@@ -19,7 +18,8 @@ use Chaos::Entry qw(@vshards);
 # The SQL they need; what is received becomes, for each call and vshard, its
 # keys and a digest of all its bytes.
 our $SCHEMA = <<'EOS';
-CREATE TABLE effects (n bigint GENERATED ALWAYS AS IDENTITY, consumer text, vshard int, keys text, md5 text, pid int DEFAULT pg_backend_pid());
+CREATE TABLE effects (n bigint GENERATED ALWAYS AS IDENTITY, consumer text, vshard int, keys text, md5 text, how text,
+	pid int DEFAULT pg_backend_pid());
 CREATE FUNCTION digest_rows(consumer text, max int, wait interval, OUT vshard int, OUT keys text, OUT md5 text) RETURNS SETOF record LANGUAGE sql AS $$
 	SELECT r.vshard, string_agg(r.epoch || '.' || r."position", ',' ORDER BY r.n),
 			md5(string_agg(format('%s.%s/%s/%s/%s/%s/%s', r.epoch, r."position", r.epoch_system_ms, r.tenant_id, r.participating_vshards, r.plans, r.tx_class), '|' ORDER BY r.n))
@@ -71,6 +71,7 @@ sub drained
 	return;
 }
 
+# Several workers take the vshards of one name from each other.
 package Chaos::Worker;
 
 use strict;
@@ -175,199 +176,6 @@ sub on_error
 	}
 	$self->{leads} = 0 if $result->{error}{state} =~ /^(?:55006|55000|40001)$/;
 	return;
-}
-
-package Chaos::Reader;
-
-use strict;
-use warnings;
-
-use Chaos::Entry qw(@vshards);
-
-our @ISA = ('Chaos::Consumer');
-
-# {chunks}: what it received and kept; {next}: by vshard, the key to go on with
-sub next_plan
-{
-	my ($self) = @_;
-	my $cluster = $self->{cluster};
-	my $rng = $self->{rng};
-
-	return $self->subscribe unless $self->{subscribed};
-	return if $cluster->{draining} ? $self->{current} : $cluster->{quiet};
-	return $self->plan_receive(5000) if $cluster->{draining} || $rng->chance(0.5);
-	return $self->plan_transaction;
-}
-
-sub subscribe
-{
-	my ($self) = @_;
-	my $size = $self->{queue_size} || 8192;
-
-	push @{ $self->{plan} },
-	  [
-		join('; ', map {
-			my ($epoch, $position) = split /\./, $self->{next}{$_} || '0.0';
-			"SELECT seq_subscribe('{$_}', '$self->{consumer}', $epoch, $position, queue_size => $size)"
-		} @vshards),
-		sub { $self->{subscribed} = 1 unless $_[0]{error} }
-	  ];
-	return;
-}
-
-# Nobody waits for one who is not there, or on a standby: the log may have been
-# truncated.  It goes on where that begins, and says so.
-sub skip_truncated
-{
-	my ($self) = @_;
-
-	$self->{subscribed} = 0;
-	push @{ $self->{plan} },
-	  [
-		q{SELECT coalesce((SELECT last_applied_epoch + 1 FROM seq_snapshots WHERE base), 0)},
-		sub {
-			my ($result) = @_;
-			my $epoch = $result->{error} ? return : $result->{rows}[0][0];
-
-			push @{ $self->{chunks} }, { jump => $epoch };
-			$self->{cluster}{count}{jumps}++;
-			foreach my $vshard (@vshards)
-			{
-				my ($next) = split /\./, $self->{next}{$vshard} || '0.0';
-
-				$self->{next}{$vshard} = "$epoch.0" if $next < $epoch;
-			}
-		}
-	  ];
-	return;
-}
-
-sub keep
-{
-	my ($self, @chunks) = @_;
-
-	push @{ $self->{chunks} }, @chunks;
-	foreach my $chunk (@chunks)
-	{
-		my ($epoch, $position) = $chunk->{keys} =~ /(\d+)\.(\d+)\z/;
-
-		$self->{next}{ $chunk->{vshard} } = "$epoch." . ($position + 1);
-	}
-	return;
-}
-
-sub receive_sql { my ($self, $max) = @_; return "SELECT * FROM digest_rows('$self->{consumer}', $max, '5 ms')"; }
-
-sub plan_receive
-{
-	my ($self, $max) = @_;
-
-	push @{ $self->{plan} },
-	  [
-		$self->receive_sql($max),
-		sub {
-			my ($result) = @_;
-			my @chunks = $self->seen($result);
-
-			return if $result->{error};
-			$self->keep(@chunks);
-			$self->drained(!@chunks);
-		}
-	  ];
-	return;
-}
-
-sub plan_transaction
-{
-	my ($self) = @_;
-	my $rng = $self->{rng};
-	my @got;
-	my $receive = sub {
-		return [
-			$self->receive_sql($rng->any(1, 7, 100, 1000)),
-			sub { my @chunks = $self->seen($_[0]); push @got, @chunks unless $_[0]{error}; }
-		];
-	};
-	my @steps = (['BEGIN'], $receive->());
-
-	if ($rng->chance(0.5))
-	{
-		my $mark;
-
-		push @steps, [ 'SAVEPOINT s', sub { $mark = @got } ], $receive->(),
-		  [ 'ROLLBACK TO s', sub { $#got = $mark - 1 unless $_[0]{error} } ];
-	}
-	push @steps, [ "SELECT seq_rewind('$self->{consumer}')", sub { @got = () unless $_[0]{error} } ], $receive->()
-	  if $rng->chance(0.1);
-	push @steps, $receive->() if $rng->chance(0.5);
-	push @steps,
-	    $rng->chance(0.7) ? [ 'COMMIT', sub { $self->keep(@got) unless $_[0]{error} } ]
-	  : $rng->chance(0.5) ? ['ROLLBACK']
-	  :                     ['SELECT 1/0'];
-	push @{ $self->{plan} }, @steps;
-	return;
-}
-
-sub on_error
-{
-	my ($self, $result) = @_;
-
-	$self->{subscribed} = 0 if $result->{error}{state} =~ /^(?:55006|55000)$/;
-	$self->skip_truncated if $result->{error}{message} =~ /truncated/;
-	return;
-}
-
-package Chaos::Bare;
-
-use strict;
-use warnings;
-
-our @ISA = ('Chaos::Reader');
-
-sub next_plan
-{
-	my ($self) = @_;
-	my $cluster = $self->{cluster};
-
-	return $self->subscribe unless $self->{subscribed};
-	return if $cluster->{draining} ? $self->{current} : $cluster->{quiet};
-	$self->plan_receive(3000);
-	push @{ $self->{plan} }, $self->{rng}->real(0.03) unless $cluster->{draining};
-	return;
-}
-
-sub subscribe
-{
-	my ($self) = @_;
-	my $list = Chaos::Consumer::list();
-
-	$self->{received} = {};
-	$self->{uncounted} = 0;
-	push @{ $self->{plan} },
-	  [
-		"SELECT seq_subscribe('{$list}', '$self->{consumer}', queue_size => 65536, lossless => false)",
-		sub { $self->{subscribed} = 1 unless $_[0]{error} }
-	  ];
-	return;
-}
-
-sub keep
-{
-	my ($self, @chunks) = @_;
-
-	push @{ $self->{chunks} }, @chunks;
-	$self->{received}{ $_->{vshard} } += 1 + ($_->{keys} =~ tr/,//) foreach @chunks;
-	return;
-}
-
-# A call that failed took with it what it had received: from then on it cannot
-# be counted.
-sub on_error
-{
-	my ($self, $result) = @_;
-
-	$self->{uncounted} = 1;
-	return $self->SUPER::on_error($result);
 }
 
 package Chaos::Monitor;

@@ -9,7 +9,7 @@ use CalvinWire;
 use Digest::MD5 qw(md5_hex);
 use Exporter 'import';
 
-our @EXPORT_OK = qw(@vshards random_batch noop_entry ack_entry corrupt_entry);
+our @EXPORT_OK = qw(@vshards random_batch idle_batch noop_entry ack_entry corrupt_entry one_txn_function);
 
 my @names = ('a' .. 'h');
 our @vshards = map { vshard_of($_) } @names;
@@ -74,6 +74,36 @@ sub random_batch
 	}
 	return entry('batch', "\x92" . mp_str('EpochBatch') . "\x91\x93" . $encoded_epoch . mp_array_header($count) . $body . mp_int($ms),
 		epoch => $epoch, txns => \@txns, id => $id);
+}
+
+# A batch of one transaction for a vshard that nobody subscribes to.
+my $idle_class = tx_class(write_set => [ document('idle', 1) ], plans => 'idle');
+
+sub idle_batch
+{
+	my ($epoch) = @_;
+	my $encoded = mp_uint($epoch);
+	my $txn = mp_array($encoded, mp_uint(0), $idle_class, mp_int(0));
+
+	return entry('batch', mp_array(mp_str('EpochBatch'), mp_array(mp_array($encoded, mp_array($txn), mp_int(0)))), epoch => $epoch, txns => [ [ [], '' ] ]);
+}
+
+# CREATE FUNCTION one_txn(e, which): an entry of epoch e with one transaction that
+# writes a document of the collection which, counted from 0, for bursts that the
+# server makes by itself.
+sub one_txn_function
+{
+	my (@collections) = @_;
+	my $mark = 'EEEEEEEE';
+	my @cases = map {
+		my $class = tx_class(write_set => [ document($collections[$_], 1) ], plans => 'burst' x 60);
+		my $txn = mp_array("\xcf$mark", mp_uint(0), $class, mp_int(0));
+		my $entry = mp_array(mp_str('EpochBatch'), mp_array(mp_array("\xcf$mark", mp_array($txn), mp_int(0))));
+
+		"WHEN $_ THEN " . join ' || int8send(e) || ', map { "'\\x" . unpack('H*', $_) . "'::bytea" } split /$mark/, $entry, -1;
+	} 0 .. $#collections;
+
+	return "CREATE FUNCTION one_txn(e bigint, which int) RETURNS bytea LANGUAGE sql IMMUTABLE RETURN CASE which @cases END";
 }
 
 sub noop_entry { return entry('noop', ''); }

@@ -1,6 +1,7 @@
-# What goes wrong.  Every fault is a sub of the cluster and a generator; it
-# returns when both servers let sessions in again, the workload going on
-# meanwhile.
+# What goes wrong with processes, servers and replication; with the log in
+# LogFaults.pm, with databases in DatabaseFaults.pm.  Every fault is a sub of the
+# cluster and a generator; it returns when both servers let sessions in again,
+# the workload going on meanwhile.
 package Chaos::Faults;
 
 use strict;
@@ -10,7 +11,7 @@ use Chaos::Entry qw(@vshards);
 use Chaos::Loop qw(run_for run_until);
 use Exporter 'import';
 
-our @EXPORT_OK = qw(%faults %weight);
+our @EXPORT_OK = qw(%faults %weight fault some_server end_applier crash_applier);
 
 our %faults;
 our %weight;
@@ -76,11 +77,28 @@ sub pause_process
 #
 # The applier
 #
+
+sub end_applier
+{
+	my ($server) = @_;
+	my $pid = process($server, $APPLIER);
+
+	$server->kill_process($pid, 'TERM');
+	run_until(sub { !Chaos::Server::alive($pid) }, "the applier of $server->{name} to end");
+	return;
+}
+
+sub crash_applier
+{
+	my ($server) = @_;
+
+	return crash_by($server, process($server, $APPLIER));
+}
+
 fault 'applier killed', 3, sub {
 	my ($cluster, $rng) = @_;
-	my $server = some_server($cluster, $rng);
 
-	crash_by($server, process($server, $APPLIER));
+	crash_applier(some_server($cluster, $rng));
 };
 fault 'applier terminated', 5, sub {
 	my ($cluster, $rng) = @_;
@@ -181,16 +199,6 @@ fault 'taken over before COMMIT', 4, sub {
 		Chaos::Loop::remove_actor($_);
 	}
 };
-fault 'log locked', 2, sub {
-	my ($cluster, $rng) = @_;
-	my $ask = $cluster->{primary}{ask};
-	my $table = $rng->any(qw(seq_log seq_log seq_cursor_positions seq_snapshots));
-
-	$ask->ask("BEGIN; LOCK TABLE $table IN ACCESS EXCLUSIVE MODE");
-	run_for(0.1 + $rng->real(0.4));
-	$ask->ask('ROLLBACK');
-};
-
 #
 # Replication
 #
@@ -367,130 +375,6 @@ fault 'switchover', 2, sub {
 	change_roles($cluster, $rng, 1);
 };
 
-#
-# The log's beginning
-#
-
-# Truncate up to an epoch, which somebody may well need, or surely not; true if
-# that was done.  What goes is read before: log_index is commit order, so
-# nothing in front of a batch seen comes later.
-sub truncate_log
-{
-	my ($cluster, $rng, $modest) = @_;
-	my $ask = $cluster->{primary}{ask};
-	my $result = $ask->ask("SELECT $cluster->{log_columns} FROM seq_log WHERE log_index > $cluster->{model}{last_index} ORDER BY 1");
-
-	return 0 if !$result || $result->{error} || $result->{lost};
-	my @epochs = ((map { $_->[4] } grep { $_->[3] eq 'epoch_batch' } @{ $result->{rows} }), $cluster->{checked_epoch});
-	my $epoch = !$modest && $rng->chance(0.5) ? $rng->any(@epochs) : $cluster->{truncated} + $rng->below($cluster->{checked_epoch} + 2 - $cluster->{truncated});
-
-	$epoch = 0 if $epoch < 0;
-	$cluster->{stash}{ $_->[0] } = $_ foreach @{ $result->{rows} };
-	$result = $ask->ask("SELECT seq_truncate($epoch)") or return 0;
-	if ($result->{error})
-	{
-		my ($state, $message) = @{ $result->{error} }{qw(state message)};
-
-		# somebody needs it; the log is locked, or the session ended
-		Chaos::Loop::violation('no unexpected error', "seq_truncate($epoch): $state: $message")
-		  unless $state =~ /^(?:55006|57|40P01|55P03)/;
-		$cluster->{count}{"truncation refused"}++;
-		return 0;
-	}
-	$cluster->{truncations}++;
-	return 0 if $result->{lost};
-	$cluster->{count}{truncated} += $result->{rows}[0][0];
-	return $result->{rows}[0][0] > 0;
-}
-
-fault 'log truncated', 4, sub {
-	my ($cluster, $rng) = @_;
-
-	foreach (1 .. 2 + $rng->below(5))
-	{
-		truncate_log($cluster, $rng);
-		run_for($rng->real(0.1));
-	}
-};
-fault 'log truncated and power lost', 2, sub {
-	my ($cluster, $rng) = @_;
-	my $server = some_server($cluster, $rng);
-
-	truncate_log($cluster, $rng);
-	$server->lose_power;
-	$server->start;
-	truncate_log($cluster, $rng);
-};
-
-#
-# Dump and restore, the snapshots coming late: what was truncated is in the
-# base alone, so the applier has to wait for it.
-#
-fault 'dumped and restored', 2, sub {
-	my ($cluster, $rng) = @_;
-	my $primary = $cluster->{primary};
-	my $from = some_server($cluster, $rng);
-	my $dump = "$cluster->{dir}/dump";
-	my @to = ('-h', $primary->{dir}, '-p', 5432, '-U', 'postgres', '-d', 'restored');
-
-	# of what all have received, something goes
-	run_until(sub { truncate_log($cluster, $rng, 1) }, 'a truncation') if $cluster->{first_index} == 1 || $rng->chance(0.5);
-	run_until(
-		sub {
-			unlink $dump;
-			$from->tool('pg_dump', '-h', $from->{dir}, '-p', 5432, '-U', 'postgres', '-Fc', '-Z0', '-f', $dump, 'postgres') == 0;
-		},
-		'a dump');
-	$primary->{ask}->ask('CREATE DATABASE restored TEMPLATE template0');
-
-	my @list = split /^/, `'$primary->{bin}/pg_restore' -l '$dump'`;
-	foreach my $late (0, 1)
-	{
-		open my $fh, '>', "$dump.list" or die $!;
-		print $fh grep { /TABLE DATA \S+ seq_snapshots / ? $late : !$late } @list;
-		close $fh;
-		$primary->tool_must('pg_restore', '-L', "$dump.list", @to, $dump);
-		run_for(0.2 + $rng->real(0.3)) if !$late;
-	}
-
-	my $there = Chaos::Worker::Guest->new(name => 'restored', cluster => $cluster, consumer => 'd', database => 'restored');
-	my $state;
-	run_until(
-		sub {
-			my $result = $there->ask('SELECT last_applied_epoch, last_applied_index, digest, log_end, applier_state FROM seq_state') or return 0;
-			return 0 if $result->{error} || $result->{lost};
-			$state = $result->{rows}[0];
-			return ($state->[1] // 0) >= $state->[3] && $state->[4] eq 'idle';
-		},
-		sub { 'the restored log to be applied: ' . join '|', map { $_ // '' } @{ $state || [] } });
-	$there->ask("SELECT seq_subscribe('{" . join(',', @vshards) . "}', 'd', queue_size => 8192)");
-	my $more = 1;
-	while ($more)
-	{
-		$there->ask('BEGIN');
-		my $result = $there->ask(q{SELECT * FROM take('d', 5000, '0')});
-		die "receiving after the restore: $result->{error}{message}\n" if $result->{error};
-		$more = $there->seen($result);
-		$there->ask(q{SELECT seq_commit('d')});
-		$there->ask('COMMIT');
-	}
-	$cluster->{restored} = {
-		epoch => $state->[0],
-		index => $state->[1],
-		digest => $state->[2],
-		effects => $there->ask('SELECT vshard, keys, md5, pid, n FROM effects ORDER BY n')->{rows},
-	};
-	$there->leave;
-	Chaos::Loop::remove_actor($there);
-	unlink $dump, "$dump.list";
-	run_until(
-		sub {
-			my $result = $primary->{ask}->ask('DROP DATABASE restored');
-			return $result && !$result->{error};
-		},
-		'the restored database to be dropped');
-};
-
 package Chaos::Worker::Guest;
 
 use strict;
@@ -498,6 +382,8 @@ use warnings;
 
 our @ISA = ('Chaos::Worker');
 
+# a database that is not there yet
+sub may_fail { my ($self, $state) = @_; return $state eq '3D000' || $self->SUPER::may_fail($state); }
 sub next_plan { return; }
 
 package Chaos::Appender::Hasty;

@@ -51,13 +51,15 @@ sub ready { return $_[0]{state} eq 'ready' }
 sub dead { return $_[0]{state} eq 'dead' }
 sub wants_to_write { return $_[0]{out} ne '' }
 
+# query(sql, what COPY FROM STDIN is to read)
 sub query
 {
-	my ($self, $sql) = @_;
+	my ($self, $sql, $data) = @_;
 
 	die "not ready: $self->{state}" if $self->{state} ne 'ready';
 	$self->{state} = 'busy';
 	$self->{sql} = $sql;
+	$self->{copy} = $data;
 	$self->{result} = fresh();
 	$self->{out} .= 'Q' . pack('N', 5 + length $sql) . "$sql\0";
 	return $self->flush;
@@ -82,6 +84,21 @@ sub quit
 	$self->{fh}->blocking(1);
 	syswrite $self->{fh}, 'X' . pack('N', 4);
 	return $self->abandon;
+}
+
+sub send_copy
+{
+	my ($self) = @_;
+	my $data = delete $self->{copy};
+
+	for (my $at = 0; $at < length $data; $at += 65536)
+	{
+		my $part = substr $data, $at, 65536;
+
+		$self->{out} .= 'd' . pack('N', 4 + length $part) . $part;
+	}
+	$self->{out} .= 'c' . pack('N', 4);
+	return $self->flush;
 }
 
 sub flush
@@ -169,6 +186,7 @@ sub take_messages
 			if ($type eq 'E') { $result->{error} ||= fields($body); }
 			elsif ($type eq 'N') { push @{ $result->{notices} }, fields($body); }
 			elsif ($type eq 'K') { $self->{pid} = unpack 'N', $body; }
+			elsif ($type eq 'G') { $self->send_copy; }
 			elsif ($type eq 'R' && unpack('N', $body) != 0) { die 'authentication is wanted'; }
 			elsif ($type eq 'Z')
 			{
