@@ -87,6 +87,7 @@ CREATE TABLE seq_cursor_positions (
 	version bigint NOT NULL CHECK (version > 0),
 	committed_at timestamptz NOT NULL,
 	incarnation bigint NOT NULL DEFAULT 0 CHECK (incarnation >= 0),
+	stored_by bigint NOT NULL DEFAULT 0,
 	PRIMARY KEY (name, vshard, incarnation, version)
 );
 -- Of two sessions that make the same cursor, one fails here.
@@ -96,6 +97,8 @@ COMMENT ON TABLE seq_cursor_positions IS
 	'durable cursors as they are stored; to be read as seq_cursors';
 COMMENT ON COLUMN seq_cursor_positions.incarnation IS
 	'tells a cursor from one of the same name that was dropped before';
+COMMENT ON COLUMN seq_cursor_positions.stored_by IS
+	'the transaction that has stored this version: the same one may be stored again by another, if it was rolled back';
 
 CREATE FUNCTION seq_cursor_positions_before_insert() RETURNS trigger
 	LANGUAGE C AS 'MODULE_PATHNAME';

@@ -12,7 +12,7 @@ use Test::More;
 
 require_pauses();
 
-my $node = new_node('versions');
+my $node = new_node('versions', max_prepared_transactions => 2);
 create_extension($node);
 my ($va, $vb) = map { vshard_of($_) } qw(a b);
 my $pauses = pauses($node, 'postgres');
@@ -171,6 +171,26 @@ wait_for_sql($node, 'postgres', "SELECT count(*) = 1 FROM pg_stat_activity WHERE
 $old->query('COMMIT');
 is(($new->finish)[0], 1, 'it is dropped in the end');
 is($watch->query("SELECT count(*) FROM seq_cursors WHERE name = 'first'"), 0, 'with the version that came meanwhile');
+$_->quit for $old, $new;
+
+# A version that came to nothing with a prepared transaction, and was given again to
+# another session's position: who prepared it does not take that for its own
+$new = session($node, 'postgres');
+$old = session($node, 'postgres');
+$old->query("SELECT seq_subscribe('{$va}', 'p', from_epoch => 1); SELECT seq_commit('p')");
+is($old->query("BEGIN; SELECT count(*) FROM seq_receive(3, '0', 'p')"), 3, 'some received');
+$pauses->arm('cursors: before the look', $old->pid);
+$old->send("SELECT seq_commit('p')");
+$pauses->reached('cursors: before the look');
+$new->query("SELECT seq_subscribe('{$va}', 'p'); BEGIN; SELECT count(*) FROM seq_receive(10, '0', 'p'); SELECT seq_commit('p'); PREPARE TRANSACTION 'p'");
+$pauses->release('cursors: before the look');
+$new->query("ROLLBACK PREPARED 'p'");
+is(($old->finish)[1], '', 'the old consumer stores its position');
+$old->query('COMMIT');
+like($new->error("BEGIN; SELECT count(*) FROM seq_receive(5, '0', 'p'); SELECT seq_commit('p')"),
+	qr/^40001: the durable cursor "p" was moved by another session/, 'the new one finds that it is not what it had stored');
+$new->query('ROLLBACK');
+is($new->query("SELECT min(epoch) FROM seq_receive(100, '0', 'p')"), 4, 'and goes on where the old one stopped');
 $_->quit for $old, $new, $w, $holder, $watch, $pauses;
 
 nothing_crashed($node);

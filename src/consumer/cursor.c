@@ -55,6 +55,7 @@ cursor_set(Consumer *consumer, const StreamCursor *cursor)
 		stream->cursor = cursor->next;
 		stream->cursor_version = cursor->version;
 		stream->cursor_incarnation = cursor->incarnation;
+		stream->cursor_stored_by = cursor->stored_by;
 	}
 	start_from_cursor(consumer, stream);
 }
@@ -84,6 +85,7 @@ cursor_override(Consumer *consumer, const StreamCursor *cursor)
 	stream->cursor = cursor->next;
 	stream->cursor_version = cursor->version;
 	stream->cursor_incarnation = cursor->incarnation;
+	stream->cursor_stored_by = cursor->stored_by;
 	start_from_cursor(consumer, stream);
 }
 
@@ -106,6 +108,7 @@ cursor_positions(Consumer *consumer, StreamCursor *cursors)
 		cursors[n].next = stream->next;
 		cursors[n].version = stream->cursor_version;
 		cursors[n].incarnation = stream->cursor_incarnation;
+		cursors[n].stored_by = stream->cursor_stored_by;
 		n++;
 	}
 	return n;
@@ -120,6 +123,7 @@ cursor_stored(Consumer *consumer, int n, const StreamCursor *cursors)
 
 		stream->cursor_version = cursors[i].version + 1;
 		stream->cursor_incarnation = cursors[i].incarnation;
+		stream->cursor_stored_by = cursors[i].stored_by;
 		stream->cursor = cursors[i].next;
 		stream->overrides = false;
 		stream->received = false;

@@ -26,6 +26,7 @@ fill_in(SavedPosition *position, const Stream *stream)
 	position->next = stream->next;
 	position->cursor_version = stream->cursor_version;
 	position->cursor_incarnation = stream->cursor_incarnation;
+	position->cursor_stored_by = stream->cursor_stored_by;
 	position->cursor = stream->cursor;
 	position->overrides = stream->overrides;
 	position->received = stream->received;
@@ -182,6 +183,7 @@ restore_positions(Consumer *consumer, const SavedPositions *saved, bool cursors)
 			continue;
 		stream->cursor_version = position->cursor_version;
 		stream->cursor_incarnation = position->cursor_incarnation;
+		stream->cursor_stored_by = position->cursor_stored_by;
 		stream->cursor = position->cursor;
 		stream->overrides = position->overrides;
 	}

@@ -33,7 +33,7 @@ start_at_cursors(Consumer *consumer, int n, const uint16 *vshards,
 		stored[cursors[i].vshard] = &cursors[i];
 	for (int i = 0; i < n; i++)
 	{
-		StreamCursor start = {vshards[i], {0, 0}, 0, 0};
+		StreamCursor start = {vshards[i], {0, 0}, 0, 0, 0};
 
 		if (stored[vshards[i]] != NULL)
 			start = *stored[vshards[i]];

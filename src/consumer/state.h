@@ -54,7 +54,8 @@ typedef struct Stream
 	uint64		replayed; /* taken from the log */
 
 	uint64		cursor_version; /* that this session continued from, 0: none; */
-	uint64		cursor_incarnation; /* and whose version that is */
+	uint64		cursor_incarnation; /* and whose version that is, */
+	uint64		cursor_stored_by; /* stored by which transaction */
 	StreamKey	cursor;	  /* its key */
 	bool		overrides; /* cursor is what the user chose, not what is stored */
 	bool		received; /* something since then */
@@ -72,6 +73,7 @@ typedef struct SavedPosition
 	StreamKey	next;
 	uint64		cursor_version;
 	uint64		cursor_incarnation;
+	uint64		cursor_stored_by;
 	StreamKey	cursor;
 	bool		overrides;
 	bool		received;

@@ -161,6 +161,7 @@ read_row(const TupleTableSlot *slot, StreamCursor *row)
 	row->next.position = (uint32) DatumGetInt64(values[CURSOR_ATTR_POSITION - 1]);
 	row->version = (uint64) DatumGetInt64(values[CURSOR_ATTR_VERSION - 1]);
 	row->incarnation = (uint64) DatumGetInt64(values[CURSOR_ATTR_INCARNATION - 1]);
+	row->stored_by = (uint64) DatumGetInt64(values[CURSOR_ATTR_STORED_BY - 1]);
 }
 
 static bool
@@ -388,7 +389,8 @@ remove_version(CursorScan *scan, Insert *insert, const NameData *name,
 			return row->version == 0;
 		read_row(scan->slot, &stored);
 		if (stored.version != row->version ||
-			(row->version > 0 && stored.incarnation != row->incarnation))
+			(row->version > 0 && (stored.incarnation != row->incarnation ||
+								  stored.stored_by != row->stored_by)))
 			return false;
 		if (!side_access_serializable(&scan->access, scan->slot))
 			return false;
@@ -421,7 +423,7 @@ fill_in(Insert *insert, const TupleTableSlot *before, const NameData *name,
 		slot->tts_isnull[i] = TTS_EMPTY(before) || before->tts_isnull[i];
 		values[i] = slot->tts_isnull[i] ? (Datum) 0 : before->tts_values[i];
 	}
-	for (int i = 0; i < CURSOR_ATTR_INCARNATION; i++)
+	for (int i = 0; i < CURSOR_ATTR_STORED_BY; i++)
 		slot->tts_isnull[i] = false;
 	values[CURSOR_ATTR_NAME - 1] = NameGetDatum(name);
 	values[CURSOR_ATTR_VSHARD - 1] = Int32GetDatum(row->vshard);
@@ -431,6 +433,7 @@ fill_in(Insert *insert, const TupleTableSlot *before, const NameData *name,
 	values[CURSOR_ATTR_COMMITTED_AT - 1] =
 		TimestampTzGetDatum(GetCurrentTimestamp());
 	values[CURSOR_ATTR_INCARNATION - 1] = Int64GetDatum((int64) row->incarnation);
+	values[CURSOR_ATTR_STORED_BY - 1] = Int64GetDatum((int64) row->stored_by);
 }
 
 static bool
@@ -441,11 +444,11 @@ store_rows(CursorScan *scan, Insert *insert, const NameData *name, int n,
 	{
 		if (!remove_version(scan, insert, name, &rows[i]))
 			return false;
+		rows[i].stored_by = U64FromFullTransactionId(GetCurrentFullTransactionId());
 		if (rows[i].version == 0)
 		{
 			ExecClearTuple(scan->slot);
-			rows[i].incarnation =
-				U64FromFullTransactionId(GetCurrentFullTransactionId());
+			rows[i].incarnation = rows[i].stored_by;
 		}
 		PAUSE_POINT("cursors: between look and row");
 		fill_in(insert, scan->slot, name, &rows[i]);

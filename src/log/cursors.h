@@ -18,6 +18,7 @@ typedef struct StreamCursor
 	StreamKey	next;
 	uint64		version; /* goes up with every change; 0: there is none */
 	uint64		incarnation; /* another one if it was dropped and made anew */
+	uint64		stored_by; /* the (sub)transaction that has stored the version */
 } StreamCursor;
 
 /*
@@ -30,8 +31,8 @@ extern int	cursors_load(const char *name, int n, const uint16 *vshards,
 
 /*
  * Store n cursors in this transaction, each only if the stored one is still
- * of that version and incarnation (version 0: there is none).  True: all were,
- * and now have the next version, and their incarnation is filled in.  False: at
+ * of that version, incarnation and storing transaction (version 0: there is none).  True: all were,
+ * and now have the next version, and the other two are filled in.  False: at
  * least one was not; the caller must fail, and do nothing else before.
  */
 extern bool cursors_store(const char *name, int n, StreamCursor *rows);

@@ -34,7 +34,8 @@ static const OwnColumn log_columns[] = {
 static const OwnColumn cursors_columns[] = {
 	{"name", NAMEOID}, {"vshard", INT4OID}, {"epoch", INT8OID},
 	{"position", INT8OID}, {"version", INT8OID},
-	{"committed_at", TIMESTAMPTZOID}, {"incarnation", INT8OID}
+	{"committed_at", TIMESTAMPTZOID}, {"incarnation", INT8OID},
+	{"stored_by", INT8OID}
 };
 
 static const OwnColumn snapshots_columns[] = {

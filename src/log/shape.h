@@ -43,6 +43,7 @@
 #define CURSOR_ATTR_VERSION 5
 #define CURSOR_ATTR_COMMITTED_AT 6
 #define CURSOR_ATTR_INCARNATION 7
+#define CURSOR_ATTR_STORED_BY 8
 
 /* Columns of seq_snapshots. */
 #define SNAPSHOT_ATTR_INDEX 1
