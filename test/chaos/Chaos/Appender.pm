@@ -268,6 +268,46 @@ sub plan_odd
 	return;
 }
 
+package Chaos::Appender::Tails;
+
+use strict;
+use warnings;
+
+use Chaos::Entry qw(random_batch);
+
+our @ISA = ('Chaos::Appender');
+
+# Pairs of batches: of the first one the last transaction does not fit a queue of
+# 8 kB, of the next one nothing does.  So it is only told of, at a lower position.
+sub next_plan
+{
+	my ($self) = @_;
+
+	return if $self->{enough};
+	$self->{in_flight} = [];
+	push @{ $self->{plan} },
+	  [
+		'SELECT coalesce(seq_current_committed_epoch(), -1) + 1',
+		sub { my ($result) = @_; $self->plan_appends($result->{rows}[0][0]) unless $result->{error}; }
+	  ];
+	return;
+}
+
+sub plan_appends
+{
+	my ($self, $epoch) = @_;
+	my $rng = $self->{rng};
+	my ($tail, $alone) = (random_batch($rng, $epoch, 40, 9000, 39), random_batch($rng, $epoch + 1, 1, 9000, 0));
+	my $step = sub { my ($entry, $then) = @_; return $self->append_step($entry, 'SELECT seq_append(' . Chaos::Appender::hex_of($entry) . ')', $then); };
+
+	$self->sending($tail);
+	push @{ $self->{plan} },
+	  $step->($tail, sub { $self->acknowledge($_[0], 1); $self->sending($alone); }),
+	  $step->($alone, sub { $self->acknowledge($_[0], 1); $self->{pairs}++; }),
+	  $rng->real(0.01);
+	return;
+}
+
 package Chaos::Appender::Burst;
 
 use strict;

@@ -32,18 +32,18 @@ my %dependent = map {
 	($vshards[$_] => mp_array(mp_map(mp_uint($vshards[$_]), mp_array(mp_array(document($names[$_], 9))))))
 } 0 .. $#names;
 
-# A batch of an epoch with so many transactions; large => bytes makes one of
-# its transactions that large.
+# A batch of an epoch with so many transactions; one of them, which may be named
+# by its position, is so many bytes large.
 #
 # Its transactions are [vshards, content], content being what a consumer must
 # see of it, as the SQL of the workload writes it.
 sub random_batch
 {
-	my ($rng, $epoch, $count, $large) = @_;
+	my ($rng, $epoch, $count, $large, $large_at) = @_;
 	my $id = ++$uid;
 	my $ms = 1_700_000_000_000 + $rng->below(1_000_000_000) * ($rng->chance(0.1) ? -2 : 1);
 	my $encoded_epoch = mp_uint($epoch);
-	my $large_one = $large ? $rng->below($count) : -1;
+	my $large_one = $large ? $large_at // $rng->below($count) : -1;
 	my @txns;
 	my $body = '';
 

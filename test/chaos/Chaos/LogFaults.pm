@@ -42,6 +42,22 @@ fault 'applier ended in a burst', 4, sub {
 	Chaos::Loop::remove_actor($burst);
 };
 
+# What does not fit is only told of, and in front of it there is something on the
+# queue.
+fault 'tails that do not fit', 3, sub {
+	my ($cluster, $rng) = @_;
+	my $budget = $cluster->{budget};
+	my $tails = Chaos::Appender::Tails->new(name => 'tails', cluster => $cluster, pairs => 0);
+
+	$cluster->{budget} = 0;
+	run_until(sub { $tails->{pairs} >= 150 }, 'batches');
+	$cluster->{budget} = $budget;
+	$tails->{enough} = 1;
+	run_until(sub { $tails->is_idle || !$tails->is_connected }, 'the last of them');
+	$tails->leave;
+	Chaos::Loop::remove_actor($tails);
+};
+
 #
 # Locks and rewrites
 #
