@@ -227,7 +227,7 @@ database_metrics(DatabaseSlot *slot, MachineCounters *counters,
 	const uint64 *then = (const uint64 *) &baseline.counters;
 
 	LWLockAcquire(Calvin->lock, LW_SHARED);
-	baseline = slot->baseline;
+	memcpy(&baseline, &slot->baseline, sizeof(baseline));
 	LWLockRelease(Calvin->lock);
 	database_read(slot, &state);
 	for (size_t i = 0; i < sizeof(MachineCounters) / sizeof(uint64); i++)
