@@ -249,7 +249,8 @@ bool
 subscription_routed(const SubscriptionRef *ref, RoutedState *state)
 {
 	whole_read(&ref->slot->routed_version, ref->slot->routed, ROUTED_WORDS, state);
-	return state->generation == ref->generation;
+	/* one that was released still has what was told of it */
+	return state->generation == ref->generation && subscription_owned(ref);
 }
 
 void
