@@ -185,9 +185,9 @@ log_table_require(void)
 void
 log_table_require_same(Oid log, const char *consumer)
 {
-	/* whoever has just been told by a lock need not be told again */
+	/* just that: a table that was altered is no other one */
 	AcceptInvalidationMessages();
-	if (log_table_require()->log == log)
+	if (SearchSysCacheExists1(RELOID, ObjectIdGetDatum(log)))
 		return;
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_IN_USE),

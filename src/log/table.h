@@ -35,8 +35,8 @@ extern const LogTable *log_table_find(void);
 extern const LogTable *log_table_require(void);
 
 /*
- * An error unless seq_log is still this one, for a subscription of that name:
- * what it knows of a log that was dropped says nothing about its successor.
+ * An error if this seq_log was dropped, for a subscription of that name: what it
+ * knows of it says nothing about a successor.
  */
 extern void log_table_require_same(Oid log, const char *consumer);
 
