@@ -35,8 +35,6 @@ struct BatchWalk
 	uint64		next_epoch; /* to be fetched next */
 	uint64		to_epoch;
 	bool		exhausted;	/* the log has nothing more in the range */
-	bool		reached;	/* last_epoch is valid */
-	uint64		last_epoch; /* fetched */
 	int			nread;		/* by read_block(), not to be handed out yet */
 	int			nentries;	/* of the block */
 	int			entry;		/* the one the decoder is on, or nentries */
@@ -77,7 +75,6 @@ batch_walk_start(BatchWalk *walk, uint64 from_epoch, uint64 to_epoch)
 	walk->next_epoch = from_epoch;
 	walk->to_epoch = Min(to_epoch, WIRE_MAX_EPOCH);
 	walk->exhausted = from_epoch > walk->to_epoch;
-	walk->reached = false;
 }
 
 void
@@ -154,9 +151,7 @@ fetch_block(BatchWalk *walk, AccessSnapshot kind)
 	walk->nentries = n;
 	if (n > 0)
 	{
-		walk->reached = true;
-		walk->last_epoch = walk->block[n - 1].epoch;
-		walk->next_epoch = walk->last_epoch + 1;
+		walk->next_epoch = walk->block[n - 1].epoch + 1;
 		walk->exhausted |= walk->next_epoch > walk->to_epoch;
 	}
 }
@@ -206,13 +201,6 @@ const WireEntry *
 batch_walk_entry(const BatchWalk *walk)
 {
 	return &walk->decoder.entry;
-}
-
-bool
-batch_walk_reached(const BatchWalk *walk, uint64 *epoch)
-{
-	*epoch = walk->last_epoch;
-	return walk->reached;
 }
 
 void

@@ -44,9 +44,6 @@ extern bool batch_walk_next(BatchWalk *walk, AccessSnapshot kind, WireTxn *txn);
 /* The batch that the last transaction is of. */
 extern const WireEntry *batch_walk_entry(const BatchWalk *walk);
 
-/* The highest epoch fetched since the start; false if there was none. */
-extern bool batch_walk_reached(const BatchWalk *walk, uint64 *epoch);
-
 /* The last transaction as its vshard's consumer gets it. */
 extern void batch_walk_deliver(BatchWalk *walk, const WireTxn *txn,
 							   uint16 vshard, Delivery *delivery);
