@@ -19,28 +19,22 @@
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "access/xlogrecovery.h"
-#include "libpq/pqsignal.h"
 #include "log/identity.h"
 #include "log/reader.h"
 #include "log/snapshots.h"
 #include "log/step.h"
 #include "pgstat.h"
-#include "postmaster/interrupt.h"
 #include "process/apply.h"
 #include "process/durable.h"
+#include "process/life.h"
 #include "process/worker.h"
-#include "shared/applier_slot.h"
-#include "shared/clock.h"
 #include "shared/database.h"
 #include "shared/pause.h"
-#include "storage/ipc.h"
+#include "shared/requests.h"
+#include "shared/worker_slot.h"
 #include "storage/latch.h"
-#include "storage/lmgr.h"
-#include "storage/proc.h"
-#include "tcop/tcopprot.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
-#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 /* What a row costs beside its entry, towards apply_batch. */
@@ -49,10 +43,6 @@
 /* What was applied is published that often within a transaction. */
 #define PUBLISH_BYTES (1024 * 1024)
 
-/* Wait between attempts after an error, doubling. */
-#define MIN_RETRY_MS 200
-#define MAX_RETRY_MS 30000
-
 typedef struct Applier
 {
 	DatabaseSlot *slot;
@@ -60,12 +50,10 @@ typedef struct Applier
 	bool		identified; /* that log has an identity */
 	bool		unproven; /* it may have got another one */
 	bool		unpublished; /* the state was taken from a snapshot */
-	bool		retired; /* the extension is gone: give the slot up */
 	bool		found_end; /* slot->catch_up_to is set */
 	uint64		snapshot_index; /* log_index of the last snapshot, or tried */
 	uint64		appends;  /* slot->appends before the last look at the log */
 	XLogRecPtr	replayed; /* standby: replayed up to here before that */
-	int			retry_ms;
 	MemoryContext entry_context; /* of the entries of one transaction */
 } Applier;
 
@@ -105,30 +93,10 @@ applier_init(void)
 static void
 set_activity(ApplierActivity activity)
 {
-	applier_slot_set_activity(applier.slot, activity);
+	worker_slot_set_activity(applier.slot, activity);
 }
 
-/* before_shmem_exit: give the place back, however the process ends. */
-static void
-leave_slot(int code, Datum arg)
-{
-	if (applier.retired)
-		applier_slot_retire(applier.slot);
-	else
-		applier_slot_leave(applier.slot, code != 0);
-}
-
-/* The extension was dropped, perhaps made anew: this process is done. */
-static void
-retire(void)
-{
-	applier.retired = true;
-	ereport(LOG,
-			(errmsg("calvin_seq applier stops: the extension was dropped from its database")));
-	proc_exit(0);
-}
-
-/* Start a transaction and open the log; retires if it is gone. */
+/* Start a transaction and open the log; that is the end if it is gone. */
 static void
 begin(LogAccess *access)
 {
@@ -141,7 +109,7 @@ begin(LogAccess *access)
 		(OidIsValid(applier.log) && access->table.log != applier.log))
 	{
 		AbortCurrentTransaction();
-		retire();
+		life_retire();
 	}
 }
 
@@ -155,7 +123,7 @@ commit(LogAccess *access)
 static inline bool
 told_to_stop(void)
 {
-	return applier_slot_stop_asked(applier.slot);
+	return worker_slot_stop_asked(applier.slot, WORKER_APPLIER);
 }
 
 /*
@@ -245,11 +213,12 @@ prove_state(const LogAccess *access)
 		ereport(WARNING,
 				(errmsg("calvin_seq: the state in shared memory is that of another log"),
 				 errdetail("It starts anew, and the database's subscriptions end.")));
-		applier_slot_begin_anew(slot);
+		worker_slot_begin_anew(slot);
 		router_begin_anew(applying.router);
 		database_read(slot, &applying.state);
 		memset(&applying.holes, 0, sizeof(applying.holes));
-		database_report_error(slot, "the state in shared memory was that of another log");
+		database_report_error(slot, WORKER_APPLIER,
+							  "the state in shared memory was that of another log");
 	}
 	/* published when what it stands for is known to be durable */
 	if (applying.state.machine.last_applied_index == 0)
@@ -308,19 +277,6 @@ take_snapshot(void)
 	commit(&access);
 }
 
-static void
-serve_signals(void)
-{
-	CHECK_FOR_INTERRUPTS();
-	if (told_to_stop())
-		proc_exit(0);
-	if (ConfigReloadPending)
-	{
-		ConfigReloadPending = false;
-		ProcessConfigFile(PGC_SIGHUP);
-	}
-}
-
 /*
  * Make what was found safe, and take note of subscribers.  Both are done within
  * the transaction that found it if neither takes time; false if it was ended.
@@ -360,7 +316,7 @@ open_to_look(LogAccess *access)
 		if (!adopt_state(access))
 		{
 			AbortCurrentTransaction();
-			retire();
+			life_retire();
 		}
 	}
 	else if (applying.wants_proof)
@@ -387,9 +343,9 @@ apply_burst(void)
 	if (!applier.found_end)
 	{
 		applier.found_end = true;
-		applier_slot_set_catch_up(applier.slot,
-								  applying.state.machine.last_applied_index,
-								  end);
+		worker_slot_set_catch_up(applier.slot,
+								 applying.state.machine.last_applied_index,
+								 end);
 	}
 	if (end <= applying.state.machine.last_applied_index && !applier.unpublished)
 	{
@@ -430,10 +386,9 @@ apply_burst(void)
 		begun = false;
 		if (!more)
 			break;
-		/* errors between steps forward are no reason to wait ever longer */
-		applier.retry_ms = 0;
+		life_progressed();
 		take_snapshot();
-		serve_signals();
+		life_serve_signals();
 	}
 	if (begun)
 		commit(&access);
@@ -457,6 +412,9 @@ log_may_have_grown(bool *standby)
 		/* the first look after promotion is unconditional */
 		result = replayed != applier.replayed || !*standby;
 		applier.replayed = replayed;
+		/* the launcher looks less often; there is a sequencer to be started now */
+		if (!*standby)
+			requests_wake_launcher();
 		was_standby = *standby;
 	}
 	if (!*standby)
@@ -484,14 +442,6 @@ wait_for_work(bool standby)
 	ResetLatch(MyLatch);
 }
 
-/* Whatever went wrong before is over. */
-static void
-note_success(void)
-{
-	applier.retry_ms = 0;
-	applier_slot_succeeded(applier.slot);
-}
-
 /*
  * Was the extension dropped or altered?  Whoever did tells before his
  * invalidations are sent, so the cache cannot be trusted now.
@@ -499,7 +449,7 @@ note_success(void)
 static bool
 told_to_recheck(void)
 {
-	if (!applier_slot_take_recheck(applier.slot))
+	if (!worker_slot_take_recheck(applier.slot, WORKER_APPLIER))
 		return false;
 	log_table_forget();
 	applier.unproven = true;
@@ -515,19 +465,19 @@ main_loop(void)
 	(void) log_may_have_grown(&standby);
 	(void) told_to_recheck();
 	apply_burst();
-	note_success();
+	life_succeeded();
 	for (;;)
 	{
 		bool		look;
 
-		serve_signals();
+		life_serve_signals();
 		look = log_may_have_grown(&standby);
 		if (told_to_recheck())
 			look = true;
 		if (look)
 		{
 			apply_burst();
-			note_success();
+			life_succeeded();
 			continue;
 		}
 		router_sync(applying.router, 0);
@@ -540,71 +490,21 @@ main_loop(void)
 static void
 recover_from_error(void)
 {
-	int64		until;
-	int64		left;
-
-	error_context_stack = NULL;
-	HOLD_INTERRUPTS();
-	EmitErrorReport();
-	{
-		MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
-		ErrorData  *error = CopyErrorData();
-
-		database_report_error(applier.slot, error->message);
-		FreeErrorData(error);
-		MemoryContextSwitchTo(old);
-	}
-	AbortCurrentTransaction();
-	LWLockReleaseAll();
-	ConditionVariableCancelSleep();
-	pgstat_report_wait_end();
-	FlushErrorState();
-	MemoryContextSwitchTo(TopMemoryContext);
+	life_clean_up();
 	MemoryContextReset(applier.entry_context);
-	RESUME_INTERRUPTS();
-
 	if (OidIsValid(applier.log) && !applier.unpublished)
 		apply_publish(&applying);
-	applier.retry_ms = applier.retry_ms == 0 ? MIN_RETRY_MS :
-		Min(applier.retry_ms * 2, MAX_RETRY_MS);
 	set_activity(ACTIVITY_RETRYING);
-	pgstat_report_activity(STATE_IDLE, "waiting to try again after an error");
-	until = clock_ms() + applier.retry_ms;
-	/* not if the extension was dropped or altered: that may help */
-	while ((left = until - clock_ms()) > 0 &&
-		   !applier_slot_recheck_asked(applier.slot))
-	{
-		(void) WaitLatch(MyLatch,
-						 WL_LATCH_SET | WL_EXIT_ON_PM_DEATH | WL_TIMEOUT,
-						 (long) left, PG_WAIT_EXTENSION);
-		ResetLatch(MyLatch);
-		serve_signals();
-	}
+	life_rest();
 }
 
 void
 calvin_seq_applier_main(Datum arg)
 {
-	WorkerArgs	args;
 	sigjmp_buf	jump;
 
-	memcpy(&args, MyBgworkerEntry->bgw_extra, sizeof(args));
 	durable_init();
-	pqsignal(SIGTERM, die);
-	pqsignal(SIGINT, SIG_IGN);
-	BackgroundWorkerUnblockSignals();
-
-	applier.slot = applier_slot_claim(args.database, args.token);
-	if (applier.slot == NULL)
-		proc_exit(0);
-	before_shmem_exit(leave_slot, (Datum) 0);
-
-	/* as autovacuum does: sessions that are there already count on us */
-	BackgroundWorkerInitializeConnectionByOid(args.database, InvalidOid,
-											  BGWORKER_BYPASS_ALLOWCONN);
-	worker_settle(APPLIER_NAME);
-
-	MemoryContextSwitchTo(TopMemoryContext);
+	applier.slot = life_begin(WORKER_APPLIER);
 	applier.entry_context = AllocSetContextCreate(TopMemoryContext,
 												  "calvin_seq entry",
 												  ALLOCSET_DEFAULT_SIZES);

@@ -219,7 +219,7 @@ skip_truncated(Applying *applying, const MachineState *base)
 	ereport(WARNING,
 			(errmsg("calvin_seq: %s", message),
 			 errdetail("The applier goes on from the base snapshot. What was truncated was not fanned out, and is not in the log for lossless consumers.")));
-	database_report_error(applying->slot, message);
+	database_report_error(applying->slot, WORKER_APPLIER, message);
 	/* without a batch among them the streams lack nothing */
 	if (base->last_applied_epoch != applying->state.machine.last_applied_epoch)
 		router_pass_over_all(applying->router, base->last_applied_index,
@@ -241,7 +241,7 @@ report_base_missing(Applying *applying, uint64 first_index)
 			(errmsg("calvin_seq: %s", message),
 			 errdetail("Nothing is applied before it is."),
 			 errhint("A restore that is under way will bring it. Otherwise restore seq_snapshots from the same dump as seq_log.")));
-	database_report_error(applying->slot, message);
+	database_report_error(applying->slot, WORKER_APPLIER, message);
 	pfree(message);
 }
 
@@ -308,7 +308,7 @@ apply_look_for_late_rows(Applying *applying, const LogAccess *access)
 				(errmsg("calvin_seq: %s", message),
 				 errdetail("It was not applied, and is in no stream. Who reads the log anew will apply it and come to another digest."),
 				 errhint("Find out who wrote it: somebody got past the triggers of seq_log, or this is a bug.")));
-		database_report_error(applying->slot, message);
+		database_report_error(applying->slot, WORKER_APPLIER, message);
 		pfree(message);
 	}
 }

@@ -5,8 +5,8 @@
  * Three hooks.  Object access tells of extensions and databases that come and
  * go, by whatever path; nothing is done before the transaction commits.
  * ProcessUtility sees the commands on whole databases, which fail while
- * anybody is connected: the applier gives way to those who may run them, and
- * is held off until their transaction ends.  It also sees DISCARD ALL.
+ * anybody is connected: the workers give way to those who may run them, and
+ * are held off until their transaction ends.  It also sees DISCARD ALL.
  */
 #include "compat.h"
 
@@ -26,17 +26,17 @@
 #include "nodes/parsenodes.h"
 #include "pgstat.h"
 #include "process/worker.h"
-#include "shared/applier_slot.h"
 #include "shared/clock.h"
 #include "shared/database.h"
 #include "shared/requests.h"
+#include "shared/worker_slot.h"
 #include "tcop/utility.h"
 #include "utils/fmgroids.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
-/* How long an applier has to notice by itself before it is sent SIGTERM. */
+/* How long a worker has to notice by itself before it is sent SIGTERM. */
 #define POLITE_MS 200
 
 static object_access_hook_type prev_object_access_hook = NULL;
@@ -74,7 +74,7 @@ at_xact_event(XactEvent event, void *arg)
 	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT)
 		return;
 	foreach(lc, databases_held)
-		applier_slot_release(lfirst_oid(lc));
+		worker_slot_release(lfirst_oid(lc));
 	if (event == XACT_EVENT_COMMIT)
 	{
 		foreach(lc, databases_created)
@@ -84,9 +84,9 @@ at_xact_event(XactEvent event, void *arg)
 			if (!database_has_slot(lfirst_oid(lc)))
 				requests_post(lfirst_oid(lc));
 		if (extension_dropped || extension_altered)
-			applier_slot_ask_to_recheck();
-		/* from here on the functions work, even before the applier does */
-		if (extension_created && !applier_slot_adopt(MyDatabaseId))
+			worker_slot_ask_to_recheck();
+		/* from here on the functions work, even before the workers do */
+		if (extension_created && !worker_slot_adopt(MyDatabaseId))
 			requests_post(MyDatabaseId);
 	}
 	extension_created = false;
@@ -232,38 +232,53 @@ database_needed_alone(Node *node)
 	return database;
 }
 
-/* Ask the applier to leave, and wait until it has. */
+/*
+ * Does any worker of the database still run?  One that does not leave by itself
+ * is sent SIGTERM if "impolite", once.
+ */
+static bool
+workers_run(Oid database, bool impolite, pid_t signalled[WORKER_KINDS])
+{
+	bool		any = false;
+
+	for (int i = 0; i < WORKER_KINDS; i++)
+	{
+		pid_t		pid = worker_slot_pid(database, (WorkerKind) i);
+
+		if (pid == 0)
+			continue;
+		any = true;
+		if (impolite && signalled[i] != pid)
+		{
+			kill(pid, SIGTERM);
+			signalled[i] = pid;
+		}
+	}
+	return any;
+}
+
+/* Ask the workers to leave, and wait until they have. */
 static void
 hold_off(Oid database)
 {
 	DatabaseSlot *slot;
-	bool		signalled = false;
+	pid_t		signalled[WORKER_KINDS] = {0};
 	int64		start = clock_ms();
-	pid_t		pid;
 
 	/* first what may fail: a hold that is not in the list stays for ever */
 	remember_database(&databases_held, database);
-	slot = applier_slot_hold(database);
+	slot = worker_slot_hold(database);
 	if (slot == NULL)
 	{
 		databases_held = list_delete_last(databases_held);
 		return;
 	}
 
+	/* they may be waiting for a standby or a lock, where only SIGTERM reaches them */
 	ConditionVariablePrepareToSleep(&slot->progress);
-	while ((pid = applier_slot_pid(database)) != 0)
-	{
+	while (workers_run(database, clock_ms() - start >= POLITE_MS, signalled))
 		(void) ConditionVariableTimedSleep(&slot->progress, POLITE_MS,
 										   PG_WAIT_EXTENSION);
-
-		/* it may be waiting for a standby, where only this reaches it */
-		if (!signalled && clock_ms() - start >= POLITE_MS &&
-			applier_slot_pid(database) == pid)
-		{
-			kill(pid, SIGTERM);
-			signalled = true;
-		}
-	}
 	ConditionVariableCancelSleep();
 }
 

@@ -1,25 +1,30 @@
 /*
  * launcher.c
- *	  Keeps one applier per database that has the extension.
+ *	  Keeps the workers of each database that has the extension.
  *
- * Which databases have it is found out by probing (probing.c).  When an applier
- * ends, it leaves its slot WANTED, and the launcher starts the next one, a
- * little later each time it fails without progress (shared/applier_slot.c).
+ * Which databases have it is found out by probing (probing.c).  When a worker
+ * ends, it leaves its place WANTED, and the launcher starts the next one, a
+ * little later each time it fails without progress (shared/worker_slot.c).
+ *
+ * Without sequencers nothing new comes from those who submit; without appliers
+ * nothing comes at all.  So where places for workers may be too few, a
+ * sequencer is started when every applier has its own.
  *
  * On a primary the launcher sleeps until its latch is set.  On a standby nobody
  * can ask it, so it looks by itself.
  */
 #include "compat.h"
 
+#include "access/xlog.h"
 #include "libpq/pqsignal.h"
 #include "pgstat.h"
 #include "postmaster/interrupt.h"
 #include "process/probing.h"
 #include "process/worker.h"
-#include "shared/applier_slot.h"
 #include "shared/clock.h"
 #include "shared/database.h"
 #include "shared/requests.h"
+#include "shared/worker_slot.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "tcop/tcopprot.h"
@@ -33,60 +38,104 @@ typedef struct Launched
 	BackgroundWorkerHandle *handle;
 } Launched;
 
-/* The appliers this launcher started and that have not ended, by slot. */
-static Launched *launched;
+/* The workers this launcher started and that have not ended, by slot. */
+static Launched (*launched)[WORKER_KINDS];
 
 void
 launcher_init(void)
 {
 	BackgroundWorker worker;
 
-	worker_describe(&worker, LAUNCHER_NAME, "calvin_seq_launcher_main");
+	worker_describe(&worker, &worker_launcher);
 	worker.bgw_restart_time = 1;
 	RegisterBackgroundWorker(&worker);
 }
 
 /*
- * Start the applier of a slot if it is wanted.  Returns the time in ms until
- * it will be, or -1.
+ * Start a worker of a slot if it is wanted.  Returns the time in ms until it
+ * will be, or -1.
  */
 static long
-start_if_wanted(int number)
+start_if_wanted(int number, WorkerKind kind)
 {
 	DatabaseSlot *slot = &Calvin->databases[number];
-	Launched   *mine = &launched[number];
+	Launched   *mine = &launched[number][kind];
 	Oid			database;
 	uint32		token;
 	long		wait;
 	bool		open;
 
-	/* one of ours that ended without having claimed its slot */
-	if (mine->handle != NULL && worker_ended(&mine->handle))
-		applier_slot_not_started(slot, mine->database, mine->token,
-								 NO_WORKER_RETRY_MS);
-	database = applier_slot_wanted(slot, &wait);
+	database = worker_slot_wanted(slot, kind, &wait);
 	if (!OidIsValid(database))
 		return wait;
 	if (mine->handle != NULL)
 		return -1;				/* the last one is still on its way out */
 	if (!probing_database_exists(database, &open))
 	{
-		applier_slot_forget(slot, database);
+		worker_slot_forget(slot, database);
 		return -1;
 	}
 
-	if (!applier_slot_start(slot, database, &token))
+	if (!worker_slot_start(slot, kind, database, &token))
 		return -1;				/* held since */
-	if (worker_start(APPLIER_NAME, "calvin_seq_applier_main", database,
-					 token, &mine->handle))
+	if (worker_start(&worker_types[kind], database, token, &mine->handle))
 	{
 		mine->database = database;
 		mine->token = token;
 		return -1;
 	}
 	mine->handle = NULL;
-	applier_slot_not_started(slot, database, token, 0);
+	worker_slot_no_place(slot, kind, database, token);
 	return NO_WORKER_RETRY_MS;
+}
+
+/* Take note of workers of ours that ended without having claimed their place. */
+static void
+collect_ended(void)
+{
+	for (int i = 0; i < Calvin->max_databases; i++)
+		for (int k = 0; k < WORKER_KINDS; k++)
+		{
+			Launched   *mine = &launched[i][k];
+
+			if (mine->handle != NULL && worker_ended(&mine->handle))
+				worker_slot_not_started(&Calvin->databases[i], (WorkerKind) k,
+										mine->database, mine->token,
+										NO_WORKER_RETRY_MS);
+		}
+}
+
+/* Is it time for this kind of worker?  If not, what it waits for wakes us. */
+static bool
+kind_is_due(WorkerKind kind)
+{
+	if (kind == WORKER_APPLIER)
+		return true;
+	if (RecoveryInProgress())
+		return false;
+	return !worker_places_short() ||
+		(probing_at_rest() && !worker_slot_any_wanted(WORKER_APPLIER));
+}
+
+/* Start what is wanted; the time in ms until more will be, or -1. */
+static long
+start_workers(void)
+{
+	long		timeout = -1;
+
+	collect_ended();
+	for (int k = 0; k < WORKER_KINDS; k++)
+		for (int i = 0; i < Calvin->max_databases; i++)
+		{
+			long		wait;
+
+			if (!kind_is_due((WorkerKind) k))
+				break;
+			wait = start_if_wanted(i, (WorkerKind) k);
+			if (wait >= 0 && (timeout < 0 || wait < timeout))
+				timeout = wait;
+		}
+	return timeout;
 }
 
 static void
@@ -104,27 +153,22 @@ calvin_seq_launcher_main(Datum arg)
 	BackgroundWorkerUnblockSignals();
 
 	launched = MemoryContextAllocZero(TopMemoryContext,
-									  sizeof(Launched) * Calvin->max_databases);
+									  sizeof(*launched) * Calvin->max_databases);
 	before_shmem_exit(launcher_exit, (Datum) 0);
 	requests_begin_serving();
 	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
-	worker_settle(LAUNCHER_NAME);
+	worker_settle(&worker_launcher);
 	MemoryContextSwitchTo(TopMemoryContext);
-	applier_slot_reset_starting();
+	worker_slot_reset_starting();
 	requests_post(InvalidOid);
 
 	for (;;)
 	{
 		long		timeout = probing_advance();
+		long		wait = start_workers();
 
-		for (int i = 0; i < Calvin->max_databases; i++)
-		{
-			long		wait = start_if_wanted(i);
-
-			if (wait >= 0 && (timeout < 0 || wait < timeout))
-				timeout = wait;
-		}
-
+		if (wait >= 0 && (timeout < 0 || wait < timeout))
+			timeout = wait;
 		pgstat_report_stat(true);
 		pgstat_report_activity(STATE_IDLE, "waiting for databases to come and go");
 		(void) WaitLatch(MyLatch,

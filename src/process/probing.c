@@ -29,10 +29,10 @@
 #include "log/table.h"
 #include "process/probing.h"
 #include "process/worker.h"
-#include "shared/applier_slot.h"
 #include "shared/clock.h"
 #include "shared/database.h"
 #include "shared/requests.h"
+#include "shared/worker_slot.h"
 #include "storage/ipc.h"
 #include "tcop/tcopprot.h"
 #include "utils/fmgroids.h"
@@ -153,7 +153,7 @@ adopt_database(Oid database)
 {
 	static bool warned_full = false;
 
-	if (applier_slot_adopt(database))
+	if (worker_slot_adopt(database))
 		warned_full = false;
 	else if (!warned_full)
 	{
@@ -258,8 +258,7 @@ send_probe(void)
 		probe.token = requests_begin_probe();
 		probe.sent_at = clock_ms();
 		probe.ended = false;
-		if (!worker_start(PROBE_NAME, "calvin_seq_probe_main", database,
-						  probe.token, &probe.handle))
+		if (!worker_start(&worker_probe, database, probe.token, &probe.handle))
 		{
 			probe.handle = NULL;
 			return false;
@@ -335,6 +334,12 @@ probing_advance(void)
 	return round >= 0 && (wait < 0 || round < wait) ? round : wait;
 }
 
+bool
+probing_at_rest(void)
+{
+	return probe.handle == NULL && pending == NIL;
+}
+
 /* Look whether one database has the extension, and leave. */
 void
 calvin_seq_probe_main(Datum arg)
@@ -346,7 +351,7 @@ calvin_seq_probe_main(Datum arg)
 	pqsignal(SIGTERM, die);
 	BackgroundWorkerUnblockSignals();
 	BackgroundWorkerInitializeConnectionByOid(args.database, InvalidOid, 0);
-	worker_settle(PROBE_NAME);
+	worker_settle(&worker_probe);
 
 	StartTransactionCommand();
 	found = log_extension_exists();

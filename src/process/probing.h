@@ -14,6 +14,9 @@
  */
 extern long probing_advance(void);
 
+/* Is no database being looked at or waiting for it? */
+extern bool probing_at_rest(void);
+
 /*
  * Does a database exist, and can it be connected to?  For the launcher, outside
  * a transaction.

@@ -119,8 +119,11 @@ database_begin_locked(DatabaseSlot *slot, Oid database)
 	database_reset_locked(slot);
 	slot->database = database;
 	slot->log_relid = InvalidOid;
-	slot->last_error_at = 0;
-	slot->last_error[0] = '\0';
+	for (int i = 0; i < WORKER_KINDS; i++)
+	{
+		slot->workers[i].last_error_at = 0;
+		slot->workers[i].last_error[0] = '\0';
+	}
 }
 
 void
@@ -160,12 +163,19 @@ database_wake_proc(pg_atomic_uint64 *proc)
 }
 
 void
+database_wake(DatabaseSlot *slot, WorkerKind kind)
+{
+	database_wake_proc(&slot->workers[kind].proc);
+}
+
+void
 database_recheck(void)
 {
 	DatabaseSlot *slot = database_mine();
 
 	if (slot != NULL)
-		pg_atomic_write_u32(&slot->recheck, 1);
+		for (int i = 0; i < WORKER_KINDS; i++)
+			pg_atomic_write_u32(&slot->workers[i].recheck, 1);
 }
 
 void
@@ -185,29 +195,38 @@ database_set_identity(DatabaseSlot *slot, const uint64 identity[2])
 }
 
 void
-database_report_error(DatabaseSlot *slot, const char *message)
+database_report_error(DatabaseSlot *slot, WorkerKind kind, const char *message)
 {
+	WorkerSlot *worker = &slot->workers[kind];
 	TimestampTz now = GetCurrentTimestamp();
 
 	LWLockAcquire(Calvin->lock, LW_EXCLUSIVE);
-	strlcpy(slot->last_error, message, sizeof(slot->last_error));
-	slot->last_error_at = now;
+	strlcpy(worker->last_error, message, sizeof(worker->last_error));
+	worker->last_error_at = now;
 	LWLockRelease(Calvin->lock);
+}
+
+static void
+view_worker_locked(const WorkerSlot *worker, WorkerView *view)
+{
+	view->status = worker->status;
+	view->no_place = worker->no_place;
+	view->pid = worker->pid;
+	view->started = worker->started;
+	view->last_error_at = worker->last_error_at;
+	memcpy(view->last_error, worker->last_error, sizeof(view->last_error));
 }
 
 void
 database_view(DatabaseSlot *slot, DatabaseView *view)
 {
 	LWLockAcquire(Calvin->lock, LW_SHARED);
-	view->status = slot->status;
-	view->activity = (ApplierActivity) pg_atomic_read_u32(&slot->activity);
 	view->held = slot->holds > 0;
-	view->applier_pid = slot->applier_pid;
-	view->applier_started = slot->applier_started;
+	for (int i = 0; i < WORKER_KINDS; i++)
+		view_worker_locked(&slot->workers[i], &view->workers[i]);
+	view->activity = (ApplierActivity) pg_atomic_read_u32(&slot->activity);
 	view->catch_up_from = pg_atomic_read_u64(&slot->catch_up_from);
 	view->catch_up_to = pg_atomic_read_u64(&slot->catch_up_to);
-	view->last_error_at = slot->last_error_at;
-	memcpy(view->last_error, slot->last_error, sizeof(view->last_error));
 	LWLockRelease(Calvin->lock);
 }
 

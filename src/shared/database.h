@@ -47,7 +47,7 @@ extern void database_wake_until(DatabaseSlot *slot, uint64 epoch);
 /* The applier's only: how long an entry took from append to fan-out. */
 extern void database_note_latency(DatabaseSlot *slot, int64 usecs);
 
-/* That one shall look at the extension's tables anew, when it is woken. */
+/* Both workers shall look at the extension's tables anew, when they are woken. */
 extern void database_recheck(void);
 
 /*
@@ -64,21 +64,29 @@ extern void database_set_identity(DatabaseSlot *slot,
  */
 extern void database_reset_locked(DatabaseSlot *slot);
 
-/* Remember and count an error of the applier, for seq_state. */
-extern void database_report_error(DatabaseSlot *slot, const char *message);
+/* Remember an error of a worker, for views. */
+extern void database_report_error(DatabaseSlot *slot, WorkerKind kind,
+								  const char *message);
+
+/* What is shown of a worker. */
+typedef struct WorkerView
+{
+	WorkerStatus status;
+	bool		no_place;	   /* all of max_worker_processes were taken lately */
+	pid_t		pid;		   /* 0: none */
+	TimestampTz started;
+	TimestampTz last_error_at; /* 0: none */
+	char		last_error[CALVIN_ERROR_LEN];
+} WorkerView;
 
 /* What is shown of a slot, of one moment. */
 typedef struct DatabaseView
 {
-	ApplierStatus status;
+	bool		held; /* by a command on the whole database */
+	WorkerView	workers[WORKER_KINDS];
 	ApplierActivity activity;
-	bool		held;			 /* by a command on the whole database */
-	pid_t		applier_pid;	 /* 0: none */
-	TimestampTz applier_started;
 	uint64		catch_up_from;
 	uint64		catch_up_to;
-	TimestampTz last_error_at;	 /* 0: none */
-	char		last_error[CALVIN_ERROR_LEN];
 } DatabaseView;
 
 extern void database_view(DatabaseSlot *slot, DatabaseView *view);
@@ -93,5 +101,23 @@ extern void database_reset_metrics(DatabaseSlot *slot);
 
 /* Set the latch of a process published in one of our proc words. */
 extern void database_wake_proc(pg_atomic_uint64 *proc);
+
+/*
+ * Set the latch of a database's worker, if there is one.  What it shall find
+ * then has been written before, where the next worker finds it too.
+ */
+extern void database_wake(DatabaseSlot *slot, WorkerKind kind);
+
+static inline void
+database_wake_applier(DatabaseSlot *slot)
+{
+	database_wake(slot, WORKER_APPLIER);
+}
+
+static inline void
+database_wake_sequencer(DatabaseSlot *slot)
+{
+	database_wake(slot, WORKER_SEQUENCER);
+}
 
 #endif							/* CALVIN_SHARED_DATABASE_H */

@@ -17,6 +17,12 @@ requests_post(Oid database)
 	else
 		Calvin->rescan = true;
 	LWLockRelease(Calvin->lock);
+	requests_wake_launcher();
+}
+
+void
+requests_wake_launcher(void)
+{
 	database_wake_proc(&Calvin->launcher_proc);
 }
 

@@ -25,6 +25,9 @@ extern void requests_post_mine(void);
  */
 extern int	requests_take(Oid *databases, bool *all);
 
+/* The launcher shall look which workers are to be started. */
+extern void requests_wake_launcher(void);
+
 /* The launcher, while it lives, is the one to be woken. */
 extern void requests_begin_serving(void);
 extern void requests_end_serving(void);

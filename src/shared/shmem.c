@@ -59,11 +59,14 @@ shmem_request(void)
 static void
 init_database(DatabaseSlot *slot)
 {
-	pg_atomic_init_u64(&slot->applier_proc, 0);
+	for (int i = 0; i < WORKER_KINDS; i++)
+	{
+		pg_atomic_init_u64(&slot->workers[i].proc, 0);
+		pg_atomic_init_u32(&slot->workers[i].recheck, 0);
+		pg_atomic_init_u32(&slot->workers[i].stop, 0);
+	}
 	pg_atomic_init_u64(&slot->appends, 0);
 	pg_atomic_init_u32(&slot->subs_changed, 0);
-	pg_atomic_init_u32(&slot->recheck, 0);
-	pg_atomic_init_u32(&slot->stop, 0);
 	pg_atomic_init_u32(&slot->activity, ACTIVITY_IDLE);
 	pg_atomic_init_u64(&slot->catch_up_from, 0);
 	pg_atomic_init_u64(&slot->catch_up_to, 0);
@@ -120,7 +123,7 @@ shmem_init(void)
 {
 	DefineCustomIntVariable("calvin_seq.max_databases",
 							"Databases that can have a calvin_seq applier at the same time.",
-							"Each takes one of max_worker_processes, as do the launcher and its probe.",
+							"Each takes two of max_worker_processes, for its applier and its sequencer; the launcher and its probe take one each.",
 							&calvin_max_databases,
 							4, 1, 1024,
 							PGC_POSTMASTER, 0,

@@ -32,13 +32,22 @@
 
 #define CALVIN_ERROR_LEN 512
 
-typedef enum ApplierStatus
+/* The workers of a database: the sequencer on a primary alone. */
+typedef enum WorkerKind
 {
-	APPLIER_NONE = 0, /* nothing runs and nothing should */
-	APPLIER_WANTED,	  /* the launcher has to start one, not before not_before */
-	APPLIER_STARTING, /* asked of the postmaster, did not report yet */
-	APPLIER_RUNNING
-} ApplierStatus;
+	WORKER_APPLIER = 0,
+	WORKER_SEQUENCER
+} WorkerKind;
+
+#define WORKER_KINDS 2
+
+typedef enum WorkerStatus
+{
+	WORKER_NONE = 0, /* nothing runs and nothing should */
+	WORKER_WANTED,	 /* the launcher has to start one, not before not_before */
+	WORKER_STARTING, /* asked of the postmaster, did not report yet */
+	WORKER_RUNNING
+} WorkerStatus;
 
 /* What an applier is busy with, for seq_state. */
 typedef enum ApplierActivity
@@ -62,8 +71,45 @@ typedef struct PublishedState
 #define PUBLISHED_WORDS (sizeof(PublishedState) / sizeof(uint64))
 
 /*
- * One database with the extension.  The slot outlives its applier, so that
- * the next one goes on where the last one stopped.
+ * One worker of a database.  Its life is in worker_slot.c, which alone writes
+ * what is not said to be something else, under the lock in exclusive mode.  A
+ * lone pid or count can be read without it, and is then of a moment ago.
+ */
+typedef struct WorkerSlot
+{
+	WorkerStatus status;
+	bool		no_place;	 /* all of max_worker_processes were taken lately */
+	uint32		start_token; /* of the process that may claim STARTING */
+	int			failures;	 /* exits in a row without success */
+	int64		not_before;	 /* clock_ms() of the next start */
+	pid_t		pid;		 /* 0: none; is set and cleared with proc */
+	TimestampTz started;
+
+	/* Its last error, for views.  Written by the worker under the lock. */
+	TimestampTz last_error_at; /* 0: none */
+	char		last_error[CALVIN_ERROR_LEN];
+
+	/*
+	 * Its PGPROC as a pointer, 0 for none.  Written by the worker under the
+	 * lock, read by anyone to set its latch.  A PGPROC is never freed, so at
+	 * worst a stranger wakes once for nothing; who needs it to be heard for
+	 * sure also leaves a word that the next worker reads.
+	 */
+	pg_atomic_uint64 proc;
+
+	/*
+	 * Such words.  Each is set before the latch, and read by the worker after
+	 * it has reset the latch.
+	 */
+	pg_atomic_uint32 recheck; /* DDL may have removed the extension: set by its
+							   * session, taken by the worker */
+	pg_atomic_uint32 stop;	  /* give way now: set under the lock, cleared by
+							   * the next claim */
+} WorkerSlot;
+
+/*
+ * One database with the extension.  The slot outlives its workers, so that
+ * the next ones go on where the last ones stopped.
  *
  * Who takes a slot's address keeps it for good: slots do not move.  But it may
  * be given to another database meanwhile, so whoever waits looks at "database"
@@ -72,19 +118,11 @@ typedef struct PublishedState
  */
 typedef struct DatabaseSlot
 {
-	/*
-	 * The applier's life: see applier_slot.c, which alone writes these, under
-	 * the lock in exclusive mode.  A lone Oid, pid or count can be read without
-	 * it, and is then of a moment ago.
-	 */
-	Oid			database;	 /* InvalidOid: the slot is free */
-	ApplierStatus status;
-	uint32		start_token; /* of the worker that may claim STARTING */
-	int			holds;		 /* utility commands the applier gives way to */
-	int			failures;	 /* exits in a row without success */
-	int64		not_before;	 /* clock_ms() of the next start */
-	pid_t		applier_pid; /* 0: none; is set and cleared with applier_proc */
-	TimestampTz applier_started;
+	/* Written by worker_slot.c, as the workers are. */
+	Oid			database; /* InvalidOid: the slot is free */
+	int			holds;	  /* utility commands the workers give way to */
+	bool		ending;	  /* free when the last worker has left */
+	WorkerSlot	workers[WORKER_KINDS];
 
 	/*
 	 * Which seq_log all of this speaks of, InvalidOid before the first session
@@ -98,10 +136,6 @@ typedef struct DatabaseSlot
 	 * under the lock, when it has proved that the state is of this log.
 	 */
 	uint64		identity[2];
-
-	/* The last error, for seq_state.  Written by the applier under the lock. */
-	TimestampTz last_error_at; /* 0: none */
-	char		last_error[CALVIN_ERROR_LEN];
 
 	/*
 	 * Counters at the time of the last seq_metrics_reset.  Written by its
@@ -120,23 +154,11 @@ typedef struct DatabaseSlot
 	uint64		routed_through;
 
 	/*
-	 * PGPROC of the applier as a pointer, 0 for none.  Written by the applier
-	 * under the lock, read by anyone to set its latch.  A PGPROC is never
-	 * freed, so at worst a stranger wakes once for nothing; who needs it to be
-	 * heard for sure also leaves a word that the next applier reads.
-	 */
-	pg_atomic_uint64 applier_proc;
-
-	/*
-	 * Such words.  Each is raised or set before the latch, and read by the
-	 * applier after it has reset the latch.
+	 * Words for the applier.  Each is raised before its latch is set, and read
+	 * by the applier after it has reset the latch.
 	 */
 	pg_atomic_uint64 appends;	   /* commits that appended; anybody adds */
 	pg_atomic_uint32 subs_changed; /* added to under the lock, with the change */
-	pg_atomic_uint32 recheck;	   /* DDL may have removed the extension: set by
-									* its session, taken by the applier */
-	pg_atomic_uint32 stop;		   /* give way now: set with holds, cleared by
-									* the next claim */
 
 	/* Written by the applier alone, for seq_state and seq_progress. */
 	pg_atomic_uint32 activity;		/* ApplierActivity */
@@ -154,7 +176,7 @@ typedef struct DatabaseSlot
 	Histogram	latency; /* append to fan-out, microseconds; the applier */
 
 	/*
-	 * Broadcast after every publication, and when an applier ends or the slot is
+	 * Broadcast after every publication, and when a worker ends or the slot is
 	 * freed.
 	 */
 	ConditionVariable progress;
@@ -276,7 +298,7 @@ typedef struct CalvinShared
 	int			max_databases;
 	int			max_subscriptions;
 
-	/* As applier_proc, of the launcher; written by itself without the lock. */
+	/* As the workers' proc, of the launcher; written by itself without the lock. */
 	pg_atomic_uint64 launcher_proc;
 
 	/*

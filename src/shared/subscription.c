@@ -36,7 +36,7 @@ static void
 wake_applier(DatabaseSlot *database)
 {
 	if (database != NULL)
-		database_wake_proc(&database->applier_proc);
+		database_wake_applier(database);
 }
 
 static void

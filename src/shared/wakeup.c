@@ -5,9 +5,9 @@
 #include "compat.h"
 
 #include "access/xact.h"
-#include "shared/applier_slot.h"
 #include "shared/database.h"
 #include "shared/wakeup.h"
+#include "shared/worker_slot.h"
 
 static bool wake = false;
 static bool recheck = false;
@@ -21,7 +21,7 @@ at_xact_event(XactEvent event, void *arg)
 			if (recheck)
 				database_recheck();
 			if (wake || recheck)
-				applier_slot_tell_appended();
+				worker_slot_tell_appended();
 			wake = recheck = false;
 			break;
 		case XACT_EVENT_ABORT:

@@ -73,7 +73,7 @@ seq_progress_info(PG_FUNCTION_ARGS)
 	if (applied >= view.catch_up_to)
 		return (Datum) 0;
 
-	seconds = (GetCurrentTimestamp() - view.applier_started) / 1000000.0;
+	seconds = (GetCurrentTimestamp() - view.workers[WORKER_APPLIER].started) / 1000000.0;
 	rate = seconds > 0 && applied > view.catch_up_from ?
 		(applied - view.catch_up_from) / seconds : 0;
 	values[0] = Int64GetDatum((int64) applied);

@@ -121,14 +121,14 @@ seq_wait_for_index(PG_FUNCTION_ARGS)
 static const char *
 applier_state_name(const DatabaseView *view)
 {
-	switch (view->status)
+	switch (view->workers[WORKER_APPLIER].status)
 	{
-		case APPLIER_NONE:
-		case APPLIER_WANTED:
+		case WORKER_NONE:
+		case WORKER_WANTED:
 			return view->held ? "held off" : "waiting to start";
-		case APPLIER_STARTING:
+		case WORKER_STARTING:
 			return "starting";
-		case APPLIER_RUNNING:
+		case WORKER_RUNNING:
 			break;
 	}
 	switch (view->activity)
@@ -163,6 +163,7 @@ seq_state_info(PG_FUNCTION_ARGS)
 {
 	DatabaseSlot *slot = attach_database();
 	DatabaseView view;
+	WorkerView *applier = &view.workers[WORKER_APPLIER];
 	PublishedState state;
 	int64		log_end;
 	int64		applied;
@@ -181,8 +182,8 @@ seq_state_info(PG_FUNCTION_ARGS)
 	database_view(slot, &view);
 
 	values[0] = CStringGetTextDatum(RecoveryInProgress() ? "standby" : "primary");
-	values[1] = Int32GetDatum((int32) view.applier_pid);
-	nulls[1] = view.applier_pid == 0;
+	values[1] = Int32GetDatum((int32) applier->pid);
+	nulls[1] = applier->pid == 0;
 	values[2] = CStringGetTextDatum(applier_state_name(&view));
 	values[3] = Int64GetDatum((int64) state.machine.last_applied_epoch);
 	nulls[3] = state.machine.last_applied_epoch == MACHINE_NO_EPOCH;
@@ -191,10 +192,10 @@ seq_state_info(PG_FUNCTION_ARGS)
 	values[6] = Int64GetDatum(Max(log_end - applied, 0));
 	values[7] = CStringGetTextDatum(psprintf("%016llx",
 											 (unsigned long long) state.machine.digest));
-	values[8] = TimestampTzGetDatum(view.applier_started);
-	nulls[8] = view.applier_pid == 0;
-	values[9] = CStringGetTextDatum(view.last_error);
-	values[10] = TimestampTzGetDatum(view.last_error_at);
-	nulls[9] = nulls[10] = view.last_error_at == 0;
+	values[8] = TimestampTzGetDatum(applier->started);
+	nulls[8] = applier->pid == 0;
+	values[9] = CStringGetTextDatum(applier->last_error);
+	values[10] = TimestampTzGetDatum(applier->last_error_at);
+	nulls[9] = nulls[10] = applier->last_error_at == 0;
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(desc, values, nulls)));
 }

@@ -1,0 +1,90 @@
+/*
+ * sequencer.c
+ *	  The worker that puts what was submitted in one database into its log.
+ *
+ * What it does is in log/sequence.c; here is when.  It looks at once when it
+ * begins, and then whenever its latch is set.  Its commits wait for no disk and
+ * no standby: the applier makes durable what it delivers, and what is lost with
+ * the log is lost from what was taken as well.
+ */
+#include "compat.h"
+
+#include "access/xlog.h"
+#include "libpq/pqsignal.h"
+#include "log/sequence.h"
+#include "log/table.h"
+#include "pgstat.h"
+#include "postmaster/interrupt.h"
+#include "process/life.h"
+#include "process/worker.h"
+#include "shared/worker_slot.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+
+/*
+ * Was the extension dropped or altered?  Whoever did tells before his
+ * invalidations are sent, so the cache cannot be trusted now.
+ */
+static void
+look_anew_if_told(DatabaseSlot *slot)
+{
+	if (!worker_slot_take_recheck(slot, WORKER_SEQUENCER))
+		return;
+	log_table_forget();
+	sequence_forget();
+}
+
+/* Until the latch is set, or for so many ms unless that is -1. */
+static void
+wait_for_work(long wait_ms)
+{
+	pgstat_report_stat(true);
+	pgstat_report_activity(STATE_IDLE, wait_ms < 0 ? "waiting for submissions" :
+						   "waiting to close an epoch");
+	(void) WaitLatch(MyLatch,
+					 WL_LATCH_SET | WL_EXIT_ON_PM_DEATH |
+					 (wait_ms >= 0 ? WL_TIMEOUT : 0),
+					 wait_ms, PG_WAIT_EXTENSION);
+	ResetLatch(MyLatch);
+}
+
+static void
+main_loop(DatabaseSlot *slot)
+{
+	for (;;)
+	{
+		SequencingNext next;
+		long		wait_ms = -1;
+
+		life_serve_signals();
+		look_anew_if_told(slot);
+		next = sequence_some(slot, &wait_ms);
+		if (next == SEQUENCE_GONE)
+			life_retire();
+		life_succeeded();
+		if (next == SEQUENCE_AGAIN)
+			continue;
+		wait_for_work(next == SEQUENCE_REST ? wait_ms : -1);
+	}
+}
+
+void
+calvin_seq_sequencer_main(Datum arg)
+{
+	DatabaseSlot *slot;
+	sigjmp_buf	jump;
+
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	slot = life_begin(WORKER_SEQUENCER);
+	/* the launcher starts none on a standby, which no server becomes while it runs */
+	Assert(!RecoveryInProgress());
+
+	if (sigsetjmp(jump, 1) != 0)
+	{
+		life_clean_up();
+		sequence_forget();
+		life_rest();
+	}
+	PG_exception_stack = &jump;
+	main_loop(slot);
+}
