@@ -118,7 +118,7 @@ create_extension($node, 'postgres');
 pass('one worker besides the launcher is enough for one database');
 sql($node, 'd1', 'CREATE EXTENSION calvin_seq');
 wait_for_log_line($node,
-	qr/WARNING: .*no background worker left for a calvin_seq \w+\n.*HINT: .*max_worker_processes.*calvin_seq\.max_databases \(now 4\)/,
+	qr/WARNING: .*no background worker left for a calvin_seq applier\n.*\n.*HINT: .*max_worker_processes.*calvin_seq\.max_databases \(now 4\)/,
 	$offset);
 append_batches($node, 'postgres', 0, 0, [$txn]);
 wait_for_epoch($node, 'postgres', 0);

@@ -241,7 +241,7 @@ $node->restart;
 $applier = wait_for_applier($node, 'postgres');
 sql($node, 'second', 'CREATE EXTENSION calvin_seq');
 is(sql($node, 'second', "SELECT seq_append('\\x" . batch_hex(0, 0, $txn) . "')"), 1, 'appending needs no worker');
-wait_for_log_line($node, qr/WARNING: .*no background worker left for a calvin_seq applier\n.*HINT: .*max_worker_processes.*calvin_seq\.max_databases/, $offset);
+wait_for_log_line($node, qr/WARNING: .*no background worker left for a calvin_seq applier\n.*\n.*HINT: .*max_worker_processes.*calvin_seq\.max_databases/, $offset);
 pass('the warning names the settings');
 is(sql($node, 'second', 'SELECT applier_state, lag FROM seq_state'), 'waiting to start|1', 'seq_state says what is missing');
 is(sql($node, 'second', "SELECT seq_wait_for_epoch(0, '100ms')"), 'f', 'waiting ends in time');

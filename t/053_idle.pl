@@ -7,6 +7,7 @@ use warnings;
 use FindBin;
 use lib "$FindBin::RealBin/lib";
 
+use CalvinSequencer;
 use CalvinTest;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -51,6 +52,7 @@ wait_until(
 my %pids = (
 	applier => applier_pid($node, $db),
 	'applier of an empty log' => applier_pid($node, 'empty'),
+	sequencer => wait_for_sequencer($node, $db),
 	launcher => $watcher->query("SELECT pid FROM pg_stat_activity WHERE backend_type = 'calvin_seq launcher'"),
 	'consumer in seq_receive' => $waiting->pid,
 	'session in seq_wait_for_epoch' => $for_epoch->pid);
@@ -102,10 +104,10 @@ for my $name (sort keys %pids)
 is($watcher->query('SELECT count(*) FROM unrelated'), $others, "while there were $others commits of others");
 
 # What they hold meanwhile.
-my $workers = join ', ', @pids{ 'applier', 'applier of an empty log', 'launcher' };
+my $workers = join ', ', @pids{ 'applier', 'applier of an empty log', 'sequencer', 'launcher' };
 is( $watcher->query(
 		"SELECT count(*), count(backend_xmin), count(backend_xid), count(xact_start) FROM pg_stat_activity WHERE pid IN ($workers)"),
-	'3|0|0|0', 'the workers hold no snapshot, are in no transaction');
+	'4|0|0|0', 'the workers hold no snapshot, are in no transaction');
 is($watcher->query("SELECT count(*) FROM pg_locks WHERE pid IN ($workers) AND locktype <> 'virtualxid'"), 0, '... hold no lock');
 is( $watcher->query("SELECT string_agg(DISTINCT state, ' '), bool_and(wait_event_type = 'Extension') FROM pg_stat_activity WHERE pid IN ($workers)"),
 	'idle|t', '... and are idle');

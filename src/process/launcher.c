@@ -8,7 +8,8 @@
  *
  * Without sequencers nothing new comes from those who submit; without appliers
  * nothing comes at all.  So where places for workers may be too few, a
- * sequencer is started when every applier has its own.
+ * sequencer is started when every applier has its own, and leaves it to one
+ * that has none (worker_start).
  *
  * On a primary the launcher sleeps until its latch is set.  On a standby nobody
  * can ask it, so it looks by itself.
@@ -86,7 +87,7 @@ start_if_wanted(int number, WorkerKind kind)
 	}
 	mine->handle = NULL;
 	worker_slot_no_place(slot, kind, database, token);
-	return NO_WORKER_RETRY_MS;
+	return worker_retry_ms();
 }
 
 /* Take note of workers of ours that ended without having claimed their place. */

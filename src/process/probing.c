@@ -310,7 +310,7 @@ advance(void)
 				return left;
 		}
 		if (!send_probe())
-			return NO_WORKER_RETRY_MS;
+			return worker_retry_ms();
 	}
 	return patience_left();
 }

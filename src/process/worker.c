@@ -7,24 +7,32 @@
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "process/worker.h"
+#include "shared/clock.h"
 #include "shared/shmem.h"
+#include "shared/worker_slot.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
 
 /* Two for each database, the launcher and its probe. */
 #define PLACES_NEEDED (WORKER_KINDS * Calvin->max_databases + 2)
 
-WorkerType	worker_launcher = {"calvin_seq launcher", "calvin_seq_launcher_main", "on", "", false};
+/* How long a sequencer has to leave, and the postmaster to see that it has. */
+#define ROOM_MS 200
+
+/* clock_ms() when one was last asked to leave. */
+static int64 room_made_at = -ROOM_MS;
+
+WorkerType	worker_launcher = {"calvin_seq launcher", "calvin_seq_launcher_main", "on", "", false, false};
 
 WorkerType	worker_probe = {"calvin_seq probe", "calvin_seq_probe_main", "on",
-						"Whether it has the extension is not known until there is one.", false};
+						"Whether it has the extension is not known until there is one.", false, false};
 
 /* By WorkerKind.  The sequencer need not flush: the applier does before it delivers. */
 WorkerType	worker_types[WORKER_KINDS] = {
 	{"calvin_seq applier", "calvin_seq_applier_main", "on",
-	 "What is appended to its log is not delivered until there is one.", false},
+	 "What is appended to its log is not delivered until there is one.", false, false},
 	{"calvin_seq sequencer", "calvin_seq_sequencer_main", "off",
-	 "What is submitted there waits until there is one; what is appended does not.", false}};
+	 "What is submitted there waits until there is one; what is appended does not.", false, false}};
 
 void
 worker_describe(BackgroundWorker *worker, const WorkerType *type)
@@ -61,6 +69,40 @@ worker_settle(const WorkerType *type)
 	pgstat_report_appname(type->name);
 }
 
+static bool
+room_is_being_made(void)
+{
+	return clock_ms() - room_made_at < ROOM_MS;
+}
+
+/*
+ * There is no place for a worker.  Is one being made?  One at a time: the place
+ * of who has left is free a little later.
+ */
+static bool
+make_room(const WorkerType *type)
+{
+	pid_t		late;
+
+	if (type == &worker_types[WORKER_SEQUENCER])
+		return false;
+	if (room_is_being_made())
+		return true;
+	if (!worker_slot_make_room(&late))
+		return false;
+	/* it may be waiting for a lock, where only this reaches it */
+	if (late != 0)
+		kill(late, SIGTERM);
+	room_made_at = clock_ms();
+	return true;
+}
+
+int
+worker_retry_ms(void)
+{
+	return room_is_being_made() ? ROOM_MS : NO_WORKER_RETRY_MS;
+}
+
 bool
 worker_start(WorkerType *type, Oid database, uint32 token,
 			 BackgroundWorkerHandle **handle)
@@ -76,7 +118,12 @@ worker_start(WorkerType *type, Oid database, uint32 token,
 	started = RegisterDynamicBackgroundWorker(&worker, handle);
 	MemoryContextSwitchTo(old);
 
-	if (!started && !type->refused)
+	type->refused = !started;
+	if (started)
+		type->warned = false;
+	else if (!make_room(type) && !type->warned)
+	{
+		type->warned = true;
 		ereport(WARNING,
 				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
 				 errmsg("no background worker left for a %s", type->name),
@@ -85,7 +132,7 @@ worker_start(WorkerType *type, Oid database, uint32 token,
 				 errhint("Raise max_worker_processes (now %d): calvin_seq needs %d, twice calvin_seq.max_databases (now %d) and 2 more.",
 						 max_worker_processes, PLACES_NEEDED,
 						 Calvin->max_databases)));
-	type->refused = !started;
+	}
 	return started;
 }
 

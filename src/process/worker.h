@@ -18,6 +18,7 @@ typedef struct WorkerType
 	const char *synchronous_commit; /* whatever a database says */
 	const char *without;		   /* what there being no place for it means */
 	bool		refused;		   /* the last one asked for had no place */
+	bool		warned;			   /* of that */
 } WorkerType;
 
 extern WorkerType worker_launcher;
@@ -47,15 +48,19 @@ extern void applier_init(void);
 /* Fill in what all our workers have in common. */
 extern void worker_describe(BackgroundWorker *worker, const WorkerType *type);
 
-/* How long to wait for a worker place before asking again. */
+/* How long to wait after a worker that did not begin before asking again. */
 #define NO_WORKER_RETRY_MS 5000
 
 /*
  * Ask the postmaster for a worker with these arguments; false if there is no
- * place for it.  The handle is in TopMemoryContext.
+ * place for it.  The handle is in TopMemoryContext.  A sequencer is asked to
+ * leave its place to another type of worker.
  */
 extern bool worker_start(WorkerType *type, Oid database, uint32 token,
 						 BackgroundWorkerHandle **handle);
+
+/* When to try again after there was no place, in ms. */
+extern int	worker_retry_ms(void);
 
 /*
  * May there be too few places?  Because one was refused lately, or because

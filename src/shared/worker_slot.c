@@ -45,6 +45,9 @@
  * the slot is ending: a worker that runs is told to stop, none is started, and
  * the last one to leave frees the slot.
  *
+ * A sequencer that runs is also told to stop where places for workers are too
+ * few and an applier has none: make_room, by the launcher.
+ *
  * "holds" lies across all of these: while there are any, WANTED does not become
  * STARTING nor STARTING RUNNING, and RUNNING is told to stop.  It is the number
  * of transactions under way that have run a command on the whole database.
@@ -191,6 +194,34 @@ worker_slot_no_place(DatabaseSlot *slot, WorkerKind kind, Oid database,
 					 uint32 token)
 {
 	not_started(slot, kind, database, token, 0, true);
+}
+
+bool
+worker_slot_make_room(pid_t *late)
+{
+	DatabaseSlot *chosen = NULL;
+
+	*late = 0;
+	LWLockAcquire(Calvin->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < Calvin->max_databases; i++)
+	{
+		WorkerSlot *worker = &Calvin->databases[i].workers[WORKER_SEQUENCER];
+
+		if (worker->status != WORKER_RUNNING)
+			continue;
+		chosen = &Calvin->databases[i];
+		if (pg_atomic_read_u32(&worker->stop) != 0)
+		{
+			*late = worker->pid;
+			break;
+		}
+	}
+	if (chosen != NULL)
+		pg_atomic_write_u32(&chosen->workers[WORKER_SEQUENCER].stop, 1);
+	LWLockRelease(Calvin->lock);
+	if (chosen != NULL)
+		database_wake_sequencer(chosen);
+	return chosen != NULL;
 }
 
 void

@@ -37,6 +37,13 @@ extern void worker_slot_no_place(DatabaseSlot *slot, WorkerKind kind,
 								 Oid database, uint32 token);
 
 /*
+ * The launcher: somebody who matters more than a sequencer has no place.  One
+ * sequencer that runs is told to stop; false if there is none.  If one was told
+ * before and has not left, that is it, and *late its pid.
+ */
+extern bool worker_slot_make_room(pid_t *late);
+
+/*
  * A launcher begins.  One before it may have asked for workers that never came,
  * or come only now: they find another token and leave.
  */

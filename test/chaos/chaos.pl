@@ -144,7 +144,7 @@ sub show_log
 	my ($server) = @_;
 
 	open my $fh, '<', $server->{log} or return;
-	my @lines = grep { !/ client backend \S+( \S+)? (?:ERROR|DETAIL|HINT|CONTEXT|WARNING):| calvin_seq applier (?:LOG|WARNING|DETAIL):|^\t/ } <$fh>;
+	my @lines = grep { !/ client backend \S+( \S+)? (?:ERROR|DETAIL|HINT|CONTEXT|WARNING):| calvin_seq (?:applier|sequencer) (?:LOG|WARNING|DETAIL):|^\t/ } <$fh>;
 	splice @lines, 0, -12 if @lines > 12;
 	print "# the end of $server->{name}'s log:\n";
 	print "#   $_" foreach @lines;
