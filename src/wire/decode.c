@@ -650,7 +650,8 @@ wire_examine(const uint8_t *data, size_t size, WireEntry *entry,
 
 bool
 wire_examine_tx_class(const uint8_t *data, size_t size,
-					  WireTxClassFigures *figures, bool *canonical)
+					  WireTxClassFigures *figures, bool *canonical,
+					  WireError *error)
 {
 	uint16_t	vshards[WIRE_VSHARDS];
 	WireReader	reader;
@@ -659,12 +660,25 @@ wire_examine_tx_class(const uint8_t *data, size_t size,
 
 	memset(figures, 0, sizeof(*figures));
 	*canonical = false;
-	if (size > WIRE_MAX_ENTRY)
-		return false;
 	wire_reader_init(&reader, data, size, WIRE_STRICT);
-	p = decode_tx_class(&reader, data, reader.end, &txn, vshards, figures);
-	if (p == NULL || p != reader.end)
+	if (size > WIRE_MAX_ENTRY)
+	{
+		wire_reader_fail(&reader, WIRE_TOO_LARGE, data + WIRE_MAX_ENTRY,
+						 WIRE_F_TX_CLASS, WIRE_X_SIZE);
+		*error = reader.error;
 		return false;
+	}
+	p = decode_tx_class(&reader, data, reader.end, &txn, vshards, figures);
+	if (p != NULL && p != reader.end)
+	{
+		wire_reader_fail(&reader, WIRE_TRAILING, p, WIRE_F_TX_CLASS, WIRE_X_END);
+		p = NULL;
+	}
+	if (p == NULL)
+	{
+		*error = reader.error;
+		return false;
+	}
 	figures->participants = txn.vshard_count;
 	figures->plans_bytes = txn.plans.len;
 	figures->tenant_id = txn.tenant_id;

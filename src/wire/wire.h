@@ -157,11 +157,13 @@ extern bool wire_examine(const uint8_t *data, size_t size, WireEntry *entry,
 						 bool *canonical);
 
 /*
- * The same for a TxClass by itself, which has to be all of the bytes.  Of one
- * that is not canonical, vshards that dependent reads repeat count each time.
+ * The same for a TxClass by itself, which has to be all of the bytes; false:
+ * *error.  Of one that is not canonical, vshards that dependent reads repeat count
+ * each time.
  */
 extern bool wire_examine_tx_class(const uint8_t *data, size_t size,
-								  WireTxClassFigures *figures, bool *canonical);
+								  WireTxClassFigures *figures, bool *canonical,
+								  WireError *error);
 
 /*
  * The next transaction, or false after the last.  "txn" and its participants

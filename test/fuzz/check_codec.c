@@ -29,10 +29,10 @@ compare_alone(const WireTxn *txn, const uint8_t *canonical, const ModelTxn *want
 
 	new_buffer(&out);
 	if (!wire_examine_tx_class(txn->tx_class.data, txn->tx_class.len, &figures,
-							   &is_canonical) || is_canonical != txn->canonical)
+							   &is_canonical, &error) || is_canonical != txn->canonical)
 		wrong = "another verdict about a TxClass alone";
 	else if (!wire_examine_tx_class(copy, wanted->canonical_len, &figures,
-									&is_canonical) || !is_canonical)
+									&is_canonical, &error) || !is_canonical)
 		wrong = "the canonical form of a TxClass is not canonical alone";
 	else if (figures.participants != txn->vshard_count ||
 			 figures.plans_bytes != wanted->plans_len ||

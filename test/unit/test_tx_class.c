@@ -39,8 +39,10 @@ check_figures(const char *hex, WireTxClassFigures wanted, const char *name)
 	WireBuffer	input = from_hex(hex);
 	uint8_t    *copy = exact_copy(input.data, input.len);
 	WireTxClassFigures figures;
+	WireError	error;
 	bool		canonical;
-	bool		taken = wire_examine_tx_class(copy, input.len, &figures, &canonical);
+	bool		taken = wire_examine_tx_class(copy, input.len, &figures, &canonical,
+											  &error);
 
 	if (!ok(taken && canonical && same_figures(&figures, &wanted), "figures: %s", name))
 		diag("taken %d, canonical %d, participants %u, plans %llu, passives %u, bytes %llu, tenant %llu",
@@ -84,6 +86,7 @@ test_whole(void)
 		WireTxClassFigures figures;
 		WireBuffer	out;
 		WireError	error;
+		WireError	strict;
 		bool		canonical;
 		bool		wanted = len == input.len;
 
@@ -92,12 +95,13 @@ test_whole(void)
 			copy[input.len] = 0xc0;
 		copy = realloc(copy, len > 0 ? len : 1);
 		new_buffer(&out);
-		good &= wire_examine_tx_class(copy, len, &figures, &canonical) == wanted &&
+		good &= wire_examine_tx_class(copy, len, &figures, &canonical, &strict) == wanted &&
 			canonical == wanted &&
 			wire_canonicalise_tx_class(copy, len, &out, &error) == wanted &&
 			(wanted ? same_bytes(&out, input.data, input.len) :
 			 out.len == 0 && error.offset <= len && error.expected != NULL &&
-			 error.status == (len < input.len ? WIRE_TRUNCATED : WIRE_TRAILING));
+			 error.status == (len < input.len ? WIRE_TRUNCATED : WIRE_TRAILING) &&
+			 strict.status == error.status && strict.offset == error.offset);
 		wire_buffer_free(&out);
 		free(copy);
 	}
@@ -117,7 +121,7 @@ check_lenient(const char *hex, const char *canonical, const char *name)
 	bool		is_canonical;
 
 	new_buffer(&out);
-	(void) wire_examine_tx_class(copy, input.len, &figures, &is_canonical);
+	(void) wire_examine_tx_class(copy, input.len, &figures, &is_canonical, &error);
 	ok(!is_canonical && wire_canonicalise_tx_class(copy, input.len, &out, &error) &&
 	   same_bytes(&out, wanted.data, wanted.len), "canonical form: %s", name);
 	free(copy);
@@ -191,6 +195,7 @@ test_document_write(void)
 		uint64_t	tenant = i % 2 ? WIRE_MAX_TENANT : i;
 		WireTxClassFigures figures;
 		WireBuffer	out;
+		WireError	error;
 		uint8_t    *copy;
 		bool		canonical;
 
@@ -198,7 +203,7 @@ test_document_write(void)
 		wire_put_document_write(&out, text, name, text, plans, tenant);
 		copy = exact_copy(out.data, out.len);
 		good &= !out.failed &&
-			wire_examine_tx_class(copy, out.len, &figures, &canonical) &&
+			wire_examine_tx_class(copy, out.len, &figures, &canonical, &error) &&
 			canonical && figures.participants == 1 &&
 			figures.plans_bytes == plans && figures.tenant_id == tenant &&
 			out.len <= name + plans + 64;
