@@ -28,7 +28,8 @@
 typedef struct TenantKey
 {
 	uint64		tenant_id;
-	uint64		database; /* as wide as the other, so that nothing is between them */
+	uint64		slot; /* the database's, by number; as wide as the other, so that
+					   * nothing is between them */
 } TenantKey;
 
 typedef struct Tenant
@@ -81,8 +82,9 @@ admission_slot_init(DatabaseSlot *slot)
 }
 
 void
-admission_forget_locked(DatabaseSlot *slot, Oid database)
+admission_begin_locked(DatabaseSlot *slot)
 {
+	uint64		number = slot - Calvin->databases;
 	HASH_SEQ_STATUS status;
 	Tenant	   *tenant;
 
@@ -95,7 +97,7 @@ admission_forget_locked(DatabaseSlot *slot, Oid database)
 	hash_seq_init(&status, tenants);
 	while ((tenant = hash_seq_search(&status)) != NULL)
 	{
-		if (tenant->key.database == database)
+		if (tenant->key.slot == number)
 			(void) hash_search(tenants, &tenant->key, HASH_REMOVE, NULL);
 	}
 	LWLockRelease(tenants_lock);
@@ -112,7 +114,7 @@ count_rejected(DatabaseSlot *slot, AdmissionReason reason)
 		pg_atomic_fetch_add_u64(&slot->admission.rejected[reason], 1);
 }
 
-/* Never below zero: see admission_forget_locked(). */
+/* Never below zero: see admission_begin_locked(). */
 static void
 take_off(pg_atomic_uint64 *word, uint64 count)
 {
@@ -147,7 +149,7 @@ add_row(DatabaseSlot *slot, uint64 most, uint64 *waiting)
 static TenantKey
 tenant_key(DatabaseSlot *slot, uint64 tenant_id)
 {
-	TenantKey	key = {tenant_id, slot->database};
+	TenantKey	key = {tenant_id, slot - Calvin->databases};
 
 	return key;
 }

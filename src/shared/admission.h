@@ -25,7 +25,8 @@ extern bool admission_reserve(DatabaseSlot *slot, uint64 tenant_id, uint64 bytes
 
 /*
  * It does not wait any more: it was rolled back, or is in the log.  "counted" is
- * false for one that a restart found.
+ * what admission_reserve() said, but false for one that was reserved before the
+ * server started: tenants are counted anew then, from zero.
  */
 extern void admission_release(DatabaseSlot *slot, uint64 tenant_id, uint64 bytes,
 							  bool counted);
@@ -56,10 +57,10 @@ extern void admission_shmem_init(void);
 extern void admission_slot_init(DatabaseSlot *slot);
 
 /*
- * Nothing waits in a database; of database.c, with the lock held.  Submissions
- * on their way meanwhile are released without having been counted anew, so that
- * for a moment too few may be counted, never fewer than none.
+ * A slot becomes that of another database, where nothing waits; of database.c, with
+ * the lock held.  Whoever had reserved in it before and releases late, takes off
+ * what is not his: too few may be counted for a while, never fewer than none.
  */
-extern void admission_forget_locked(DatabaseSlot *slot, Oid database);
+extern void admission_begin_locked(DatabaseSlot *slot);
 
 #endif							/* CALVIN_SHARED_ADMISSION_H */

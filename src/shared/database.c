@@ -112,14 +112,13 @@ database_reset_locked(DatabaseSlot *slot)
 	pg_atomic_write_u64(&slot->wake_until, 0);
 	pg_atomic_write_u64(&slot->fence, 0);
 	histogram_rebase(&slot->latency, &slot->latency_baseline);
-	admission_forget_locked(slot, slot->database);
 }
 
 void
 database_begin_locked(DatabaseSlot *slot, Oid database)
 {
 	database_reset_locked(slot);
-	admission_forget_locked(slot, database);
+	admission_begin_locked(slot);
 	slot->database = database;
 	slot->log_relid = InvalidOid;
 	slot->last_error_at = 0;
