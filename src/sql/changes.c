@@ -40,7 +40,9 @@ check_trigger(FunctionCallInfo fcinfo)
 	const TriggerData *data = (TriggerData *) fcinfo->context;
 
 	if (!CALLED_AS_TRIGGER(fcinfo))
-		report_misuse("It was not called by a trigger.");
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("seq_send_changes() was not called by its trigger")));
 	if (!TRIGGER_FIRED_AFTER(data->tg_event))
 		report_misuse("It was called before the change.");
 	if (!TRIGGER_FIRED_FOR_ROW(data->tg_event))
@@ -49,8 +51,11 @@ check_trigger(FunctionCallInfo fcinfo)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("seq_send_changes() needs a prefix and the columns of a key"),
-				 errdetail("Trigger \"%s\" has %d arguments.", data->tg_trigger->tgname,
-						   data->tg_trigger->tgnargs),
+				 errdetail_plural("Trigger \"%s\" has %d argument.",
+								  "Trigger \"%s\" has %d arguments.",
+								  data->tg_trigger->tgnargs,
+								  data->tg_trigger->tgname,
+								  data->tg_trigger->tgnargs),
 				 errhint("For example seq_send_changes('orders', 'id').")));
 }
 
