@@ -198,12 +198,12 @@ CREATE FUNCTION seq_append_json(entry jsonb, force boolean DEFAULT false)
 	RETURNS bigint
 	LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION seq_append_json(jsonb, boolean) IS
-	'append an entry written as JSON; returns its log_index';
+	'append an entry written as JSON; a batch may leave out its epoch (the log''s next) and its epoch_system_ms (now, never before the last batch); returns its log_index';
 
 CREATE FUNCTION seq_encode(entry jsonb) RETURNS bytea
 	LANGUAGE C STRICT IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION seq_encode(jsonb) IS
-	'an entry''s canonical bytes';
+	'an entry''s canonical bytes; a batch needs its epoch and epoch_system_ms';
 
 CREATE FUNCTION seq_decode(entry bytea) RETURNS jsonb
 	LANGUAGE C STRICT IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME';
@@ -214,6 +214,60 @@ CREATE FUNCTION seq_vshard(collection text) RETURNS integer
 	LANGUAGE C STRICT IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION seq_vshard(text) IS
 	'the vshard, 0 to 1023, that a collection belongs to';
+
+CREATE FUNCTION seq_decode_tx_class(tx_class bytea) RETURNS jsonb
+	LANGUAGE C STRICT IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION seq_decode_tx_class(bytea) IS
+	'a transaction''s content as JSON, as seq_submit takes it';
+
+CREATE FUNCTION seq_collections(tx_class bytea) RETURNS text[]
+	LANGUAGE C STRICT IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION seq_collections(bytea) IS
+	'the collections that a transaction writes, each once, in the order of its write set';
+
+CREATE FUNCTION seq_collection(tx_class bytea) RETURNS text
+	LANGUAGE C STRICT IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION seq_collection(bytea) IS
+	'the first collection that a transaction writes; null if it writes none';
+
+CREATE FUNCTION seq_json(plans bytea) RETURNS jsonb
+	LANGUAGE C STRICT IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION seq_json(bytea) IS
+	'the payload that seq_send was given; an error if plans are not JSON text in UTF-8';
+
+--
+-- Submitting
+--
+
+-- None is strict: a null that is passed over in silence is a lost message.
+CREATE FUNCTION seq_send(collection text, payload jsonb,
+	tenant_id bigint DEFAULT 0)
+	RETURNS bigint
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION seq_send(text, jsonb, bigint) IS
+	'send a message to a collection (any name, also the empty one) if this transaction commits, in order with what else is sent there; returns its submission number';
+
+CREATE FUNCTION seq_send_bytes(collection text, payload bytea,
+	tenant_id bigint DEFAULT 0)
+	RETURNS bigint
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION seq_send_bytes(text, bytea, bigint) IS
+	'as seq_send, with a payload of any bytes';
+
+CREATE FUNCTION seq_submit(tx_class jsonb) RETURNS bigint
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION seq_submit(jsonb) IS
+	'submit a transaction written as JSON, to be sequenced if this one commits; returns its submission number';
+
+CREATE FUNCTION seq_submit_encoded(tx_class bytea) RETURNS bigint
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION seq_submit_encoded(bytea) IS
+	'as seq_submit, in MessagePack: checked, and stored in canonical form';
+
+CREATE FUNCTION seq_send_changes() RETURNS trigger
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION seq_send_changes() IS
+	'for triggers AFTER INSERT OR UPDATE OR DELETE FOR EACH ROW, with a prefix and the key''s columns: sends {"op", "table", "old", "new"} to prefix/key, and an UPDATE of the key to both; not for TRUNCATE';
 
 --
 -- Subscriptions
@@ -395,6 +449,11 @@ COMMENT ON FUNCTION seq_metrics_reset() IS
 REVOKE ALL ON FUNCTION
 	seq_append(bytea, boolean),
 	seq_append_json(jsonb, boolean),
+	seq_send(text, jsonb, bigint),
+	seq_send_bytes(text, bytea, bigint),
+	seq_submit(jsonb),
+	seq_submit_encoded(bytea),
+	seq_send_changes(),
 	seq_subscribe(integer[], text, bigint, integer, integer, boolean),
 	seq_unsubscribe(integer[], text),
 	seq_receive(integer, interval, text),

@@ -10,6 +10,7 @@
 #include "miscadmin.h"
 #include "process/worker.h"
 #include "shared/queue.h"
+#include "shared/settings.h"
 #include "shared/shmem.h"
 #include "shared/wakeup.h"
 #include "utils/guc.h"
@@ -26,6 +27,7 @@ _PG_init(void)
 	wakeup_init();
 	applier_init();
 	queue_init();
+	settings_init();
 	if (process_shared_preload_libraries_in_progress)
 	{
 		shmem_init();

@@ -46,6 +46,14 @@ static Oid	end_log;
 static int64 end_index;
 static int64 end_epoch; /* of the last batch that raised it, or -1 */
 
+/*
+ * When the log's last batch was, to spare reading it back: a log has an epoch
+ * once.  Not beyond a rollback, after which it may come again with another time.
+ */
+static Oid	ms_log = InvalidOid;
+static int64 ms_epoch;
+static int64 ms_of_epoch;
+
 /* This statement has put a row before another one of this transaction. */
 static bool out_of_order = false;
 
@@ -73,8 +81,11 @@ at_xact_event(XactEvent event, void *arg)
 						 errdetail("It would keep all other appenders waiting, and its place in the log open."),
 						 errhint("Append in a transaction of its own.")));
 			break;
-		case XACT_EVENT_COMMIT:
 		case XACT_EVENT_ABORT:
+			ms_log = InvalidOid;
+			forget_all();
+			break;
+		case XACT_EVENT_COMMIT:
 		case XACT_EVENT_PREPARE:
 			forget_all();
 			break;
@@ -88,6 +99,8 @@ at_subxact_event(SubXactEvent event, SubTransactionId subid,
 				 SubTransactionId parent, void *arg)
 {
 	correcting = false;
+	if (event == SUBXACT_EVENT_ABORT_SUB)
+		ms_log = InvalidOid;
 	if (locked && locked_subid == subid)
 	{
 		if (event == SUBXACT_EVENT_ABORT_SUB)
@@ -180,6 +193,47 @@ uint64
 append_next_epoch(void)
 {
 	return (uint64) (end_epoch + 1);
+}
+
+/* When the log's last batch was; PG_INT64_MIN if there is none to be read. */
+static int64
+last_batch_ms(void)
+{
+	LogAccess	access;
+	LogReader	reader;
+	LogRow		row;
+	int64		ms = PG_INT64_MIN;
+
+	if (end_epoch < 0)
+		return ms;
+	if (ms_log == end_log && ms_epoch == end_epoch)
+		return ms_of_epoch;
+	log_access_begin(&access, 0, ACCESS_SELF);
+	log_reader_begin_by_epoch(&reader, &access, end_epoch, end_epoch);
+	if (log_reader_next(&reader, &row))
+	{
+		WireEntry	batch;
+		bool		canonical;
+
+		if (wire_examine(row.entry, row.entry_len, &batch, &canonical) &&
+			batch.kind == WIRE_EPOCH_BATCH)
+			ms = batch.epoch_system_ms;
+	}
+	log_reader_end(&reader);
+	log_access_end(&access);
+	ms_log = end_log;
+	ms_epoch = end_epoch;
+	ms_of_epoch = ms;
+	return ms;
+}
+
+int64
+append_batch_ms(void)
+{
+	int64		now = (GetCurrentTimestamp() +
+					   (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY) / 1000;
+
+	return Max(now, last_batch_ms());
 }
 
 int64
@@ -391,5 +445,12 @@ append_insert(bytea *entry, const WireEntry *what)
 	log_index = DatumGetInt64(slot_getattr(slot, LOG_ATTR_INDEX, &isnull));
 	insert_end(&insert);
 	log_become_self(&self);
+	/* who knows what other triggers have made of it */
+	if (!triggers && what->kind == WIRE_EPOCH_BATCH && (int64) what->epoch > end_epoch)
+	{
+		ms_log = end_log;
+		ms_epoch = (int64) what->epoch;
+		ms_of_epoch = what->epoch_system_ms;
+	}
 	return log_index;
 }

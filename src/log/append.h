@@ -26,6 +26,12 @@ extern void append_lock(void);
 extern uint64 append_next_epoch(void);
 
 /*
+ * When a batch is that is made now, right after append_lock(): by the wall clock
+ * in milliseconds since 1970, but never before the log's last batch.
+ */
+extern int64 append_batch_ms(void);
+
+/*
  * The highest log_index, and the highest epoch (-1 for none), committed now,
  * whatever the isolation level.  What this transaction itself has appended
  * does not count.

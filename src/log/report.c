@@ -35,26 +35,40 @@ wire_sqlstate(WireStatus status)
 	return ERRCODE_INTERNAL_ERROR;
 }
 
-void
-wire_report(const WireError *error)
+pg_noreturn static void report(const WireError *error, const char *what, const char *hint);
+
+static void
+report(const WireError *error, const char *what, const char *hint)
 {
 	if (error->status == WIRE_TOO_LARGE)
 		ereport(ERROR,
 				(errcode(wire_sqlstate(error->status)),
-				 errmsg("sequencer entry is too large"),
+				 errmsg("%s is too large", what),
 				 errdetail("An entry has at most %u bytes.", WIRE_MAX_ENTRY),
-				 errhint("Split the batch.")));
+				 errhint("%s", hint)));
 	if (error->status == WIRE_NO_MEMORY)
 		ereport(ERROR,
 				(errcode(wire_sqlstate(error->status)),
 				 errmsg("out of memory"),
-				 errdetail("Failed while writing the canonical form of a sequencer entry.")));
+				 errdetail("Failed while writing the canonical form of a %s.", what)));
 	ereport(ERROR,
 			(errcode(wire_sqlstate(error->status)),
-			 errmsg("invalid sequencer entry at byte %u: %s", error->offset,
+			 errmsg("invalid %s at byte %u: %s", what, error->offset,
 					wire_status_name(error->status)),
 			 errdetail("Expected %s for %s.", error->expected, error->field)));
 	pg_unreachable();
+}
+
+void
+wire_report(const WireError *error)
+{
+	report(error, "sequencer entry", "Split the batch.");
+}
+
+void
+wire_report_tx_class(const WireError *error)
+{
+	report(error, "TxClass", "Split the transaction.");
 }
 
 char *

@@ -15,6 +15,9 @@ extern int	wire_sqlstate(WireStatus status);
 /* Raise an error that says what was refused, where, and what was expected. */
 pg_noreturn extern void wire_report(const WireError *error);
 
+/* The same of a TxClass by itself. */
+pg_noreturn extern void wire_report_tx_class(const WireError *error);
+
 /* The same as one line of text, for a log message; palloc'd. */
 extern char *wire_describe(const WireError *error);
 

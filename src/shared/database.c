@@ -8,6 +8,7 @@
 #include "compat.h"
 
 #include "miscadmin.h"
+#include "shared/admission.h"
 #include "shared/database.h"
 #include "shared/whole.h"
 #include "storage/latch.h"
@@ -117,6 +118,7 @@ void
 database_begin_locked(DatabaseSlot *slot, Oid database)
 {
 	database_reset_locked(slot);
+	admission_begin_locked(slot);
 	slot->database = database;
 	slot->log_relid = InvalidOid;
 	for (int i = 0; i < WORKER_KINDS; i++)

@@ -7,6 +7,7 @@
 #include <limits.h>
 
 #include "miscadmin.h"
+#include "shared/admission.h"
 #include "shared/pause.h"
 #include "shared/shmem.h"
 #include "shared/whole.h"
@@ -54,6 +55,7 @@ shmem_request(void)
 	RequestAddinShmemSpace(pause_shmem_size());
 #endif
 	RequestNamedLWLockTranche(LWLOCK_TRANCHE, 1);
+	admission_shmem_request();
 }
 
 static void
@@ -77,6 +79,7 @@ init_database(DatabaseSlot *slot)
 	histogram_init(&slot->latency);
 	histogram_init(&slot->latency_baseline);
 	ConditionVariableInit(&slot->progress);
+	admission_slot_init(slot);
 }
 
 static void
@@ -98,6 +101,7 @@ shmem_startup(void)
 #ifdef CALVIN_PAUSE_POINTS
 	pause_shmem_init();
 #endif
+	admission_shmem_init();
 	Calvin = ShmemInitStruct("calvin_seq", shmem_size(), &found);
 	if (!found)
 	{

@@ -70,6 +70,34 @@ typedef struct PublishedState
 
 #define PUBLISHED_WORDS (sizeof(PublishedState) / sizeof(uint64))
 
+/* Why a submission was refused. */
+typedef enum AdmissionReason
+{
+	ADMISSION_NO_PARTICIPANTS,
+	ADMISSION_PLANS_BYTES,
+	ADMISSION_PARTICIPANTS,
+	ADMISSION_DEPENDENT_BYTES,
+	ADMISSION_DEPENDENT_PASSIVES,
+	ADMISSION_TOO_LARGE,
+	ADMISSION_TENANT_QUOTA,
+	ADMISSION_INBOX_FULL
+} AdmissionReason;
+
+#define ADMISSION_REASONS (ADMISSION_INBOX_FULL + 1)
+
+/*
+ * Submissions that wait to be sequenced, with those of transactions that have not
+ * committed, and what was refused.  Written by admission.c for whoever submits,
+ * rolls back or sequences; read by anyone.  The two counts need not be of one
+ * moment.
+ */
+typedef struct AdmissionCounts
+{
+	pg_atomic_uint64 rows;
+	pg_atomic_uint64 bytes; /* of TxClasses */
+	pg_atomic_uint64 rejected[ADMISSION_REASONS];
+} AdmissionCounts;
+
 /*
  * One worker of a database.  Its life is in worker_slot.c, which alone writes
  * what is not said to be something else, under the lock in exclusive mode.  A
@@ -194,6 +222,8 @@ typedef struct DatabaseSlot
 	 */
 	pg_atomic_uint64 fence;
 	pg_atomic_uint64 fence_raised;
+
+	AdmissionCounts admission;
 } DatabaseSlot;
 
 /*

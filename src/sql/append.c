@@ -63,6 +63,17 @@ canonical_form(bytea *given, WireEntry *entry)
 	return memory_bytea_finish(&canonical);
 }
 
+static void
+check_may_append(const char *function)
+{
+	if (RecoveryInProgress())
+		ereport(ERROR,
+				(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
+				 errmsg("cannot append to the log during recovery"),
+				 errhint("Append on the primary.")));
+	PreventCommandIfReadOnly(function);
+}
+
 /* Append bytes in whatever form a program wrote them. */
 static int64
 append(bytea *given, bool force)
@@ -71,12 +82,6 @@ append(bytea *given, bool force)
 	WireEntry	entry;
 	int64		log_index;
 
-	if (RecoveryInProgress())
-		ereport(ERROR,
-				(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
-				 errmsg("cannot append to the log during recovery"),
-				 errhint("Append on the primary.")));
-	PreventCommandIfReadOnly("seq_append()");
 	form = canonical_form(given, &entry);
 
 	append_lock();
@@ -92,13 +97,24 @@ append(bytea *given, bool force)
 Datum
 seq_append(PG_FUNCTION_ARGS)
 {
+	check_may_append("seq_append()");
 	PG_RETURN_INT64(append(PG_GETARG_BYTEA_PP(0), PG_GETARG_BOOL(1)));
+}
+
+/* What is left out is the log's to say, and stays so until this transaction ends. */
+static void
+find_next(uint64 *epoch, int64 *epoch_system_ms)
+{
+	append_lock();
+	*epoch = append_next_epoch();
+	*epoch_system_ms = append_batch_ms();
 }
 
 /* seq_append_json(entry jsonb, force boolean) -> log_index */
 Datum
 seq_append_json(PG_FUNCTION_ARGS)
 {
-	PG_RETURN_INT64(append(json_encode_entry(PG_GETARG_JSONB_P(0)),
+	check_may_append("seq_append_json()");
+	PG_RETURN_INT64(append(json_encode_entry(PG_GETARG_JSONB_P(0), find_next),
 						   PG_GETARG_BOOL(1)));
 }

@@ -21,7 +21,7 @@ CALVIN_FUNCTION(seq_vshard);
 Datum
 seq_encode(PG_FUNCTION_ARGS)
 {
-	PG_RETURN_BYTEA_P(json_encode_entry(PG_GETARG_JSONB_P(0)));
+	PG_RETURN_BYTEA_P(json_encode_entry(PG_GETARG_JSONB_P(0), NULL));
 }
 
 /* seq_decode(entry bytea) -> jsonb */

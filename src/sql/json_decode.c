@@ -12,11 +12,10 @@
  */
 #include "compat.h"
 
-#include "catalog/namespace.h"
 #include "log/memory.h"
 #include "log/report.h"
-#include "mb/pg_wchar.h"
 #include "sql/json_decode.h"
+#include "sql/names.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/numeric.h"
@@ -47,10 +46,7 @@ typedef struct Decoder
 	JsonbValue *result; /* of the last container that was finished */
 	Size		least; /* bytes that the jsonb will have at least */
 	bool		checking; /* read only: for errors about names */
-
-	int			encoding; /* the database's */
-	Oid			from_utf8; /* conversions between it and the log's */
-	Oid			to_utf8;
+	NameDecoder names;
 } Decoder;
 
 /*
@@ -58,11 +54,11 @@ typedef struct Decoder
  */
 
 static void
-refuse_size(void)
+refuse_size(const Decoder *d)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-			 errmsg("sequencer entry is too large for jsonb"),
+			 errmsg("%s is too large for jsonb", d->names.what),
 			 errdetail("A jsonb has at most %d bytes, and the arrays in it at most %u elements.",
 					   MAX_JSONB_BYTES, MAX_JSONB_ELEMENTS)));
 }
@@ -72,7 +68,7 @@ count_bytes(Decoder *d, Size bytes)
 {
 	d->least += bytes;
 	if (d->least > MAX_JSONB_BYTES)
-		refuse_size();
+		refuse_size(d);
 }
 
 static void
@@ -102,7 +98,7 @@ begin_array(Decoder *d, uint32 count)
 	if (!d->checking)
 		count_bytes(d, LEAST_CONTAINER);
 	if (!d->checking && count > MAX_JSONB_ELEMENTS)
-		refuse_size();
+		refuse_size(d);
 	push(d, WJB_BEGIN_ARRAY, NULL);
 }
 
@@ -201,107 +197,17 @@ get_tuple(Decoder *d, uint32 count, const char *field)
 	check_read(d, wire_read_tuple(&d->reader, count, field));
 }
 
-/*
- * Names
- */
-
-/* In all encodings that a database can have, ASCII is ASCII. */
-static bool
-is_ascii(WireSlice name)
-{
-	uint8		seen = 0;
-
-	for (uint32 i = 0; i < name.len; i++)
-		seen |= name.data[i];
-	return !IS_HIGHBIT_SET(seen);
-}
-
-/* "at" is a byte of the name. */
-static void
-refuse_name(Decoder *d, WireSlice name, uint32 at)
-{
-	uint32		offset;
-	uint32		len = 1;
-	char		hex[2 * MAX_MULTIBYTE_CHAR_LEN + 1];
-
-	while (at > 0 && (name.data[at] & 0xc0) == 0x80)
-		at--;
-	while (at + len < name.len && len < MAX_MULTIBYTE_CHAR_LEN &&
-		   (name.data[at + len] & 0xc0) == 0x80)
-		len++;
-	offset = (uint32) (name.data + at - d->reader.start);
-	hex[hex_encode((const char *) name.data + at, len, hex)] = '\0';
-	ereport(ERROR,
-			(errcode(ERRCODE_UNTRANSLATABLE_CHARACTER),
-			 errmsg("cannot represent collection name of sequencer entry as text"),
-			 name.data[at] == '\0' ?
-			 errdetail("There is a zero byte at byte %u of the entry.", offset) :
-			 errdetail("The character 0x%s at byte %u of the entry has no exact equivalent in encoding \"%s\".",
-					   hex, offset, GetDatabaseEncodingName()),
-			 errhint("seq_receive and seq_replay return it as it is, in tx_class.")));
-}
-
-static unsigned char *
-convert(Oid proc, int from, int to, const unsigned char *source, Size len,
-		Size *converted)
-{
-	Size		size = len * MAX_CONVERSION_GROWTH + 1;
-	unsigned char *result = MemoryContextAllocHuge(CurrentMemoryContext, size);
-
-	*converted = (Size) pg_do_encoding_conversion_buf(proc, from, to,
-													  (unsigned char *) source,
-													  (int) len, result,
-													  (int) size, true);
-	return result;
-}
-
-/*
- * A name in the database's encoding, where encoding it again gives the same
- * bytes: some encodings have one character for several in Unicode, and
- * another name may belong to another vshard.
- */
 static void
 put_name(Decoder *d, const char *field)
 {
 	WireSlice	name = get_str(d, field);
-	const uint8 *zero;
-	unsigned char *text;
-	unsigned char *back;
-	Size		text_len;
-	Size		converted;
-	Size		same = 0;
+	Size		len;
+	char	   *text = name_decode(&d->names, name,
+								   (uint32) (name.data - d->reader.start), &len);
 
-	zero = name.len > 0 ? memchr(name.data, 0, name.len) : NULL;
-	if (zero != NULL)
-		refuse_name(d, name, (uint32) (zero - name.data));
-	if (d->encoding == PG_UTF8 || d->encoding == PG_SQL_ASCII ||
-		is_ascii(name))
-	{
-		put_string(d, WJB_VALUE, (const char *) name.data, name.len);
-		return;
-	}
-
-	if (!OidIsValid(d->from_utf8) || !OidIsValid(d->to_utf8))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_FUNCTION),
-				 errmsg("there is no conversion between encodings \"%s\" and \"%s\"",
-						pg_encoding_to_char(PG_UTF8),
-						pg_encoding_to_char(d->encoding))));
-	text = convert(d->from_utf8, PG_UTF8, d->encoding, name.data, name.len,
-				   &converted);
-	if (converted < name.len)
-		refuse_name(d, name, (uint32) converted);
-	text_len = strlen((char *) text);
-	if (text_len > MAX_JSONB_BYTES)
-		refuse_size();
-
-	back = convert(d->to_utf8, d->encoding, PG_UTF8, text, text_len, &converted);
-	while (same < name.len && back[same] == name.data[same])
-		same++;
-	if (same < name.len || back[same] != '\0')
-		refuse_name(d, name, (uint32) Min(same, name.len - 1));
-	pfree(back);
-	put_string(d, WJB_VALUE, (char *) text, text_len);
+	if (len > MAX_JSONB_BYTES)
+		refuse_size(d);
+	put_string(d, WJB_VALUE, text, len);
 }
 
 /*
@@ -319,7 +225,7 @@ put_plans(Decoder *d)
 	if (d->checking)
 		return;
 	if (plans.len > MAX_JSONB_BYTES / 2)
-		refuse_size();
+		refuse_size(d);
 	text = palloc(2 + 2 * (Size) plans.len);
 	memcpy(text, "\\x", 2);
 	hex_encode((const char *) plans.data, plans.len, text + 2);
@@ -336,7 +242,7 @@ put_kv_key(Decoder *d, const char *field)
 	if (!d->checking)
 	{
 		if (count > MAX_JSONB_BYTES / 2)
-			refuse_size();
+			refuse_size(d);
 		text = palloc(2 + 2 * (Size) count);
 		memcpy(text, "\\x", 2);
 	}
@@ -575,12 +481,7 @@ json_decode_entry(const uint8 *data, size_t len)
 	}
 
 	memset(&d, 0, sizeof(d));
-	d.encoding = GetDatabaseEncoding();
-	if (d.encoding != PG_UTF8 && d.encoding != PG_SQL_ASCII)
-	{
-		d.from_utf8 = FindDefaultConversionProc(PG_UTF8, d.encoding);
-		d.to_utf8 = FindDefaultConversionProc(d.encoding, PG_UTF8);
-	}
+	name_decoder_init(&d.names, "sequencer entry");
 	wire_reader_init(&d.reader, data, len, WIRE_STRICT);
 	get_tuple(&d, 2, WIRE_F_ENTRY);
 	tag = get_str(&d, WIRE_F_VARIANT);
@@ -592,5 +493,27 @@ json_decode_entry(const uint8 *data, size_t len)
 	else
 		put_ack(&d);
 	end_object(&d);
+	return JsonbValueToJsonb(d.result);
+}
+
+Jsonb *
+json_decode_tx_class(const uint8 *data, size_t len)
+{
+	WireTxClassFigures figures;
+	WireError	error;
+	WireTxn		txn;
+	Decoder		d;
+
+	memset(&txn, 0, sizeof(txn));
+	if (!wire_examine_tx_class(data, len, &figures, &txn.canonical, &error))
+		wire_report_tx_class(&error);
+	txn.tx_class.data = data;
+	txn.tx_class.len = (uint32) len;
+	txn.plans.len = (uint32) figures.plans_bytes;
+
+	memset(&d, 0, sizeof(d));
+	name_decoder_init(&d.names, "TxClass");
+	wire_reader_init(&d.reader, data, len, WIRE_STRICT);
+	put_any_tx_class(&d, &txn);
 	return JsonbValueToJsonb(d.result);
 }

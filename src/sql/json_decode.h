@@ -16,4 +16,7 @@
  */
 extern Jsonb *json_decode_entry(const uint8 *data, size_t len);
 
+/* The same for a TxClass by itself, which has to be all of the bytes. */
+extern Jsonb *json_decode_tx_class(const uint8 *data, size_t len);
+
 #endif							/* CALVIN_SQL_JSON_DECODE_H */

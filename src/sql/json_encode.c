@@ -25,11 +25,12 @@
 
 #define HINT_BYTES "Bytes are written as bytea is, for example \"\\\\xdeadbeef\"."
 #define HINT_REDUNDANT "It can be left out: it follows from the batch."
+#define HINT_FOUND "seq_append_json finds it if it is left out; seq_encode knows no log."
 
 /* A value, and where it stands. */
 typedef struct JsonNode
 {
-	const struct JsonNode *parent;
+	const struct JsonNode *parent; /* NULL: the whole, and "name" says what it is */
 	const char *name; /* as a member, not terminated; NULL for an element */
 	int			name_len;
 	uint32		index; /* as an element */
@@ -119,6 +120,15 @@ path_of(const JsonNode *node)
 	return path.data;
 }
 
+/* "sequencer entry" or "TxClass" */
+static const char *
+whole_of(const JsonNode *node)
+{
+	while (node->parent != NULL)
+		node = node->parent;
+	return node->name;
+}
+
 static char *
 describe(const JsonNode *node)
 {
@@ -173,7 +183,7 @@ refuse(const JsonNode *node, int sqlstate, const char *expected, const char *hin
 {
 	ereport(ERROR,
 			(errcode(sqlstate),
-			 errmsg("invalid sequencer entry at JSON path %s", path_of(node)),
+			 errmsg("invalid %s at JSON path %s", whole_of(node), path_of(node)),
 			 errdetail("Expected %s, found %s.", expected, describe(node)),
 			 hint != NULL ? errhint("%s", hint) : 0));
 	pg_unreachable();
@@ -227,7 +237,7 @@ refuse_unknown(const JsonNode *node, const char *const *known)
 		appendStringInfo(&names, "%s\"%s\"", i == 0 ? "" : ", ", known[i]);
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("invalid sequencer entry at JSON path %s", path_of(node)),
+			 errmsg("invalid %s at JSON path %s", whole_of(node), path_of(node)),
 			 errdetail("There is no such member; it could be one of %s.",
 					   names.data)));
 }
@@ -340,7 +350,7 @@ next_element(Elements *elements)
 
 /* Any numeric form will do (1e3, 7.0), as long as the value is an integer. */
 static int64
-get_integer(const JsonNode *node, int64 least, int64 most)
+get_integer_or(const JsonNode *node, int64 least, int64 most, const char *hint)
 {
 	char	   *text;
 	char	   *end;
@@ -364,7 +374,13 @@ get_integer(const JsonNode *node, int64 least, int64 most)
 	}
 	refuse(node, sqlstate,
 		   psprintf("an integer from " INT64_FORMAT " to " INT64_FORMAT,
-					least, most), NULL);
+					least, most), node->present ? NULL : hint);
+}
+
+static int64
+get_integer(const JsonNode *node, int64 least, int64 most)
+{
+	return get_integer_or(node, least, most, NULL);
 }
 
 static uint64
@@ -534,7 +550,10 @@ put_key_set(WireBuffer *out, const JsonNode *node)
 	get_member(&variant, "collection", &member);
 	put_text(out, &member);
 	get_member(&variant, kinds[kind].members[1], &member);
-	kinds[kind].put(out, &member);
+	if (member.present)
+		kinds[kind].put(out, &member);
+	else
+		wire_put_array_header(out, 0);
 }
 
 static void
@@ -570,7 +589,7 @@ get_vshard(const JsonNode *node)
 		ereport(ERROR,
 				(errcode(decimal ? ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE :
 						 ERRCODE_INVALID_TEXT_REPRESENTATION),
-				 errmsg("invalid sequencer entry at JSON path %s",
+				 errmsg("invalid %s at JSON path %s", whole_of(node),
 						path_of(node)),
 				 errdetail("The members of dependent_reads are named after vshards, from \"0\" to \"%d\".",
 						   WIRE_VSHARDS - 1)));
@@ -625,7 +644,8 @@ put_tx_class(WireBuffer *out, const JsonNode *node)
 	get_member(node, "plans", &member);
 	put_bytes(out, &member);
 	get_member(node, "tenant_id", &member);
-	wire_put_uint(out, (uint64) get_integer(&member, 0, WIRE_MAX_TENANT));
+	wire_put_uint(out, member.present ?
+				  (uint64) get_integer(&member, 0, WIRE_MAX_TENANT) : 0);
 	get_member(node, "dependent_reads", &member);
 	put_dependent_reads(out, &member);
 }
@@ -659,18 +679,25 @@ put_txn(WireBuffer *out, const JsonNode *node, uint64 epoch, int64 epoch_system_
 }
 
 static void
-put_batch(WireBuffer *out, const JsonNode *node)
+put_batch(WireBuffer *out, const JsonNode *node, JsonFindNext find)
 {
+	JsonNode	epoch_member;
+	JsonNode	ms_member;
 	JsonNode	member;
 	Elements	txns;
-	uint64		epoch;
-	int64		epoch_system_ms;
+	uint64		epoch = 0;
+	int64		epoch_system_ms = 0;
 
 	check_object(node, batch_members);
-	get_member(node, "epoch", &member);
-	epoch = get_epoch(&member);
-	get_member(node, "epoch_system_ms", &member);
-	epoch_system_ms = get_integer(&member, PG_INT64_MIN, PG_INT64_MAX);
+	get_member(node, "epoch", &epoch_member);
+	get_member(node, "epoch_system_ms", &ms_member);
+	if (find != NULL && !(epoch_member.present && ms_member.present))
+		find(&epoch, &epoch_system_ms);
+	if (find == NULL || epoch_member.present)
+		epoch = (uint64) get_integer_or(&epoch_member, 0, WIRE_MAX_EPOCH, HINT_FOUND);
+	if (find == NULL || ms_member.present)
+		epoch_system_ms = get_integer_or(&ms_member, PG_INT64_MIN, PG_INT64_MAX,
+										 HINT_FOUND);
 
 	wire_put_array_header(out, 1);
 	wire_put_array_header(out, 3);
@@ -699,7 +726,7 @@ put_ack(WireBuffer *out, const JsonNode *node)
 }
 
 static void
-put_entry(WireBuffer *out, const JsonNode *node)
+put_entry(WireBuffer *out, const JsonNode *node, JsonFindNext find)
 {
 	static const char expected[] =
 		"null or an object with one of the members \"EpochBatch\" and \"CompletionAck\"";
@@ -716,13 +743,46 @@ put_entry(WireBuffer *out, const JsonNode *node)
 	wire_put_array_header(out, 2);
 	wire_put_str(out, variant.name, variant.name_len);
 	if (name_is(&variant, variants[0]))
-		put_batch(out, &variant);
+		put_batch(out, &variant, find);
 	else
 		put_ack(out, &variant);
 }
 
+static void
+set_root(JsonNode *root, Jsonb *json, const char *what)
+{
+	memset(root, 0, sizeof(*root));
+	root->name = what;
+	root->present = true;
+	if (!JsonbExtractScalar(&json->root, &root->json))
+	{
+		root->json.type = jbvBinary;
+		root->json.val.binary.data = &json->root;
+		root->json.val.binary.len = VARSIZE(json) - VARHDRSZ;
+	}
+}
+
 bytea *
-json_encode_entry(Jsonb *json)
+json_encode_tx_class(Jsonb *json)
+{
+	JsonNode	root;
+	WireBuffer	written;
+	WireBuffer	result;
+	WireError	error;
+
+	set_root(&root, json, "TxClass");
+	wire_buffer_init(&written, memory_realloc, NULL);
+	put_tx_class(&written, &root);
+
+	memory_bytea_init(&result);
+	if (!wire_canonicalise_tx_class(written.data, written.len, &result, &error))
+		wire_report_tx_class(&error);
+	wire_buffer_free(&written);
+	return memory_bytea_finish(&result);
+}
+
+bytea *
+json_encode_entry(Jsonb *json, JsonFindNext find)
 {
 	JsonNode	root;
 	WireBuffer	written;
@@ -730,17 +790,9 @@ json_encode_entry(Jsonb *json)
 	WireEntry	entry;
 	WireError	error;
 
-	memset(&root, 0, sizeof(root));
-	root.present = true;
-	if (!JsonbExtractScalar(&json->root, &root.json))
-	{
-		root.json.type = jbvBinary;
-		root.json.val.binary.data = &json->root;
-		root.json.val.binary.len = VARSIZE(json) - VARHDRSZ;
-	}
-
+	set_root(&root, json, "sequencer entry");
 	wire_buffer_init(&written, memory_realloc, NULL);
-	put_entry(&written, &root);
+	put_entry(&written, &root, find);
 
 	memory_bytea_init(&result);
 	if (!wire_canonicalise(written.data, written.len, &result, &entry, &error))

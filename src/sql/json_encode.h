@@ -9,10 +9,17 @@
 
 #include "utils/jsonb.h"
 
+/* What a batch has that leaves it out: the log's next epoch, and the time. */
+typedef void (*JsonFindNext) (uint64 *epoch, int64 *epoch_system_ms);
+
 /*
  * The canonical bytes, palloc'd.  JSON null is the no-op, which has none.
- * Anything that is not an entry raises an error that names the JSON path.
+ * Anything that is not an entry raises an error that names the JSON path; so does
+ * a batch without epoch or epoch_system_ms if "find" is NULL.
  */
-extern bytea *json_encode_entry(Jsonb *json);
+extern bytea *json_encode_entry(Jsonb *json, JsonFindNext find);
+
+/* The same for a TxClass by itself. */
+extern bytea *json_encode_tx_class(Jsonb *json);
 
 #endif							/* CALVIN_SQL_JSON_ENCODE_H */

@@ -547,6 +547,26 @@ wire_deliverable_tx_class(WireSlice tx_class, WireBuffer *out,
 }
 
 bool
+wire_canonicalise_tx_class(const uint8_t *data, size_t size, WireBuffer *out,
+						   WireError *error)
+{
+	Writer		w;
+	bool		ok;
+
+	writer_init(&w, data, size, WIRE_LENIENT, out);
+	if (size > WIRE_MAX_ENTRY)
+		ok = refuse(&w, WIRE_TOO_LARGE, data + WIRE_MAX_ENTRY, WIRE_F_TX_CLASS,
+					WIRE_X_SIZE);
+	else
+	{
+		ok = put_tx_class(&w);
+		if (ok && w.in.pos != w.in.end)
+			ok = refuse(&w, WIRE_TRAILING, w.in.pos, WIRE_F_TX_CLASS, WIRE_X_END);
+	}
+	return writer_end(&w, ok, error);
+}
+
+bool
 wire_canonicalise(const uint8_t *data, size_t size, WireBuffer *out,
 				  WireEntry *entry, WireError *error)
 {

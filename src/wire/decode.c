@@ -278,10 +278,11 @@ decode_read_key_set(WireReader *reader, const uint8_t *p, const uint8_t *end,
 	return decode_key_set(reader, p, end, fields, &hash);
 }
 
-/* The map of a DependentReadSpec; its keys are participants. */
+/* The map of a DependentReadSpec; its keys are participants.  "figures" may be NULL. */
 static WIRE_NOINLINE const uint8_t *
 decode_dependent_reads(WireReader *reader, const uint8_t *p,
-					   const uint8_t *end, WireParticipants *participants)
+					   const uint8_t *end, WireParticipants *participants,
+					   WireTxClassFigures *figures)
 {
 	uint32_t	pairs;
 	int64_t		last = -1;
@@ -292,6 +293,7 @@ decode_dependent_reads(WireReader *reader, const uint8_t *p,
 	p = wire_take_map(reader, p, &pairs, WIRE_F_DEPENDENT);
 	for (; p != NULL && pairs > 0; pairs--)
 	{
+		const uint8_t *value;
 		uint64_t	vshard;
 		uint32_t	keys;
 
@@ -306,6 +308,7 @@ decode_dependent_reads(WireReader *reader, const uint8_t *p,
 			reader->minimal = false;
 		last = (int64_t) vshard;
 
+		value = p;
 		p = wire_scan_array(reader, p, end, &keys, WIRE_F_DEPENDENT_KEYS);
 		for (; p != NULL && keys > 0; keys--)
 		{
@@ -315,14 +318,22 @@ decode_dependent_reads(WireReader *reader, const uint8_t *p,
 				return NULL;
 			p = decode_read_key_set(reader, p, end, &wire_dependent_fields);
 		}
+		if (figures != NULL && p != NULL)
+		{
+			figures->dependent_read_passives++;
+			figures->dependent_read_bytes += (uint64_t) (p - value);
+		}
 	}
 	return p;
 }
 
-/* A TxClass, into *txn but for position.  vshards[] may be NULL. */
+/*
+ * A TxClass, into *txn but for position.  vshards[] may be NULL, and so may
+ * "figures", which gets what is only known on the way.
+ */
 WIRE_INLINE const uint8_t *
 decode_tx_class(WireReader *reader, const uint8_t *p, const uint8_t *end,
-				WireTxn *txn, uint16_t *vshards)
+				WireTxn *txn, uint16_t *vshards, WireTxClassFigures *figures)
 {
 	const uint8_t *begin = p;
 	bool		minimal = reader->minimal;
@@ -372,7 +383,7 @@ decode_tx_class(WireReader *reader, const uint8_t *p, const uint8_t *end,
 		p++;
 	else
 	{
-		p = decode_dependent_reads(reader, p, end, &participants);
+		p = decode_dependent_reads(reader, p, end, &participants, figures);
 		if (p == NULL)
 			return NULL;
 	}
@@ -404,7 +415,7 @@ decode_sequenced_txn(WireReader *reader, const uint8_t *p, WireTxn *txn,
 	p = wire_scan_u32(reader, p, end, position, WIRE_F_TXN_POSITION);
 	if (p == NULL)
 		return NULL;
-	p = decode_tx_class(reader, p, end, txn, vshards);
+	p = decode_tx_class(reader, p, end, txn, vshards, NULL);
 	if (p == NULL)
 		return NULL;
 	return wire_scan_int(reader, p, end, &epoch_system_ms, WIRE_F_TXN_MS);
@@ -635,6 +646,44 @@ wire_examine(const uint8_t *data, size_t size, WireEntry *entry,
 	*canonical &= accepted;
 	*entry = decoder.entry;
 	return accepted;
+}
+
+bool
+wire_examine_tx_class(const uint8_t *data, size_t size,
+					  WireTxClassFigures *figures, bool *canonical,
+					  WireError *error)
+{
+	uint16_t	vshards[WIRE_VSHARDS];
+	WireReader	reader;
+	WireTxn		txn;
+	const uint8_t *p;
+
+	memset(figures, 0, sizeof(*figures));
+	*canonical = false;
+	wire_reader_init(&reader, data, size, WIRE_STRICT);
+	if (size > WIRE_MAX_ENTRY)
+	{
+		wire_reader_fail(&reader, WIRE_TOO_LARGE, data + WIRE_MAX_ENTRY,
+						 WIRE_F_TX_CLASS, WIRE_X_SIZE);
+		*error = reader.error;
+		return false;
+	}
+	p = decode_tx_class(&reader, data, reader.end, &txn, vshards, figures);
+	if (p != NULL && p != reader.end)
+	{
+		wire_reader_fail(&reader, WIRE_TRAILING, p, WIRE_F_TX_CLASS, WIRE_X_END);
+		p = NULL;
+	}
+	if (p == NULL)
+	{
+		*error = reader.error;
+		return false;
+	}
+	figures->participants = txn.vshard_count;
+	figures->plans_bytes = txn.plans.len;
+	figures->tenant_id = txn.tenant_id;
+	*canonical = txn.canonical;
+	return true;
 }
 
 bool

@@ -13,6 +13,9 @@
 
 #define FIRST_SIZE 256
 
+/* More than a TxClass with one empty Document adds to its name and its plans. */
+#define DOCUMENT_WRITE_FRAME 64
+
 void
 wire_buffer_init(WireBuffer *buffer, WireRealloc realloc, void *context)
 {
@@ -204,4 +207,28 @@ wire_put_map_header(WireBuffer *buffer, uint32_t count)
 	msgpack_packer pk = packer(buffer);
 
 	msgpack_pack_map(&pk, count);
+}
+
+void
+wire_put_document_write(WireBuffer *buffer, const void *collection,
+						size_t collection_len, const void *plans,
+						size_t plans_len, uint64_t tenant_id)
+{
+	static const char tag[] = "Document";
+
+	if (collection_len > UINT32_MAX || plans_len > UINT32_MAX)
+		buffer->failed = true;
+	if (!reserve(buffer, collection_len + plans_len + DOCUMENT_WRITE_FRAME))
+		return;
+	wire_put_array_header(buffer, 5);
+	wire_put_array_header(buffer, 0); /* read_set */
+	wire_put_array_header(buffer, 1); /* write_set */
+	wire_put_array_header(buffer, 2);
+	wire_put_str(buffer, tag, sizeof(tag) - 1);
+	wire_put_array_header(buffer, 2);
+	wire_put_str(buffer, collection, collection_len);
+	wire_put_array_header(buffer, 0); /* surrogates */
+	wire_put_bin(buffer, plans, plans_len);
+	wire_put_uint(buffer, tenant_id);
+	wire_put_nil(buffer); /* dependent_reads */
 }

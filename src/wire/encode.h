@@ -54,6 +54,14 @@ extern void wire_put_ack(WireBuffer *buffer, uint64_t epoch, uint32_t position,
 						 uint32_t vshard_id);
 
 /*
+ * A whole TxClass: one that writes Document "collection", which is UTF-8, with
+ * no surrogates.  One allocation at most.
+ */
+extern void wire_put_document_write(WireBuffer *buffer, const void *collection,
+									size_t collection_len, const void *plans,
+									size_t plans_len, uint64_t tenant_id);
+
+/*
  * Append the canonical form of a TxClass that the strict reader accepted
  * (WireTxn.tx_class).  Never longer than what went in.  False: *error.
  */
@@ -77,5 +85,9 @@ extern bool wire_deliverable_tx_class(WireSlice tx_class, WireBuffer *out,
 extern bool wire_canonicalise(const uint8_t *data, size_t size,
 							  WireBuffer *out, WireEntry *entry,
 							  WireError *error);
+
+/* The same for a TxClass by itself, which has to be all of the bytes. */
+extern bool wire_canonicalise_tx_class(const uint8_t *data, size_t size,
+									   WireBuffer *out, WireError *error);
 
 #endif							/* CALVIN_WIRE_ENCODE_H */

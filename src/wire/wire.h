@@ -19,6 +19,7 @@
 
 #define WIRE_VSHARDS 1024					   /* vshards are 0 .. 1023 */
 #define WIRE_MAX_ENTRY ((uint32_t) 256 << 20)  /* bytes in one entry */
+#define WIRE_MAX_TX_CLASS (WIRE_MAX_ENTRY - 64) /* of one that is alone in its entry */
 #define WIRE_MAX_EPOCH ((UINT64_C(1) << 63) - 2) /* largest epoch */
 #define WIRE_MAX_TENANT ((UINT64_C(1) << 63) - 1) /* largest tenant_id */
 
@@ -90,6 +91,16 @@ typedef struct WireTxn
 	bool		canonical; /* tx_class is its own canonical form */
 } WireTxn;
 
+/* What a leader's limits are about: one TxClass in figures. */
+typedef struct WireTxClassFigures
+{
+	uint32_t	participants; /* vshards of the write set and of dependent reads */
+	uint64_t	plans_bytes;  /* content of plans */
+	uint32_t	dependent_read_passives; /* vshards that dependent reads name */
+	uint64_t	dependent_read_bytes; /* encoded key sets of all of those */
+	uint64_t	tenant_id;
+} WireTxClassFigures;
+
 /*
  * A decoder for entries, kept and used again for one after another.
  *
@@ -144,6 +155,15 @@ extern bool wire_decode(WireDecoder *decoder, const uint8_t *data, size_t size);
  */
 extern bool wire_examine(const uint8_t *data, size_t size, WireEntry *entry,
 						 bool *canonical);
+
+/*
+ * The same for a TxClass by itself, which has to be all of the bytes; false:
+ * *error.  Of one that is not canonical, vshards that dependent reads repeat count
+ * each time.
+ */
+extern bool wire_examine_tx_class(const uint8_t *data, size_t size,
+								  WireTxClassFigures *figures, bool *canonical,
+								  WireError *error);
 
 /*
  * The next transaction, or false after the last.  "txn" and its participants

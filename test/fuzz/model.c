@@ -541,7 +541,7 @@ read_passive_keys(Reader *r, const msgpack_object *o)
 }
 
 static bool
-read_map(Reader *r, const msgpack_object *map, bool *vshards)
+read_map(Reader *r, const msgpack_object *map, ModelTxn *txn)
 {
 	ModelBytes *out = &r->model->canonical;
 	ModelBytes	values[MODEL_VSHARDS] = {{0}};
@@ -563,7 +563,7 @@ read_map(Reader *r, const msgpack_object *map, bool *vshards)
 			read_passive_keys(r, &map->via.map.ptr[i].val);
 		if (good)
 		{
-			vshards[vshard] = true;
+			txn->vshards[vshard] = true;
 			distinct += !seen[vshard];
 			seen[vshard] = true;
 			values[vshard].len = 0;
@@ -578,6 +578,8 @@ read_map(Reader *r, const msgpack_object *map, bool *vshards)
 		{
 			put_uint(out, i);
 			put(out, values[i].data, values[i].len);
+			txn->dependents++;
+			txn->dependent_bytes += values[i].len;
 		}
 		free(values[i].data);
 	}
@@ -585,7 +587,7 @@ read_map(Reader *r, const msgpack_object *map, bool *vshards)
 }
 
 static bool
-read_dependent_reads(Reader *r, const msgpack_object *o, bool *vshards)
+read_dependent_reads(Reader *r, const msgpack_object *o, ModelTxn *txn)
 {
 	ModelBytes *out = &r->model->canonical;
 	msgpack_object_array spec;
@@ -599,7 +601,7 @@ read_dependent_reads(Reader *r, const msgpack_object *o, bool *vshards)
 	if (!read_array(r, o, 1, &spec))
 		return false;
 	put_array(out, 1);
-	return read_map(r, &spec.ptr[0], vshards);
+	return read_map(r, &spec.ptr[0], txn);
 }
 
 static bool
@@ -634,7 +636,7 @@ read_tx_class(Reader *r, const msgpack_object *o, ModelTxn *txn)
 		!read_unsigned(r, &fields.ptr[3], 8, INT64_MAX, &txn->tenant_id))
 		return false;
 	put_uint(out, txn->tenant_id);
-	if (!read_dependent_reads(r, &fields.ptr[4], txn->vshards))
+	if (!read_dependent_reads(r, &fields.ptr[4], txn))
 		return false;
 	/* the value before the next one is the last of this */
 	txn->tx_class_len = walk_end(r->value - 1) - txn->tx_class;

@@ -33,6 +33,9 @@ typedef struct ModelTxn
 	size_t		canonical_len;
 	uint64_t	tenant_id;
 	bool		vshards[MODEL_VSHARDS];
+	/* what dependent reads name, and the bytes of that in canonical form */
+	uint32_t	dependents;
+	size_t		dependent_bytes;
 } ModelTxn;
 
 typedef enum ModelKind
