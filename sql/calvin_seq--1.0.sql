@@ -67,7 +67,8 @@ CREATE EVENT TRIGGER seq_log_guard ON ddl_command_end
 	WHEN TAG IN ('ALTER TABLE', 'ALTER TRIGGER', 'DROP TRIGGER', 'CREATE TRIGGER',
 		'ALTER FUNCTION', 'ALTER ROUTINE', 'DROP FUNCTION', 'DROP ROUTINE',
 		'DROP OWNED', 'DROP SCHEMA', 'CREATE TABLE', 'CREATE FOREIGN TABLE',
-		'ALTER FOREIGN TABLE', 'CREATE INDEX', 'DROP INDEX', 'ALTER EXTENSION')
+		'ALTER FOREIGN TABLE', 'CREATE INDEX', 'DROP INDEX', 'ALTER EXTENSION',
+		'ALTER MATERIALIZED VIEW', 'REFRESH MATERIALIZED VIEW')
 	EXECUTE FUNCTION seq_log_guard();
 ALTER EVENT TRIGGER seq_log_guard ENABLE ALWAYS;
 
@@ -172,6 +173,89 @@ ALTER TABLE seq_identity ENABLE ALWAYS TRIGGER seq_identity_restore;
 ALTER TABLE seq_identity ENABLE ALWAYS TRIGGER seq_identity_no_change;
 
 SELECT pg_catalog.pg_extension_config_dump('seq_identity', '');
+
+--
+-- The inbox: what was submitted and is not in the log yet
+--
+
+-- The heaps that submissions wait in.  pg_dump locks every table, of extensions
+-- too, from its beginning to its end, and so would keep them from being emptied; it
+-- cannot lock a materialized view.  Nobody can read one that is not populated.
+CREATE MATERIALIZED VIEW seq_inbox_0 WITH (autovacuum_enabled = false) AS
+	SELECT 0::bigint AS stamp, 0::bigint AS at, 0::bigint AS link, 'p'::"char" AS kind,
+		''::bytea AS data
+	WITH NO DATA;
+ALTER MATERIALIZED VIEW seq_inbox_0 ALTER COLUMN data SET STORAGE PLAIN;
+CREATE MATERIALIZED VIEW seq_inbox_1 WITH (autovacuum_enabled = false) AS
+	SELECT 0::bigint AS stamp, 0::bigint AS at, 0::bigint AS link, 'p'::"char" AS kind,
+		''::bytea AS data
+	WITH NO DATA;
+ALTER MATERIALIZED VIEW seq_inbox_1 ALTER COLUMN data SET STORAGE PLAIN;
+CREATE MATERIALIZED VIEW seq_inbox_2 WITH (autovacuum_enabled = false) AS
+	SELECT 0::bigint AS stamp, 0::bigint AS at, 0::bigint AS link, 'p'::"char" AS kind,
+		''::bytea AS data
+	WITH NO DATA;
+ALTER MATERIALIZED VIEW seq_inbox_2 ALTER COLUMN data SET STORAGE PLAIN;
+CREATE MATERIALIZED VIEW seq_inbox_3 WITH (autovacuum_enabled = false) AS
+	SELECT 0::bigint AS stamp, 0::bigint AS at, 0::bigint AS link, 'p'::"char" AS kind,
+		''::bytea AS data
+	WITH NO DATA;
+ALTER MATERIALIZED VIEW seq_inbox_3 ALTER COLUMN data SET STORAGE PLAIN;
+CREATE MATERIALIZED VIEW seq_inbox_4 WITH (autovacuum_enabled = false) AS
+	SELECT 0::bigint AS stamp, 0::bigint AS at, 0::bigint AS link, 'p'::"char" AS kind,
+		''::bytea AS data
+	WITH NO DATA;
+ALTER MATERIALIZED VIEW seq_inbox_4 ALTER COLUMN data SET STORAGE PLAIN;
+CREATE MATERIALIZED VIEW seq_inbox_5 WITH (autovacuum_enabled = false) AS
+	SELECT 0::bigint AS stamp, 0::bigint AS at, 0::bigint AS link, 'p'::"char" AS kind,
+		''::bytea AS data
+	WITH NO DATA;
+ALTER MATERIALIZED VIEW seq_inbox_5 ALTER COLUMN data SET STORAGE PLAIN;
+CREATE MATERIALIZED VIEW seq_inbox_6 WITH (autovacuum_enabled = false) AS
+	SELECT 0::bigint AS stamp, 0::bigint AS at, 0::bigint AS link, 'p'::"char" AS kind,
+		''::bytea AS data
+	WITH NO DATA;
+ALTER MATERIALIZED VIEW seq_inbox_6 ALTER COLUMN data SET STORAGE PLAIN;
+CREATE MATERIALIZED VIEW seq_inbox_7 WITH (autovacuum_enabled = false) AS
+	SELECT 0::bigint AS stamp, 0::bigint AS at, 0::bigint AS link, 'p'::"char" AS kind,
+		''::bytea AS data
+	WITH NO DATA;
+ALTER MATERIALIZED VIEW seq_inbox_7 ALTER COLUMN data SET STORAGE PLAIN;
+
+-- Where a dump's submissions come to, and are taken from behind the log's end then.
+CREATE TABLE seq_inbox (
+	place bigint PRIMARY KEY,
+	submission bigint NOT NULL,
+	log_end bigint NOT NULL,
+	tx_class bytea NOT NULL
+);
+COMMENT ON TABLE seq_inbox IS
+	'restored submissions on their way into the log; usually empty, see seq_sequencer for what waits';
+COMMENT ON COLUMN seq_inbox.log_end IS
+	'the log''s last log_index when they were dumped';
+
+CREATE FUNCTION seq_inbox_before_insert() RETURNS trigger
+	LANGUAGE C AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION seq_inbox_before_insert() FROM PUBLIC;
+CREATE TRIGGER seq_inbox_restore BEFORE INSERT ON seq_inbox
+	FOR EACH ROW EXECUTE FUNCTION seq_inbox_before_insert();
+ALTER TABLE seq_inbox ENABLE ALWAYS TRIGGER seq_inbox_restore;
+
+CREATE FUNCTION seq_inbox_waiting() RETURNS SETOF seq_inbox
+	LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION seq_inbox_waiting() FROM PUBLIC;
+COMMENT ON FUNCTION seq_inbox_waiting() IS
+	'for pg_dump: what waits in the inbox, by the transaction''s snapshot';
+
+-- A dump has what waits there as rows of seq_inbox.
+SELECT pg_catalog.pg_extension_config_dump('seq_inbox',
+	'UNION ALL SELECT * FROM @extschema@.seq_inbox_waiting()');
+
+-- Each value is a block of numbers.
+CREATE SEQUENCE seq_submission_numbers INCREMENT BY 4096;
+COMMENT ON SEQUENCE seq_submission_numbers IS
+	'submission numbers are taken from it, in blocks';
+SELECT pg_catalog.pg_extension_config_dump('seq_submission_numbers', '');
 
 CREATE FUNCTION seq_snapshot() RETURNS bigint
 	LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
@@ -443,6 +527,56 @@ COMMENT ON FUNCTION seq_metrics_reset() IS
 	'let seq_metrics count from now on';
 
 --
+-- What became of a submission, and the sequencer
+--
+
+CREATE FUNCTION seq_submission(submission bigint, timeout interval DEFAULT '0',
+	OUT epoch bigint, OUT "position" integer)
+	RETURNS record
+	LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION seq_submission(bigint, interval) IS
+	'where a submission went, nulls if it is not in the log yet; waits up to timeout for that';
+
+CREATE FUNCTION seq_sequencer_info(
+	OUT pid integer, OUT state text, OUT submitted bigint, OUT sequenced bigint,
+	OUT epochs bigint, OUT waiting_rows bigint, OUT waiting_bytes bigint,
+	OUT oldest_waiting timestamptz, OUT rejected bigint,
+	OUT rejected_no_participants bigint, OUT rejected_plans_bytes bigint,
+	OUT rejected_participating_vshards bigint,
+	OUT rejected_dependent_read_bytes bigint,
+	OUT rejected_dependent_read_passives bigint, OUT rejected_too_large bigint,
+	OUT rejected_tenant_quota bigint, OUT rejected_inbox_full bigint,
+	OUT latency_p50_us double precision, OUT latency_p99_us double precision,
+	OUT latency_max_us double precision, OUT committing_pid integer,
+	OUT last_error text, OUT last_error_at timestamptz)
+	RETURNS record
+	LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+CREATE VIEW seq_sequencer AS
+	SELECT i.pid, i.state, i.submitted, i.sequenced, i.epochs, i.waiting_rows,
+		i.waiting_bytes, i.oldest_waiting,
+		CASE WHEN w.blockers <> '{}' THEN 'append'
+			WHEN w.restored THEN 'restore'
+			WHEN i.committing_pid IS NOT NULL AND i.waiting_rows > 0 THEN 'commit'
+			END AS waits_for,
+		CASE WHEN w.blockers <> '{}' THEN w.blockers
+			WHEN i.committing_pid IS NOT NULL AND i.waiting_rows > 0 AND NOT w.restored
+				THEN ARRAY[i.committing_pid]
+			END AS waits_for_pids,
+		i.rejected, i.rejected_no_participants, i.rejected_plans_bytes,
+		i.rejected_participating_vshards, i.rejected_dependent_read_bytes,
+		i.rejected_dependent_read_passives, i.rejected_too_large,
+		i.rejected_tenant_quota, i.rejected_inbox_full,
+		i.latency_p50_us, i.latency_p99_us, i.latency_max_us,
+		i.last_error, i.last_error_at
+	FROM seq_sequencer_info() i,
+		LATERAL (SELECT pg_catalog.pg_blocking_pids(i.pid) AS blockers,
+			EXISTS (SELECT FROM seq_inbox) AS restored) w;
+COMMENT ON VIEW seq_sequencer IS
+	'submissions since the server started, what waits, and the sequencer; latency from commit to log';
+COMMENT ON COLUMN seq_sequencer.waits_for IS
+	'append: a transaction that has appended and not ended; commit: one that is committing; restore: the rest of a dump';
+
+--
 -- Privileges: nothing for PUBLIC but the pure functions
 --
 
@@ -454,6 +588,8 @@ REVOKE ALL ON FUNCTION
 	seq_submit(jsonb),
 	seq_submit_encoded(bytea),
 	seq_send_changes(),
+	seq_submission(bigint, interval),
+	seq_sequencer_info(),
 	seq_subscribe(integer[], text, bigint, integer, integer, boolean),
 	seq_unsubscribe(integer[], text),
 	seq_receive(integer, interval, text),
@@ -488,15 +624,20 @@ GRANT EXECUTE ON FUNCTION
 	seq_current_committed_epoch(),
 	seq_state_info(),
 	seq_progress_info(),
-	seq_metrics_info()
+	seq_metrics_info(),
+	seq_sequencer_info()
 	TO pg_monitor;
-GRANT SELECT ON seq_subscriptions, seq_cursors, seq_state, seq_progress, seq_metrics
+GRANT SELECT ON seq_subscriptions, seq_cursors, seq_state, seq_progress, seq_metrics,
+	seq_sequencer
 	TO pg_monitor;
 
 -- A column of one of these types in somebody's table would be in the way of
 -- DROP EXTENSION, and of updates.
 REVOKE ALL ON TYPE
 	seq_txn,
-	seq_log, seq_cursor_positions, seq_snapshots, seq_identity,
-	seq_subscriptions, seq_cursors, seq_state, seq_progress, seq_metrics
+	seq_log, seq_cursor_positions, seq_snapshots, seq_identity, seq_inbox,
+	seq_inbox_0, seq_inbox_1, seq_inbox_2, seq_inbox_3, seq_inbox_4, seq_inbox_5,
+	seq_inbox_6, seq_inbox_7,
+	seq_subscriptions, seq_cursors, seq_state, seq_progress, seq_metrics,
+	seq_sequencer
 	FROM PUBLIC;

@@ -7,6 +7,7 @@
 #include "fmgr.h"
 #include "log/append.h"
 #include "log/memory.h"
+#include "log/submission.h"
 #include "miscadmin.h"
 #include "process/worker.h"
 #include "shared/queue.h"
@@ -28,6 +29,7 @@ _PG_init(void)
 	applier_init();
 	queue_init();
 	settings_init();
+	submission_init();
 	if (process_shared_preload_libraries_in_progress)
 	{
 		shmem_init();

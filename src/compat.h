@@ -50,6 +50,22 @@
 #define compat_lock_held_by_me(tag, mode) LockHeldByMe((tag), (mode))
 #endif
 
+/* Index of a backend's or worker's PGPROC, below MaxBackends. */
+#if PG_VERSION_NUM >= 170000
+#define compat_proc_number(proc) GetNumberFromPGProc(proc)
+#else
+#define compat_proc_number(proc) ((proc)->pgprocno)
+#endif
+
+/* Give a table new, empty storage when this transaction commits. */
+#if PG_VERSION_NUM >= 160000
+#define compat_set_new_storage(rel) \
+	RelationSetNewRelfilenumber((rel), (rel)->rd_rel->relpersistence)
+#else
+#define compat_set_new_storage(rel) \
+	RelationSetNewRelfilenode((rel), (rel)->rd_rel->relpersistence)
+#endif
+
 /*
  * The snapshot that TOAST rows are read with, kept in *data before 18; another
  * one must be active or registered.

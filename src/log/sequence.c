@@ -1,33 +1,654 @@
 /*
  * sequence.c
  *	  From the inbox into the log: what the sequencer does.
+ *
+ * It takes packets in the order of their stamps, as far as submitters_limit() says,
+ * and puts them into epochs; in the same transaction it notes in the inbox how far
+ * it has taken.  So each submission is in the log once: the note and the entries are
+ * committed together or not at all, and what is noted is what the next look at the
+ * tables begins with.
+ *
+ * Where a packet is, shared memory says, for the last SUBMITTER_CELLS of them.  That
+ * is a hint only.  When it has nothing for a stamp, which may be of a transaction
+ * that was rolled back before it wrote anything, the partitions are looked through
+ * for all that waits.  Nothing is concluded from a hint that is missing.
+ *
+ * What is remembered here is of the last transaction that has been committed; after
+ * an error, of which it may be unknown what was committed, it is forgotten.
  */
 #include "compat.h"
 
+#include "access/relation.h"
 #include "access/xact.h"
-#include "log/access.h"
+#include "log/append.h"
+#include "log/batch.h"
+#include "log/landing.h"
+#include "log/packet.h"
+#include "log/rotation.h"
 #include "log/sequence.h"
+#include "log/waiting.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "shared/admission.h"
+#include "shared/clock.h"
 #include "shared/database.h"
+#include "shared/settings.h"
+#include "shared/pause.h"
+#include "shared/submitters.h"
+#include "storage/bufmgr.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
 
-SequencingNext
-sequence_some(struct DatabaseSlot *slot, long *wait_ms)
+/* Bytes that are put into the log in one transaction, about, and epochs. */
+#define STEP_BYTES (4 * 1024 * 1024)
+#define STEP_EPOCHS 256
+
+/*
+ * After a step it rests for so many times as long as that took, up to a limit,
+ * unless there is a full epoch waiting: then batches grow with the load, and their
+ * cost does not take away from those who submit.
+ */
+#define REST_FACTOR 4
+#define REST_MAX_US 4000
+
+/* How often it is looked whether the log is restored that submissions belong to. */
+#define RESTORE_POLL_MS 200
+
+/* One submission that goes into the log with this step. */
+typedef struct Taken
 {
-	LogAccess	access;
-	bool		ours;
+	PlacedSubmission placed;
+	uint64		bytes;
+	uint64		tenant_id; /* if counted */
+	bool		counted;
+} Taken;
 
-	SetCurrentStatementStartTimestamp();
-	StartTransactionCommand();
-	ours = log_access_try_begin(&access, 0, ACCESS_LATEST);
-	if (ours)
-	{
-		ours = database_bind(slot, access.table.log);
-		log_access_end(&access);
-	}
-	CommitTransactionCommand();
-	return ours ? SEQUENCE_IDLE : SEQUENCE_GONE;
-}
+typedef struct Step
+{
+	DatabaseSlot *slot;
+	Snapshot	snapshot;
+	Relation	rels[INBOX_PARTITIONS];
+	InboxReader readers[INBOX_PARTITIONS];
+	uint64		limit;
+	InboxTaken	taken;	/* all before this */
+	Batch	   *batch;
+	uint64		bytes;
+	int			epochs;
+	Taken	   *submissions;
+	size_t		nsubmissions;
+	size_t		submissions_size;
+	int64	   *written; /* of packets: when they were */
+	size_t		nwritten;
+	size_t		written_size;
+} Step;
+
+static MemoryContext context = NULL; /* of what outlives a transaction */
+static Batch batch;
+
+static bool known = false; /* what follows has been looked up */
+static Oid	extension;
+static InboxTaken taken;
+static WaitingList list; /* found by looking through; in context */
+static int	list_at;	 /* the first one that was not dealt with */
+static uint64 landed;	 /* what was restored so often has been looked for */
+static bool landing;	 /* something of it may be left */
+static int64 first_seen;	 /* clock_us() when the first one waiting was noticed, or 0 */
+static int64 rest_until; /* clock_us() */
 
 void
 sequence_forget(void)
 {
+	known = false;
+	first_seen = 0;
+	rest_until = 0;
+	list.packets = NULL;
+	list.n = 0;
+	list_at = 0;
+	if (context != NULL)
+	{
+		MemoryContextReset(context);
+		batch_init(&batch, context);
+	}
+}
+
+static int64
+clock_us(void)
+{
+	instr_time	now;
+
+	INSTR_TIME_SET_CURRENT(now);
+	return (int64) INSTR_TIME_GET_MICROSEC(now);
+}
+
+/* Is the extension there, and the one that was looked at before? */
+static bool
+extension_is_ours(DatabaseSlot *slot)
+{
+	const LogTable *table = log_table_find();
+
+	return table != NULL && (!known || table->extension == extension) &&
+		database_bind(slot, table->log);
+}
+
+static void
+open_partitions(Step *step)
+{
+	for (uint32 i = 0; i < INBOX_PARTITIONS; i++)
+		step->rels[i] = inbox_open(i, InvalidOid, AccessShareLock);
+}
+
+/* A partition, for a packet in it. */
+static InboxReader *
+reader_of(Step *step, uint32 partition)
+{
+	InboxReader *reader;
+
+	if (partition >= INBOX_PARTITIONS)
+		return NULL;
+	reader = &step->readers[partition];
+	if (reader->rel == NULL)
+	{
+		if (step->rels[partition] == NULL)
+			step->rels[partition] = inbox_open(partition, InvalidOid, AccessShareLock);
+		reader->rel = step->rels[partition];
+		reader->partition = partition;
+		reader->nblocks = RelationGetNumberOfBlocks(reader->rel);
+		reader->snapshot = step->snapshot;
+	}
+	return reader;
+}
+
+static void
+close_partitions(Step *step)
+{
+	for (uint32 i = 0; i < INBOX_PARTITIONS; i++)
+		if (step->rels[i] != NULL)
+			relation_close(step->rels[i], AccessShareLock);
+}
+
+/*
+ * A step's transaction runs as the owner of the log, to its very end: whatever he
+ * has attached to it runs as him, also what is deferred.
+ */
+static void
+begin(Step *step, DatabaseSlot *slot, LogIdentity *self)
+{
+	memset(step, 0, sizeof(*step));
+	step->slot = slot;
+	step->batch = &batch;
+	*self = log_become_owner(log_table_require(), true);
+}
+
+static void
+take_snapshot(Step *step)
+{
+	step->snapshot = RegisterSnapshot(GetLatestSnapshot());
+	PushActiveSnapshot(step->snapshot);
+}
+
+static void
+commit(Step *step, const LogIdentity *self)
+{
+	if (step->snapshot != NULL)
+	{
+		PopActiveSnapshot();
+		UnregisterSnapshot(step->snapshot);
+	}
+	close_partitions(step);
+	CommitTransactionCommand();
+	log_become_self(self);
+}
+
+/*
+ * Find out where the tables say that we are.  Stamps that are drawn from now on lie
+ * above all in them; if some were drawn already that do not, something has turned the
+ * server's clock, its write-ahead log, back.
+ */
+static void
+look_up(DatabaseSlot *slot)
+{
+	Step		step;
+	LogIdentity self;
+	InboxTaken	found;
+	uint64		highest;
+	uint64		rows;
+	uint64		bytes;
+
+	begin(&step, slot, &self);
+	open_partitions(&step);
+	take_snapshot(&step);
+	waiting_find_taken(step.rels, step.snapshot, &found, &highest);
+	submitters_raise(slot, highest + 1);
+	if (submitters_next_stamp(slot) <= highest)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("submissions in the inbox are newer than the server's write-ahead log"),
+				 errdetail("The highest stamp in the inbox is " UINT64_FORMAT ", the next one would be " UINT64_FORMAT ".",
+						   highest, submitters_next_stamp(slot)),
+				 errhint("The write-ahead log was set back: nothing is sequenced, so that nothing is lost.")));
+	if (submitters_begin_found(slot))
+	{
+		waiting_count(step.rels, step.snapshot, found,
+					  submitters_first_stamp(slot), &rows, &bytes);
+		submitters_count_found(slot, rows, bytes);
+		admission_count_found(slot, rows, bytes);
+	}
+	rotation_begin(slot, step.rels, step.snapshot);
+	extension = log_table_require()->extension;
+	commit(&step, &self);
+
+	taken = found;
+	submitters_set_taken(slot, taken.stamp);
+	landing = true;
+	known = true;
+}
+
+/* Look through the partitions for what waits. */
+static void
+list_waiting(Step *step)
+{
+	MemoryContext old;
+
+	for (uint32 i = 0; i < INBOX_PARTITIONS; i++)
+		(void) reader_of(step, i);
+	old = MemoryContextSwitchTo(context);
+	if (list.packets != NULL)
+		pfree(list.packets);
+	list.packets = NULL;
+	list.n = 0;
+	list_at = 0;
+	waiting_list(step->rels, step->snapshot, step->taken.stamp, step->limit, &list);
+	MemoryContextSwitchTo(old);
+}
+
+/* The packet at a place, if that is the one with this stamp, and was committed. */
+static bool
+fetch(Step *step, uint64 stamp, InboxPlace place, const InboxReader **reader,
+	  InboxRow *row)
+{
+	*reader = reader_of(step, inbox_place_partition(place));
+	if (*reader == NULL ||
+		!inbox_fetch((*reader)->rel, (*reader)->partition, (*reader)->nblocks,
+					 place, step->snapshot, row))
+		return false;
+	if (row->stamp == stamp && inbox_is_packet(row))
+		return true;
+	inbox_release(row);
+	return false;
+}
+
+/*
+ * The next packet to be taken, from step->taken on; false if there is none below
+ * the limit.  Moves step->taken over what was rolled back.
+ */
+static bool
+find_next(Step *step, int *at, const InboxReader **reader, InboxRow *row)
+{
+	while (step->taken.stamp < step->limit)
+	{
+		uint64		place;
+		int64		when;
+
+		CHECK_FOR_INTERRUPTS();
+		if (list.packets != NULL && step->taken.stamp < list.end)
+		{
+			if (*at >= list.n)
+			{
+				step->taken.stamp = Min(list.end, step->limit);
+				step->taken.ordinal = 0;
+				continue;
+			}
+			if (list.packets[*at].stamp > step->taken.stamp)
+			{
+				step->taken.stamp = list.packets[*at].stamp;
+				step->taken.ordinal = 0;
+				continue;
+			}
+			/* it was seen, and nobody removes it before it is taken */
+			if (!fetch(step, step->taken.stamp, list.packets[*at].place, reader, row))
+				ereport(ERROR,
+						(errcode(ERRCODE_DATA_CORRUPTED),
+						 errmsg("a submission has vanished from the inbox"),
+						 errdetail("Its stamp is " UINT64_FORMAT ".", step->taken.stamp)));
+			return true;
+		}
+		if (!submitters_find_place(step->slot, step->taken.stamp, &place, &when))
+		{
+			list_waiting(step);
+			*at = 0;
+			continue;
+		}
+		if (fetch(step, step->taken.stamp, place, reader, row))
+			return true;
+		/* rolled back */
+		step->taken.stamp++;
+		step->taken.ordinal = 0;
+	}
+	return false;
+}
+
+static void *
+grown(void *array, size_t *size, size_t n, size_t element)
+{
+	if (n < *size)
+		return array;
+	*size = Max(*size * 2, 256);
+	return array == NULL ? palloc_extended(*size * element, MCXT_ALLOC_HUGE) :
+		repalloc_huge(array, *size * element);
+}
+
+static uint64
+tenant_of(const uint8 *tx_class, uint32 size)
+{
+	WireTxClassFigures figures;
+	bool		canonical;
+	WireError	error;
+
+	return wire_examine_tx_class(tx_class, size, &figures, &canonical, &error) ? figures.tenant_id : 0;
+}
+
+/* A submission goes into the batch. */
+static void
+add_submission(Step *step, Packet *packet, const RecordHead *head)
+{
+	uint8	   *tx_class = batch_add(step->batch, head->plans, head->size);
+	Taken	   *added;
+
+	packet_read(packet, tx_class, head->size);
+	step->submissions = grown(step->submissions, &step->submissions_size,
+							  step->nsubmissions, sizeof(Taken));
+	added = &step->submissions[step->nsubmissions++];
+	added->placed.number = head->number;
+	added->placed.epoch = step->batch->epoch;
+	added->placed.position = step->batch->txns - 1;
+	added->bytes = head->size;
+	added->counted = (head->flags & RECORD_COUNTED) != 0 &&
+		packet->stamp >= submitters_first_stamp(step->slot);
+	added->tenant_id = added->counted ?
+		tenant_of(tx_class, head->size) : 0;
+	step->taken.ordinal++;
+	step->bytes += head->size;
+}
+
+static void
+close_batch(Step *step)
+{
+	batch_append(step->batch);
+	step->epochs++;
+	step->batch->txns = 0;
+}
+
+static inline bool
+step_is_full(const Step *step)
+{
+	return step->bytes >= STEP_BYTES || step->epochs >= STEP_EPOCHS;
+}
+
+/*
+ * Put the rest of a packet into epochs; false if the step is full before its end.
+ */
+static bool
+take_packet(Step *step, Packet *packet)
+{
+	RecordHead	head;
+
+	for (uint64 i = 0; i < step->taken.ordinal; i++)
+		if (!packet_next(packet, &head))
+			return true;
+	while (packet_next(packet, &head))
+	{
+		if (step->batch->txns > 0 &&
+			!batch_has_room(step->batch, head.plans, head.size))
+		{
+			close_batch(step);
+			if (step_is_full(step))
+				return false;
+		}
+		if (step->batch->txns == 0)
+			batch_begin(step->batch);
+		add_submission(step, packet, &head);
+	}
+	return true;
+}
+
+/* Note in the inbox, with the entries, that all before step->taken is in the log. */
+static void
+note_taken(Step *step)
+{
+	uint32		partition = submitters_partition(step->slot);
+	Relation	rel = inbox_open(partition, InvalidOid, RowExclusiveLock);
+
+	(void) inbox_insert(rel, partition, INBOX_KIND_TAKEN, step->taken.stamp,
+						GetCurrentTimestamp(), step->taken.ordinal, NULL, 0, 0);
+	relation_close(rel, NoLock);
+}
+
+/* What was committed is told to whom it concerns. */
+static void
+tell(Step *step)
+{
+	PlacedSubmission *placed = palloc_extended(Max(step->nsubmissions, 1) *
+											   sizeof(PlacedSubmission), MCXT_ALLOC_HUGE);
+	TimestampTz now = GetCurrentTimestamp();
+	uint64		uncounted = 0;
+	uint64		bytes = 0;
+
+	for (size_t i = 0; i < step->nsubmissions; i++)
+	{
+		const Taken *submission = &step->submissions[i];
+
+		placed[i] = submission->placed;
+		if (submission->counted)
+			admission_release(step->slot, submission->tenant_id,
+							  submission->bytes, true);
+		else
+		{
+			uncounted++;
+			bytes += submission->bytes;
+		}
+	}
+	admission_release_rows(step->slot, uncounted, bytes);
+	submitters_count_sequenced(step->slot, step->nsubmissions, step->bytes,
+							   step->epochs);
+	rotation_note(step->bytes);
+	for (size_t i = 0; i < step->nwritten; i++)
+		submitters_note_latency(step->slot, now - step->written[i]);
+	submitters_note_placed(step->slot, placed, step->nsubmissions);
+}
+
+/* One transaction of the sequencer. */
+static void
+take_step(DatabaseSlot *slot)
+{
+	Step		step;
+	LogIdentity self;
+	MemoryContext memory;
+	MemoryContext old;
+	int			at = list_at;
+	pid_t		holder;
+	const InboxReader *reader;
+	InboxRow	row;
+
+	begin(&step, slot, &self);
+	/* what is told of it afterwards outlives its transaction */
+	memory = AllocSetContextCreate(context, "calvin_seq step",
+								   ALLOCSET_DEFAULT_SIZES);
+	old = MemoryContextSwitchTo(memory);
+	step.taken = taken;
+	batch.txns = 0;
+	append_lock();
+	PAUSE_POINT("sequence: before the limit");
+	step.limit = submitters_limit(slot, &holder);
+	PAUSE_POINT("sequence: before the snapshot");
+	take_snapshot(&step);
+	while (!step_is_full(&step) && find_next(&step, &at, &reader, &row))
+	{
+		Packet		packet;
+		bool		whole;
+
+		packet_open(&packet, reader, &row);
+		whole = take_packet(&step, &packet);
+		packet_close(&packet);
+		if (!whole)
+			break;
+		step.written = grown(step.written, &step.written_size, step.nwritten,
+							 sizeof(int64));
+		step.written[step.nwritten++] = packet.at;
+		if (list.packets != NULL && at < list.n &&
+			list.packets[at].stamp == step.taken.stamp)
+			at++;
+		step.taken.stamp++;
+		step.taken.ordinal = 0;
+	}
+	if (step.batch->txns > 0)
+		close_batch(&step);
+	PAUSE_POINT("sequence: appended");
+	if (step.epochs > 0)
+		note_taken(&step);
+	MemoryContextSwitchTo(old);
+	PAUSE_POINT("sequence: before the commit");
+	commit(&step, &self);
+
+	PAUSE_POINT("sequence: committed");
+	taken = step.taken;
+	list_at = at;
+	if (list.packets != NULL && taken.stamp >= list.end)
+	{
+		pfree(list.packets);
+		list.packets = NULL;
+	}
+	submitters_set_taken(slot, taken.stamp);
+	MemoryContextSwitchTo(memory);
+	tell(&step);
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(memory);
+}
+
+/*
+ * Nothing is there to be taken now.  Sleep, unless something has come since; whoever
+ * comes from now on sees that we sleep.
+ */
+static bool
+nothing_waits(DatabaseSlot *slot)
+{
+	pid_t		holder;
+
+	return submitters_landed(slot) == landed && !landing &&
+		submitters_limit(slot, &holder) <= taken.stamp;
+}
+
+/* Restored submissions come first: they are older than all others. */
+static bool
+take_landed(DatabaseSlot *slot, long *wait_ms)
+{
+	uint64		count = submitters_landed(slot);
+	LogIdentity self;
+	Step		step;
+	LandingVerdict verdict;
+
+	if (count != landed)
+		landing = true;
+	landed = count;
+	if (!landing)
+		return true;
+	begin(&step, slot, &self);
+	verdict = landing_take(slot, &batch);
+	commit(&step, &self);
+	landing_tell(slot);
+	landing = verdict != LANDING_EMPTY;
+	/* the rest of the dump is still to come: with it, rows of the log */
+	*wait_ms = verdict == LANDING_EARLY ? RESTORE_POLL_MS : 0;
+	return !landing;
+}
+
+/* Whoever submits from now on wakes us; "wait_ms" unless something is due before. */
+static SequencingNext
+idle(DatabaseSlot *slot, long wait_ms)
+{
+	submitters_set_asleep(slot, true);
+	if (nothing_waits(slot))
+		return wait_ms < 0 ? SEQUENCE_IDLE : SEQUENCE_REST;
+	submitters_set_asleep(slot, false);
+	return SEQUENCE_AGAIN;
+}
+
+/* For how long, in microseconds, the next step is put off. */
+static int64
+time_to_rest(DatabaseSlot *slot)
+{
+	uint64		drawn = submitters_next_stamp(slot) - taken.stamp;
+	int64		until = rest_until;
+
+	if (drawn >= (uint64) calvin_max_txns_per_epoch)
+		return 0;
+	if (first_seen == 0)
+		first_seen = clock_us();
+	until = Max(until, first_seen + (int64) calvin_epoch_interval * 1000);
+	return until - clock_us();
+}
+
+SequencingNext
+sequence_some(DatabaseSlot *slot, long *wait_ms)
+{
+	int64		start;
+	int64		rest;
+
+	submitters_set_asleep(slot, false);
+	if (context == NULL)
+	{
+		context = AllocSetContextCreate(TopMemoryContext, "calvin_seq sequencing",
+										ALLOCSET_DEFAULT_SIZES);
+		batch_init(&batch, context);
+	}
+	if (known && nothing_waits(slot))
+	{
+		first_seen = 0;
+		if (rotation_due(wait_ms))
+			goto rotate;
+		return idle(slot, *wait_ms);
+	}
+	if (known && (rest = time_to_rest(slot)) > 0)
+	{
+		*wait_ms = (rest + 999) / 1000;
+		return SEQUENCE_REST;
+	}
+
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	if (!extension_is_ours(slot))
+	{
+		AbortCurrentTransaction();
+		return SEQUENCE_GONE;
+	}
+	pgstat_report_activity(STATE_RUNNING, "sequencing submissions");
+	if (!known)
+	{
+		look_up(slot);
+		return SEQUENCE_AGAIN;
+	}
+	start = clock_us();
+	if (!take_landed(slot, wait_ms))
+		return *wait_ms > 0 ? SEQUENCE_REST : SEQUENCE_AGAIN;
+	if (submitters_landed(slot) == landed)
+	{
+		if (!IsTransactionState())
+			StartTransactionCommand();
+		take_step(slot);
+	}
+	first_seen = 0;
+	rest_until = clock_us();
+	rest_until += Min((rest_until - start) * REST_FACTOR, REST_MAX_US);
+	if (!rotation_due(wait_ms))
+		return SEQUENCE_AGAIN;
+
+rotate:
+	StartTransactionCommand();
+	if (!extension_is_ours(slot))
+	{
+		AbortCurrentTransaction();
+		return SEQUENCE_GONE;
+	}
+	rotation_step(slot, taken);
+	return SEQUENCE_AGAIN;
 }

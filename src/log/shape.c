@@ -14,6 +14,7 @@
 #include "catalog/pg_trigger.h"
 #include "catalog/pg_type_d.h"
 #include "commands/trigger.h"
+#include "log/inbox.h"
 #include "log/shape.h"
 #include "utils/lsyscache.h"
 
@@ -49,6 +50,16 @@ static const OwnColumn identity_columns[] = {
 	{"one", BOOLOID}, {"identity", UUIDOID}
 };
 
+static const OwnColumn landing_columns[] = {
+	{"place", INT8OID}, {"submission", INT8OID}, {"log_end", INT8OID},
+	{"tx_class", BYTEAOID}
+};
+
+static const OwnColumn inbox_columns[] = {
+	{"stamp", INT8OID}, {"at", INT8OID}, {"link", INT8OID}, {"kind", CHAROID},
+	{"data", BYTEAOID}
+};
+
 typedef struct OwnSideTable
 {
 	const char *name;
@@ -65,6 +76,8 @@ static const OwnSideTable side_tables[SIDE_TABLES] = {
 	lengthof(snapshots_columns), SNAPSHOT_ATTR_INDEX, 1},
 	[SIDE_IDENTITY] = {IDENTITY_NAME, identity_columns,
 	lengthof(identity_columns), IDENTITY_ATTR_ONE, 1},
+	[SIDE_LANDING] = {LANDING_NAME, landing_columns,
+	lengthof(landing_columns), LANDING_ATTR_PLACE, 1},
 };
 
 typedef struct OwnTrigger
@@ -180,6 +193,37 @@ shape_check_side(Relation rel, SideTable side, Oid *primary_key)
 
 	check_columns(rel, own->columns, own->ncolumns);
 	return check_primary_key(rel, own->key, own->nkeys, primary_key);
+}
+
+void
+shape_inbox_name(uint32 partition, char *name)
+{
+	snprintf(name, NAMEDATALEN, LANDING_NAME "_%u", partition);
+}
+
+bool
+shape_is_inbox_name(const char *name)
+{
+	const char *digits = name + strlen(LANDING_NAME "_");
+
+	return strncmp(name, LANDING_NAME "_", strlen(LANDING_NAME "_")) == 0 &&
+		strlen(digits) == 1 && digits[0] >= '0' &&
+		digits[0] < '0' + INBOX_PARTITIONS;
+}
+
+void
+shape_check_inbox(Relation rel)
+{
+	TupleDesc	desc = RelationGetDescr(rel);
+
+	check_columns(rel, inbox_columns, lengthof(inbox_columns));
+	if (rel->rd_rel->relkind != RELKIND_MATVIEW || RelationIsPopulated(rel) ||
+		rel->rd_rel->relam != HEAP_TABLE_AM_OID ||
+		rel->rd_rel->relpersistence != RELPERSISTENCE_PERMANENT ||
+		desc->natts != lengthof(inbox_columns) ||
+		TupleDescAttr(desc, INBOX_ATTR_DATA - 1)->attstorage != TYPSTORAGE_PLAIN)
+		shape_report_altered(RelationGetRelationName(rel),
+							 "It is another kind of relation, or stored in another way.");
 }
 
 static const OwnTrigger *

@@ -20,6 +20,8 @@
 #define CURSORS_NAME "seq_cursor_positions"
 #define SNAPSHOTS_NAME "seq_snapshots"
 #define IDENTITY_NAME "seq_identity"
+#define LANDING_NAME "seq_inbox"
+#define NUMBERS_NAME "seq_submission_numbers"
 
 /* Columns of seq_log. */
 #define LOG_ATTR_INDEX 1
@@ -60,15 +62,30 @@
 #define IDENTITY_ATTR_ONE 1
 #define IDENTITY_ATTR_IDENTITY 2
 
+/* Columns of the inbox's partitions. */
+#define INBOX_ATTR_STAMP 1
+#define INBOX_ATTR_AT 2
+#define INBOX_ATTR_LINK 3
+#define INBOX_ATTR_KIND 4
+#define INBOX_ATTR_DATA 5
+#define INBOX_ATTRS 5
+
+/* Columns of seq_inbox. */
+#define LANDING_ATTR_PLACE 1
+#define LANDING_ATTR_SUBMISSION 2
+#define LANDING_ATTR_LOG_END 3
+#define LANDING_ATTR_TX_CLASS 4
+
 /* The other tables than seq_log. */
 typedef enum SideTable
 {
 	SIDE_CURSORS,	/* seq_cursor_positions, key (name, vshard, incarnation, version) */
 	SIDE_SNAPSHOTS, /* seq_snapshots, key (log_index) */
-	SIDE_IDENTITY	/* seq_identity, key (one) */
+	SIDE_IDENTITY,	/* seq_identity, key (one) */
+	SIDE_LANDING	/* seq_inbox, key (place) */
 } SideTable;
 
-#define SIDE_TABLES 3
+#define SIDE_TABLES 4
 
 extern const char *shape_side_name(SideTable side);
 
@@ -83,6 +100,13 @@ pg_noreturn extern void shape_report_altered(const char *table,
 extern bool shape_check_log(Relation rel, Oid *primary_key, Oid epoch_index,
 							Oid ack_index);
 extern bool shape_check_side(Relation rel, SideTable side, Oid *primary_key);
+
+/* The name of a partition of the inbox, in a buffer of NAMEDATALEN bytes. */
+extern void shape_inbox_name(uint32 partition, char *name);
+extern bool shape_is_inbox_name(const char *name);
+
+/* An error unless an open partition is as it was made. */
+extern void shape_check_inbox(Relation rel);
 
 /* Does a row inserted into seq_log meet nothing but what the script made? */
 extern bool shape_log_is_bare(Relation rel);

@@ -10,6 +10,7 @@
 #include "miscadmin.h"
 #include "shared/admission.h"
 #include "shared/database.h"
+#include "shared/submitters.h"
 #include "shared/whole.h"
 #include "storage/latch.h"
 #include "utils/timestamp.h"
@@ -118,6 +119,7 @@ void
 database_begin_locked(DatabaseSlot *slot, Oid database)
 {
 	database_reset_locked(slot);
+	submitters_begin_locked(slot);
 	admission_begin_locked(slot);
 	slot->database = database;
 	slot->log_relid = InvalidOid;

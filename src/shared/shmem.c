@@ -10,6 +10,7 @@
 #include "shared/admission.h"
 #include "shared/pause.h"
 #include "shared/shmem.h"
+#include "shared/submitters.h"
 #include "shared/whole.h"
 #include "storage/ipc.h"
 #include "storage/shmem.h"
@@ -51,6 +52,7 @@ shmem_request(void)
 	if (prev_shmem_request_hook)
 		prev_shmem_request_hook();
 	RequestAddinShmemSpace(shmem_size());
+	RequestAddinShmemSpace(submitters_shmem_size());
 #ifdef CALVIN_PAUSE_POINTS
 	RequestAddinShmemSpace(pause_shmem_size());
 #endif
@@ -101,6 +103,7 @@ shmem_startup(void)
 #ifdef CALVIN_PAUSE_POINTS
 	pause_shmem_init();
 #endif
+	submitters_shmem_init();
 	admission_shmem_init();
 	Calvin = ShmemInitStruct("calvin_seq", shmem_size(), &found);
 	if (!found)

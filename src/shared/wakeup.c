@@ -1,16 +1,18 @@
 /*
  * wakeup.c
- *	  What this transaction has to tell the applier when it commits.
+ *	  What this transaction has to tell the workers when it commits.
  */
 #include "compat.h"
 
 #include "access/xact.h"
 #include "shared/database.h"
+#include "shared/submitters.h"
 #include "shared/wakeup.h"
 #include "shared/worker_slot.h"
 
 static bool wake = false;
 static bool recheck = false;
+static bool landed = false;
 
 static void
 at_xact_event(XactEvent event, void *arg)
@@ -22,11 +24,16 @@ at_xact_event(XactEvent event, void *arg)
 				database_recheck();
 			if (wake || recheck)
 				worker_slot_tell_appended();
-			wake = recheck = false;
+			if (landed && database_mine() != NULL)
+			{
+				submitters_note_landed(database_mine());
+				submitters_wake(database_mine());
+			}
+			wake = recheck = landed = false;
 			break;
 		case XACT_EVENT_ABORT:
 		case XACT_EVENT_PREPARE:
-			wake = recheck = false;
+			wake = recheck = landed = false;
 			break;
 		default:
 			break;
@@ -43,6 +50,12 @@ void
 wakeup_applier_at_commit(void)
 {
 	wake = true;
+}
+
+void
+wakeup_sequencer_at_commit(void)
+{
+	landed = true;
 }
 
 void

@@ -1,6 +1,6 @@
 /*
  * wakeup.h
- *	  What this transaction has to tell the applier when it commits.
+ *	  What this transaction has to tell the workers when it commits.
  */
 #ifndef CALVIN_SHARED_WAKEUP_H
 #define CALVIN_SHARED_WAKEUP_H
@@ -12,6 +12,9 @@ extern void wakeup_init(void);
 
 /* It shall look at the tables. */
 extern void wakeup_applier_at_commit(void);
+
+/* The sequencer shall look for what was restored into seq_inbox. */
+extern void wakeup_sequencer_at_commit(void);
 
 /* It shall look whose log that is, too. */
 extern void wakeup_recheck_at_commit(void);

@@ -55,34 +55,6 @@ get_tenant(FunctionCallInfo fcinfo, int argument)
 	return (uint64) tenant_id;
 }
 
-/*
- * Let a canonical TxClass in, and keep it until the commit.  What was reserved is
- * the submission's once there is one; before, it is given back here.
- */
-static int64
-submit(const uint8 *tx_class, Size size, uint64 tenant_id)
-{
-	DatabaseSlot *slot = database_mine();
-	volatile bool counted;
-	int64		number;
-
-	/* a new database's takes a moment */
-	if (slot == NULL)
-		slot = attach_database();
-	counted = admission_reserve(slot, tenant_id, size);
-	PG_TRY();
-	{
-		number = submission_add(tx_class, size, tenant_id, counted);
-	}
-	PG_CATCH();
-	{
-		admission_release(slot, tenant_id, size, counted);
-		PG_RE_THROW();
-	}
-	PG_END_TRY();
-	return number;
-}
-
 /* What the log holds of text is UTF-8. */
 static char *
 to_utf8(char *text, Size *len)
@@ -115,7 +87,7 @@ submit_document(char *collection, Size collection_len, char *payload,
 	wire_buffer_init(&tx_class, memory_realloc, NULL);
 	wire_put_document_write(&tx_class, collection, collection_len, payload,
 							payload_len, tenant_id);
-	number = submit(tx_class.data, tx_class.len, tenant_id);
+	number = submission_add(tx_class.data, tx_class.len, payload_len, tenant_id);
 	wire_buffer_free(&tx_class);
 	return number;
 }
@@ -186,7 +158,7 @@ submit_tx_class(const uint8 *data, Size size)
 			wire_report_tx_class(&error);
 	}
 	admission_check(&figures, size);
-	number = submit(data, size, figures.tenant_id);
+	number = submission_add(data, size, figures.plans_bytes, figures.tenant_id);
 	wire_buffer_free(&canonical);
 	return number;
 }

@@ -75,6 +75,18 @@ reserve(WireBuffer *buffer, size_t len)
 	return true;
 }
 
+uint8_t *
+wire_put_space(WireBuffer *buffer, size_t len)
+{
+	uint8_t    *space;
+
+	if (!reserve(buffer, len))
+		return NULL;
+	space = buffer->data + buffer->len;
+	buffer->len += len;
+	return space;
+}
+
 void
 wire_put_raw(WireBuffer *buffer, const void *data, size_t len)
 {

@@ -39,6 +39,7 @@ extern void wire_buffer_free(WireBuffer *buffer);
  * Single values, minimal width.  wire_put_int never writes a uint form.
  * The *_header calls write the header only; the content follows.
  */
+extern uint8_t *wire_put_space(WireBuffer *buffer, size_t len); /* to be filled in; or NULL */
 extern void wire_put_raw(WireBuffer *buffer, const void *data, size_t len);
 extern void wire_put_uint(WireBuffer *buffer, uint64_t value);
 extern void wire_put_int(WireBuffer *buffer, int64_t value);

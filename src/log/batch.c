@@ -1,0 +1,90 @@
+/*
+ * batch.c
+ *	  An epoch that is being formed: transactions in order, and in the end the entry.
+ *
+ * The submissions are in canonical form, so they are copied; around them stand the
+ * numbers that only the sequencer knows.
+ */
+#include "compat.h"
+
+#include "log/append.h"
+#include "log/batch.h"
+#include "log/memory.h"
+#include "shared/settings.h"
+
+/* What an entry has beside the TxClasses, at most: of the batch, and of each txn. */
+#define BATCH_OVERHEAD 64
+#define TXN_OVERHEAD 32
+
+void
+batch_init(Batch *batch, MemoryContext context)
+{
+	wire_buffer_init(&batch->body, memory_realloc, context);
+	batch->txns = 0;
+}
+
+void
+batch_begin(Batch *batch)
+{
+	wire_buffer_reset(&batch->body);
+	batch->txns = 0;
+	batch->plans = 0;
+	append_lock();
+	batch->epoch = append_next_epoch();
+	batch->epoch_system_ms = append_batch_ms();
+}
+
+bool
+batch_has_room(const Batch *batch, uint64 plans, uint64 size)
+{
+	return batch->txns == 0 ||
+		(batch->txns < (uint32) calvin_max_txns_per_epoch &&
+		 batch->plans + plans <= (uint64) calvin_max_bytes_per_epoch &&
+		 batch->body.len + size + TXN_OVERHEAD + BATCH_OVERHEAD <= WIRE_MAX_ENTRY);
+}
+
+uint8 *
+batch_add(Batch *batch, uint64 plans, uint32 size)
+{
+	WireBuffer *body = &batch->body;
+	uint8	   *space;
+
+	if (batch->txns > 0)
+		wire_put_int(body, batch->epoch_system_ms); /* of the one before */
+	wire_put_array_header(body, 4);
+	wire_put_uint(body, batch->epoch);
+	wire_put_uint(body, batch->txns);
+	space = wire_put_space(body, size);
+	batch->txns++;
+	batch->plans += plans;
+	return space;
+}
+
+void
+batch_append(Batch *batch)
+{
+	WireBuffer	entry;
+	WireEntry	what = {0};
+	bytea	   *bytes;
+
+	if (batch->txns > 0)
+		wire_put_int(&batch->body, batch->epoch_system_ms);
+	memory_bytea_init(&entry);
+	wire_put_array_header(&entry, 2);
+	wire_put_str(&entry, "EpochBatch", strlen("EpochBatch"));
+	wire_put_array_header(&entry, 1);
+	wire_put_array_header(&entry, 3);
+	wire_put_uint(&entry, batch->epoch);
+	wire_put_array_header(&entry, batch->txns);
+	wire_put_raw(&entry, batch->body.data, batch->body.len);
+	wire_put_int(&entry, batch->epoch_system_ms);
+	bytes = memory_bytea_finish(&entry);
+
+	what.kind = WIRE_EPOCH_BATCH;
+	what.epoch = batch->epoch;
+	what.epoch_system_ms = batch->epoch_system_ms;
+	what.txn_count = batch->txns;
+	what.length = VARSIZE(bytes) - VARHDRSZ;
+	(void) append_insert(bytes, &what);
+	pfree(bytes);
+}

@@ -1,0 +1,118 @@
+/*
+ * landing.c
+ *	  The table seq_inbox: submissions that a dump has brought.
+ *
+ * A dump has what waits as rows of this table, whatever it was in the database that
+ * was dumped, each with where the log ended then.  They go into the log behind
+ * that: until it is restored, nothing is sequenced at all, or it could not be.  What
+ * was taken is deleted as in any table, since they are few, and come once.
+ */
+#include "compat.h"
+
+#include "access/genam.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "log/access.h"
+#include "log/append.h"
+#include "log/landing.h"
+#include "log/reader.h"
+#include "shared/submitters.h"
+#include "utils/snapmgr.h"
+
+/* Bytes that are taken in one transaction, about. */
+#define STEP_BYTES (4 * 1024 * 1024)
+
+/* Of the transaction under way. */
+static uint64 rows;
+static uint64 bytes;
+static uint64 epochs;
+
+static void
+close_batch(Batch *batch)
+{
+	batch_append(batch);
+	batch->txns = 0;
+	epochs++;
+}
+
+static void
+take_row(TupleTableSlot *slot, Batch *batch)
+{
+	bool		isnull;
+	bytea	   *tx_class = DatumGetByteaPP(slot_getattr(slot, LANDING_ATTR_TX_CLASS, &isnull));
+	Size		size = VARSIZE_ANY_EXHDR(tx_class);
+	WireTxClassFigures figures;
+	bool		canonical;
+	WireError	error;
+
+	if (!wire_examine_tx_class((const uint8 *) VARDATA_ANY(tx_class), size, &figures,
+							   &canonical, &error) || !canonical)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("a row of seq_inbox is no submission"),
+				 errdetail("Its submission number is " INT64_FORMAT ".",
+						   DatumGetInt64(slot_getattr(slot, LANDING_ATTR_SUBMISSION, &isnull)))));
+	if (batch->txns > 0 && !batch_has_room(batch, figures.plans_bytes, size))
+		close_batch(batch);
+	if (batch->txns == 0)
+		batch_begin(batch);
+	memcpy(batch_add(batch, figures.plans_bytes, (uint32) size),
+		   VARDATA_ANY(tx_class), size);
+	rows++;
+	bytes += size;
+}
+
+LandingVerdict
+landing_take(DatabaseSlot *slot, Batch *batch)
+{
+	SideAccess	access;
+	IndexScanDesc scan;
+	TupleTableSlot *row;
+	LandingVerdict verdict = LANDING_EMPTY;
+	int64		log_end;
+
+	rows = bytes = epochs = 0;
+	batch->txns = 0;
+	append_lock();
+	log_end = append_committed_end();
+	side_access_begin(&access, SIDE_LANDING, RowExclusiveLock, ACCESS_LATEST);
+	PushActiveSnapshot(access.snapshot);
+	row = table_slot_create(access.rel, NULL);
+	scan = compat_index_beginscan(access.rel, access.by_key, access.snapshot, 0);
+	index_rescan(scan, NULL, 0, NULL, 0);
+	while (index_getnext_slot(scan, ForwardScanDirection, row))
+	{
+		bool		isnull;
+
+		CHECK_FOR_INTERRUPTS();
+		if (DatumGetInt64(slot_getattr(row, LANDING_ATTR_LOG_END, &isnull)) > log_end)
+		{
+			verdict = LANDING_EARLY;
+			break;
+		}
+		if (bytes >= STEP_BYTES)
+		{
+			verdict = LANDING_MORE;
+			break;
+		}
+		take_row(row, batch);
+		simple_table_tuple_delete(access.rel, &row->tts_tid, access.snapshot);
+	}
+	index_endscan(scan);
+	ExecDropSingleTupleTableSlot(row);
+	if (batch->txns > 0)
+		close_batch(batch);
+	PopActiveSnapshot();
+	side_access_end(&access);
+	return verdict;
+}
+
+void
+landing_tell(DatabaseSlot *slot)
+{
+	if (rows == 0)
+		return;
+	submitters_count_found(slot, rows, bytes);
+	submitters_count_sequenced(slot, rows, bytes, epochs);
+	rows = 0;
+}

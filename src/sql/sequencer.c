@@ -1,0 +1,196 @@
+/*
+ * sequencer.c
+ *	  What became of a submission, and what the sequencer does: seq_submission and
+ *	  the view seq_sequencer.
+ */
+#include "compat.h"
+
+#include "access/xlog.h"
+#include "funcapi.h"
+#include "log/attach.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "shared/admission.h"
+#include "shared/database.h"
+#include "shared/settings.h"
+#include "shared/submitters.h"
+#include "sql/args.h"
+#include "storage/condition_variable.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+CALVIN_FUNCTION(seq_submission);
+CALVIN_FUNCTION(seq_sequencer_info);
+
+/* An error unless the number may be of one that is known, or still to come. */
+static void
+check_number(DatabaseSlot *slot, int64 number)
+{
+	bool		before_start;
+
+	if (number <= 0 || !submitters_number_known(slot, (uint64) number, &before_start))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("there is no submission " INT64_FORMAT, number),
+				 errdetail("This number was not given out since the server started.")));
+	if (before_start)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("submission " INT64_FORMAT " is not known any more", number),
+				 errdetail("It was made before the server started."),
+				 errhint("Look for it in the log.")));
+}
+
+static bool
+find(DatabaseSlot *slot, int64 number, uint64 *seen, PlacedSubmission *found)
+{
+	switch (submitters_find_placed(slot, (uint64) number, seen, found))
+	{
+		case PLACED_FOUND:
+			return true;
+		case PLACED_NOT_YET:
+			return false;
+		case PLACED_FORGOTTEN:
+			break;
+	}
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("submission " INT64_FORMAT " is not known any more", number),
+			 errdetail("It is not among the last %d that were sequenced, and all of those came later.",
+					   calvin_submissions_remembered),
+			 errhint("Ask earlier, raise calvin_seq.submissions_remembered, or look for it in the log.")));
+}
+
+/* seq_submission(submission bigint, timeout interval) -> (epoch, position) */
+Datum
+seq_submission(PG_FUNCTION_ARGS)
+{
+	int64		number = PG_GETARG_INT64(0);
+	int64		deadline = arg_deadline(PG_GETARG_INTERVAL_P(1));
+	DatabaseSlot *slot = attach_database();
+	ConditionVariable *signal = submitters_placed_signal(slot);
+	uint64		life = submitters_life(slot);
+	uint64		seen = 0;
+	PlacedSubmission placed;
+	bool		known = false;
+	TupleDesc	desc;
+	Datum		values[2] = {0, 0};
+	bool		nulls[2] = {true, true};
+
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	if (RecoveryInProgress())
+		ereport(ERROR,
+				(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
+				 errmsg("cannot execute seq_submission() during recovery"),
+				 errdetail("Only the server that sequences knows."),
+				 errhint("Ask the primary.")));
+	check_number(slot, number);
+	ConditionVariablePrepareToSleep(signal);
+	for (;;)
+	{
+		long		left;
+
+		known = find(slot, number, &seen, &placed);
+		if (known || (left = deadline_left(deadline)) == 0)
+			break;
+		/* the extension may be dropped while we wait */
+		if (submitters_life(slot) != life || slot->database != MyDatabaseId)
+			break;
+		(void) ConditionVariableTimedSleep(signal, left, PG_WAIT_EXTENSION);
+	}
+	ConditionVariableCancelSleep();
+	if (known)
+	{
+		values[0] = Int64GetDatum((int64) placed.epoch);
+		values[1] = Int32GetDatum((int32) placed.position);
+		nulls[0] = nulls[1] = false;
+	}
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(desc, values, nulls)));
+}
+
+static const char *
+state_of(const WorkerView *worker)
+{
+	if (RecoveryInProgress())
+		return "standby";
+	if (worker->pid != 0)
+		return "running";
+	if (worker->no_place)
+		return "no worker";
+	return worker->status == WORKER_NONE ? "none" : "starting";
+}
+
+static void
+put_quantile(DatabaseSlot *slot, double fraction, Datum *value, bool *isnull)
+{
+	double		usecs = submitters_latency(slot, fraction);
+
+	*value = Float8GetDatum(usecs);
+	*isnull = usecs < 0;
+}
+
+/*
+ * (pid int, state text, submitted bigint, sequenced bigint, epochs bigint,
+ *  waiting_rows bigint, waiting_bytes bigint, oldest_waiting timestamptz,
+ *  rejected bigint, rejected_<reason> bigint ..., latency_p50_us, latency_p99_us,
+ *  latency_max_us double precision, committing_pid int, last_error text,
+ *  last_error_at timestamptz)
+ */
+#define SEQUENCER_COLUMNS (15 + ADMISSION_REASONS)
+
+Datum
+seq_sequencer_info(PG_FUNCTION_ARGS)
+{
+	DatabaseSlot *slot = attach_database();
+	DatabaseView view;
+	const WorkerView *worker = &view.workers[WORKER_SEQUENCER];
+	SubmitterFigures figures;
+	AdmissionView admission;
+	TupleDesc	desc;
+	Datum		values[SEQUENCER_COLUMNS] = {0};
+	bool		nulls[SEQUENCER_COLUMNS] = {false};
+	int			i = 0;
+	uint64		rejected = 0;
+	uint64		place;
+	int64		at;
+	pid_t		holder;
+	bool		waiting;
+
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	database_view(slot, &view);
+	submitters_figures(slot, &figures);
+	admission_view(slot, &admission);
+	waiting = submitters_next_stamp(slot) > figures.taken;
+
+	values[i] = Int32GetDatum((int32) worker->pid);
+	nulls[i++] = worker->pid == 0;
+	values[i++] = CStringGetTextDatum(state_of(worker));
+	values[i++] = Int64GetDatum((int64) figures.submitted);
+	values[i++] = Int64GetDatum((int64) figures.sequenced);
+	values[i++] = Int64GetDatum((int64) figures.epochs);
+	values[i++] = Int64GetDatum((int64) (figures.submitted + figures.found - figures.sequenced));
+	values[i++] = Int64GetDatum((int64) (figures.submitted_bytes + figures.found_bytes -
+										 figures.sequenced_bytes));
+	nulls[i] = !waiting ||
+		!submitters_find_place(slot, figures.taken, &place, &at);
+	values[i] = nulls[i] ? (Datum) 0 : TimestampTzGetDatum(at);
+	i++;
+	for (int reason = 0; reason < ADMISSION_REASONS; reason++)
+		rejected += admission.rejected[reason];
+	values[i++] = Int64GetDatum((int64) rejected);
+	for (int reason = 0; reason < ADMISSION_REASONS; reason++)
+		values[i++] = Int64GetDatum((int64) admission.rejected[reason]);
+	for (int q = 0; q < 3; q++, i++)
+		put_quantile(slot, q == 0 ? 0.5 : q == 1 ? 0.99 : 1.0, &values[i], &nulls[i]);
+	(void) submitters_limit(slot, &holder);
+	values[i] = Int32GetDatum((int32) holder);
+	nulls[i++] = holder == 0;
+	nulls[i] = worker->last_error_at == 0;
+	values[i++] = CStringGetTextDatum(worker->last_error);
+	nulls[i] = worker->last_error_at == 0;
+	values[i++] = TimestampTzGetDatum(worker->last_error_at);
+	Assert(i == SEQUENCER_COLUMNS);
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(desc, values, nulls)));
+}
