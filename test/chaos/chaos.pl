@@ -24,6 +24,7 @@ use Chaos::Checker qw(check_all check_whole_log check_leftovers %checked @invari
 use Chaos::Cluster;
 use Chaos::DatabaseFaults;
 use Chaos::Faults qw(%faults %weight);
+use Chaos::InboxFaults;
 use Chaos::LogFaults;
 use Chaos::Loop qw(run_for run_until violation);
 use Chaos::Rng;
@@ -128,9 +129,11 @@ sub report
 	printf "# truncated: %d entries, refused %d times; readers that jumped over that: %d\n", map { $cluster->{count}{$_} || 0 } 'truncated', 'truncation refused', 'jumps';
 	printf "# appended: %d transactions; commits acknowledged %d, not to be relied on %d\n",
 	  @{$cluster}{qw(appended acked_safe acked_unsafe)};
+	printf "# submissions: %d, of which %d are in the log, %d were undone; transactions lost with a server or a connection: %d\n", @{ $cluster->{order}{count} }{qw(submissions committed undone lost)};
+	printf "# their order: %d against what was seen, %d against what was acknowledged\n", @{ $cluster->{order}{count} }{qw(dependencies pairs)};
 	printf "# checked: %s\n", join ', ', map { "$checked{$_} $_" } sort keys %checked;
 	my %errors;
-	foreach my $actor (@{ $cluster->{consumers} }, @{ $cluster->{appenders} })
+	foreach my $actor (@{ $cluster->{consumers} }, @{ $cluster->{appenders} }, @{ $cluster->{submitters} })
 	{
 		$errors{$_} += $actor->{errors}{$_} foreach keys %{ $actor->{errors} };
 	}
