@@ -124,7 +124,7 @@ sub restored
 	}
 	my $restored = bless {
 		order => $self->{order}, streams => \%streams, at => \%at, entries => {}, applied => { map { ($_ => []) } @vshards },
-		machine => { %{ machine_new() }, epoch => $self->{at}{$end}{epoch}, digest => hex $self->{at}{$end}{digest} },
+		machine => { %{ machine_new() }, epoch => $self->{at}{$end}{epoch}, digest => unpack('Q>', pack 'H16', $self->{at}{$end}{digest}) },
 		checked_epoch => $self->{checked_epoch}
 	}, ref $self;
 	my @contents = $self->{order}->check_restored($last_epoch, $since, map { [ $_->[1], $_->[2] ] } @batches);
