@@ -14,7 +14,7 @@ use Test::More;
 
 require_pauses();
 
-my $node = new_node('order_races', -streaming => 1);
+my $node = new_node('order_races', -streaming => 1, restart_after_crash => 'on');
 my $va = vshard_of('a');
 my $sent = 0;
 
