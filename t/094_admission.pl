@@ -66,8 +66,9 @@ room(0, 'also released ones', 0, $full);
 $a->query('ROLLBACK TO s');
 room(2, 'until they are rolled back', 0, $full);
 like($a->error('SELECT 1/0'), qr/^22012/, 'an error');
-room(3, 'or fail', 0, $full);
+room(2, 'which undoes the subtransaction alone', 0, $full);
 $a->query('ROLLBACK');
+room(3, 'until the rest goes as well', 0, $full);
 
 like($a->error('SELECT seq_send(\'a\', \'{}\') FROM generate_series(1, 4)'), $full, 'a statement that is one too many');
 room(3, 'and leaves none', 0, $full);
