@@ -42,7 +42,7 @@ bench_section() {
 # A section that takes longer than this is stuck.
 bench_client() {
 	as_user env "PGOPTIONS=-c client_min_messages=warning" "BENCH_SIZE=$BENCH_SIZE" \
-		"BENCH_REPEAT=$BENCH_REPEAT" timeout -k 30 "${SUITE_TIMEOUT:-3600}" \
+		"BENCH_REPEAT=$BENCH_REPEAT" "BENCH_PGBENCH=$bin/pgbench" timeout -k 30 "${SUITE_TIMEOUT:-3600}" \
 		"$work/tree/bench/calvin_bench" "$@"
 }
 

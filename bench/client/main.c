@@ -43,6 +43,11 @@ main(int argc, char **argv)
 		catchup_done();
 		return 0;
 	}
+	if (argc > 1 && strcmp(argv[1], "publish_ratio") == 0)
+	{
+		publish_ratio(argc - 2, argv + 2);
+		return 0;
+	}
 	for (int i = 0; argc == 2 && i < lengthof(sections); i++)
 	{
 		if (strcmp(argv[1], sections[i].name) == 0)
