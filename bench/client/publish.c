@@ -57,6 +57,8 @@ one_run(const Publisher *publisher, int clients, int events, int seconds)
 	db_run(conn, "TRUNCATE orders");
 	publisher->reset(conn);
 	db_run(conn, "CHECKPOINT");
+	if (publisher->start)
+		publisher->start(conn);
 	if (publisher->consume)
 		consumer = publish_consumer_start(publisher);
 	pid = pgbench_start(script, clients, seconds);
@@ -73,6 +75,8 @@ one_run(const Publisher *publisher, int clients, int events, int seconds)
 		/* what is with the consumer is in the log */
 		outcome.in_log_ms = delay_ms(run.last_commit, in_log < last ? in_log : last);
 	}
+	if (publisher->stop)
+		publisher->stop();
 	free(script);
 	PQfinish(conn);
 	return outcome;

@@ -46,6 +46,12 @@ tally_event(Tally *tally, const char *event)
 }
 
 void
+tally_now(Tally *tally)
+{
+	tally->last = real_ns();
+}
+
+void
 tally_column(Tally *tally, PGresult *result, int column)
 {
 	int			rows = PQntuples(result);
