@@ -22,6 +22,14 @@ static const struct
 	{"replay", section_replay},
 	{"growth", section_growth},
 	{"memory", section_memory},
+	{"publish", section_publish},
+	{"publish_latency", section_publish_latency},
+	{"publish_held", section_publish_held},
+	{"publish_drain", section_publish_drain},
+	{"publish", section_publish},
+	{"publish_latency", section_publish_latency},
+	{"publish_held", section_publish_held},
+	{"publish_drain", section_publish_drain},
 };
 
 int

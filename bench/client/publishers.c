@@ -10,7 +10,7 @@
 #include "pgbench.h"
 
 #include <inttypes.h>
-#include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,13 +18,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* About 100 bytes of JSON, the same for all. */
-#define EVENT \
-	"'{\"c\": ' || :client_id || ', \"n\": ' || :n || ', \"status\": \"paid\", " \
-	"\"note\": \"0123456789012345678901234567890123456789012345678\"}'"
-
-static void
-no_reset(PGconn *conn)
+void
+publisher_no_reset(PGconn *conn)
 {
 	(void) conn;
 }
@@ -133,36 +128,26 @@ consume_send(PGconn *conn, Tally *tally)
 	db_run(conn, "SELECT seq_unsubscribe(name => 'bench')");
 }
 
-const Publisher publishers[] = {
-	{.name = "none", .setup = setup_none, .reset = no_reset},
-	{.name = "plain", .setup = setup_plain, .reset = reset_plain,
-		.statement = "INSERT INTO plain (payload) VALUES ((" EVENT ")::jsonb)"},
-	{.name = "send", .setup = setup_none, .reset = no_reset, .consume = consume_send,
-		.statement = "SELECT seq_send('orders/' || :client_id, (" EVENT ")::jsonb)"},
-	{.name = "pgq", .setup = setup_pgq, .reset = no_reset, .consume = consume_pgq,
-		.start = start_pgq, .stop = stop_pgq,
-		.statement = "SELECT pgq.insert_event('bench', 'orders/' || :client_id, " EVENT ")"},
-	{.name = "pgmq", .setup = setup_pgmq, .reset = reset_pgmq, .consume = consume_pgmq,
-		.statement = "SELECT pgmq.send('bench', (" EVENT ")::jsonb)"},
-	{.name = "outbox", .setup = setup_outbox, .reset = reset_outbox, .consume = consume_outbox,
-		.statement = "INSERT INTO outbox (collection, payload) "
-		"VALUES ('orders/' || :client_id, (" EVENT ")::jsonb)"},
-	{.name = "notify", .setup = setup_none, .reset = no_reset, .consume = consume_notify,
-		.statement = "SELECT pg_notify('bench', " EVENT ")"},
+const Publisher publish_none = {
+	.name = "none",
+	.setup = setup_none,
+	.reset = publisher_no_reset,
 };
 
-const int	publisher_count = lengthof(publishers);
+const Publisher publish_plain = {
+	.name = "plain",
+	.setup = setup_plain,
+	.reset = reset_plain,
+	.statement = "INSERT INTO plain (payload) VALUES ((" EVENT ")::jsonb)",
+};
 
-const Publisher *
-publisher_named(const char *name)
-{
-	for (int i = 0; i < publisher_count; i++)
-	{
-		if (strcmp(publishers[i].name, name) == 0)
-			return &publishers[i];
-	}
-	die("there is no way to publish called %s", name);
-}
+const Publisher publish_send = {
+	.name = "send",
+	.setup = setup_none,
+	.reset = publisher_no_reset,
+	.statement = "SELECT seq_send('orders/' || :client_id, (" EVENT ")::jsonb)",
+	.consume = consume_send,
+};
 
 char *
 publisher_script(const Publisher *publisher, int events)
@@ -182,12 +167,31 @@ publisher_script(const Publisher *publisher, int events)
 	return script;
 }
 
+void
+publish_make_orders(PGconn *conn)
+{
+	db_run(conn, "CREATE TABLE orders (id bigint GENERATED ALWAYS AS IDENTITY "
+		   "PRIMARY KEY, client int NOT NULL, n bigint NOT NULL)");
+}
+
+void
+publish_reset(const Publisher *publisher, PGconn *conn)
+{
+	db_run(conn, "TRUNCATE orders");
+	publisher->reset(conn);
+	db_run(conn, "CHECKPOINT");
+}
+
 PublishConsumer
 publish_consumer_start(const Publisher *publisher)
 {
-	PublishConsumer consumer;
+	PublishConsumer consumer = {0};
 	int			status;
 
+	if (publisher->consume == NULL)
+		return consumer;
+	if (publisher->start_beside)
+		consumer.beside = publisher->start_beside();
 	consumer.tally = mmap(NULL, sizeof(Tally), PROT_READ | PROT_WRITE,
 						  MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (consumer.tally == MAP_FAILED)
@@ -259,6 +263,11 @@ publish_consumer_finish(PublishConsumer *consumer, PGconn *conn, int events)
 	if (waitpid(consumer->pid, &status, 0) != consumer->pid || status != 0)
 		die("the consumer's process failed");
 	check_complete(tally, conn, events);
+	if (consumer->beside > 0)
+	{
+		kill(consumer->beside, SIGTERM);
+		(void) waitpid(consumer->beside, &status, 0);
+	}
 	last = tally->last;
 	munmap(tally, sizeof(Tally));
 	return last;

@@ -23,12 +23,6 @@ typedef struct Tally
 	int64_t		of_client[MAX_CLIENTS];
 } Tally;
 
-/* One event of the given text has come. */
-extern void tally_event(Tally *tally, const char *event);
-
-/* The events of a result, in one of its columns, in its order. */
-extern void tally_column(Tally *tally, PGresult *result, int column);
-
 typedef struct Publisher
 {
 	const char *name;
@@ -36,7 +30,7 @@ typedef struct Publisher
 	/* What a database needs once; false: it cannot be had here. */
 	bool		(*setup) (PGconn *conn);
 
-	/* Before each run, in a session of its own. */
+	/* Before each run. */
 	void		(*reset) (PGconn *conn);
 
 	/* In pgbench's script, after n was set; NULL: nothing is published. */
@@ -45,15 +39,30 @@ typedef struct Publisher
 	/* Receives until it is to stop; NULL: nobody does. */
 	void		(*consume) (PGconn *conn, Tally *tally);
 
-	/* A process of the peer's own that has to be there; NULL: none. */
-	void		(*start) (PGconn *conn);
-	void		(*stop) (void);
+	/* Starts a process that has to run beside; NULL: there is none. */
+	pid_t		(*start_beside) (void);
 } Publisher;
 
-extern const Publisher publishers[];
-extern const int publisher_count;
+/* Here: */
+extern const Publisher publish_none;
+extern const Publisher publish_plain; /* into a second table, for nobody */
+extern const Publisher publish_send;  /* seq_send */
 
-extern const Publisher *publisher_named(const char *name);
+/* In publish_peers.c: */
+extern const Publisher publish_outbox;
+extern const Publisher publish_notify;
+extern const Publisher publish_pgq;
+extern const Publisher publish_pgmq;
+
+/* About 100 bytes of JSON, the same for all, as a text in pgbench's script. */
+#define EVENT \
+	"'{\"c\": ' || :client_id || ', \"n\": ' || :n || ', \"note\": " \
+	"\"0123456789012345678901234567890123456789012345678\", \"status\": \"paid\"}'"
+
+/* Whoever polls does so a hundred times a second. */
+#define POLL_US 10000
+
+extern void publisher_no_reset(PGconn *conn);
 
 /*
  * The script of a transaction that inserts an order and publishes so many
@@ -61,37 +70,37 @@ extern const Publisher *publisher_named(const char *name);
  */
 extern char *publisher_script(const Publisher *publisher, int events);
 
-/* A consumer in a process of its own, which is ready when this returns. */
+/* Makes the table of orders. */
+extern void publish_make_orders(PGconn *conn);
+
+/* Before a run: empties it, and what this publisher needs. */
+extern void publish_reset(const Publisher *publisher, PGconn *conn);
+
+/*
+ * A consumer in a process of its own, which is ready when this returns; of a
+ * publisher that has none, nothing.
+ */
 typedef struct PublishConsumer
 {
 	pid_t		pid;
+	pid_t		beside; /* 0: none */
 	Tally	   *tally;
 } PublishConsumer;
 
 extern PublishConsumer publish_consumer_start(const Publisher *publisher);
 
-/* Wait until it has what the table of orders says; ends it. */
+/*
+ * Wait until it has what the table of orders says, and end it: when the last
+ * event came, by CLOCK_REALTIME.
+ */
 extern int64_t publish_consumer_finish(PublishConsumer *consumer, PGconn *conn,
 									   int events);
 
-/* For consumers: an event of the given text has come, and when the last did. */
+/* For consumers: an event of the given text has come; so has all there is now. */
 extern void tally_event(Tally *tally, const char *event);
 extern void tally_now(Tally *tally);
 
-/* Both, for a column of a result. */
+/* Both, for a column of a result, in its order. */
 extern void tally_column(Tally *tally, PGresult *result, int column);
-
-/* Of peers. */
-extern bool setup_outbox(PGconn *conn);
-extern void reset_outbox(PGconn *conn);
-extern void consume_outbox(PGconn *conn, Tally *tally);
-extern bool setup_pgmq(PGconn *conn);
-extern void reset_pgmq(PGconn *conn);
-extern void consume_pgmq(PGconn *conn, Tally *tally);
-extern bool setup_pgq(PGconn *conn);
-extern void start_pgq(PGconn *conn);
-extern void stop_pgq(void);
-extern void consume_pgq(PGconn *conn, Tally *tally);
-extern void consume_notify(PGconn *conn, Tally *tally);
 
 #endif							/* BENCH_PUBLISHERS_H */
