@@ -166,17 +166,19 @@ section_publish(void)
 
 			for (int j = 0; j < lengthof(compared); j++)
 			{
-				const Publisher *publisher = compared[j].publisher;
-				bool		everywhere = compared[j].everywhere || bench_size != SIZE_QUICK;
-
-				if (!there[j])
-					continue;
+				/* none is always the first, or the last, after a checkpoint */
+				int			k = (j + round) % lengthof(compared);
+				const Publisher *publisher = compared[k].publisher;
+				bool		quick = bench_size == SIZE_QUICK;
 				/* with 200 it takes a second until all are warm */
-				if (everywhere || i % 2 == 0)
-					measure(publisher, clients, 1,
-							seconds > 0 && clients > 64 ? seconds + 1 : seconds);
-				if (clients == 16 && publisher->statement)
-					measure(publisher, clients, 10, seconds);
+				int			time = seconds > 0 && clients > 64 ? seconds + 1 : seconds;
+
+				if (!there[k])
+					continue;
+				if (compared[k].everywhere || i % 2 == 0 || !quick)
+					measure(publisher, clients, 1, time);
+				if ((clients == 16 || !quick) && publisher->statement)
+					measure(publisher, clients, 10, time);
 			}
 		}
 	}

@@ -147,7 +147,7 @@ prepare(Probe *probe, PGconn *conn)
 	probe->collection = db_value(conn, "SELECT 'probe/' || i FROM generate_series(1, 1000) i "
 								 "WHERE seq_vshard('probe/' || i) NOT IN "
 								 "(SELECT seq_vshard('orders/' || c) FROM generate_series(0, %d) c) "
-								 "LIMIT 1", LOAD_CLIENTS - 1);
+								 "LIMIT 1", MAX_CLIENTS - 1);
 	db_runf(probe->receiver, "SELECT seq_subscribe(ARRAY[seq_vshard('%s')], 'probe')",
 			probe->collection);
 	db_prepare(probe->receiver, "receive", "SELECT plans FROM seq_receive(1, '60s', 'probe')");

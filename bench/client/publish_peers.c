@@ -248,9 +248,9 @@ consume_pgmq(PGconn *conn, Tally *tally)
 {
 	PGresult   *prepared;
 
-	db_prepare(conn, "read", "SELECT message::text, msg_id::text FROM "
+	db_prepare(conn, "read", "SELECT message::text, msg_id::text AS id FROM "
 			   "pgmq.read('bench', 60, 1000) ORDER BY msg_id");
-	prepared = PQprepare(conn, "delete", "SELECT count(pgmq.delete('bench', $1::bigint[]))", 0, NULL);
+	prepared = PQprepare(conn, "delete", "SELECT count(*) FROM pgmq.delete('bench', $1::bigint[])", 0, NULL);
 	if (PQresultStatus(prepared) != PGRES_COMMAND_OK)
 		die("%s", PQerrorMessage(conn));
 	PQclear(prepared);
