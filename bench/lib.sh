@@ -76,11 +76,14 @@ bench_section() {
 	done
 }
 
-# A section that takes longer than this is stuck.
+# A section that takes longer than this is stuck. What it may leave running is
+# found by its directory, as all else is.
 bench_client() {
-	as_user env "PGOPTIONS=-c client_min_messages=warning" "BENCH_SIZE=$BENCH_SIZE" \
+	local pgmq=
+	if [ -e "$work/pgmq.sql" ]; then pgmq=$work/pgmq.sql; fi
+	as_user env -C "$work/tmp" "PGOPTIONS=-c client_min_messages=warning" "BENCH_SIZE=$BENCH_SIZE" \
 		"BENCH_REPEAT=$BENCH_REPEAT" "BENCH_PGBENCH=$bin/pgbench" "PATH=$bin:$PATH:/usr/sbin:/sbin" \
-		"PGMQ_SQL=${PGMQ_SQL:+$work/pgmq.sql}" timeout -k 30 "${SUITE_TIMEOUT:-3600}" \
+		"PGMQ_SQL=$pgmq" timeout -k 30 "${SUITE_TIMEOUT:-3600}" \
 		"$work/tree/bench/calvin_bench" "$@"
 }
 
