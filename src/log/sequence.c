@@ -239,7 +239,7 @@ look_up(DatabaseSlot *slot)
 	commit(&step, &self);
 
 	taken = found;
-	submitters_set_taken(slot, taken.stamp);
+	submitters_set_taken(slot, taken.stamp, GetCurrentTimestamp());
 	landing = true;
 	known = true;
 }
@@ -518,7 +518,7 @@ take_step(DatabaseSlot *slot)
 		pfree(list.packets);
 		list.packets = NULL;
 	}
-	submitters_set_taken(slot, taken.stamp);
+	submitters_set_taken(slot, taken.stamp, GetCurrentTimestamp());
 	MemoryContextSwitchTo(memory);
 	tell(&step);
 	MemoryContextSwitchTo(old);
