@@ -77,7 +77,7 @@ sub is_refused
 		like(sql_error($node, $db, $call), $expected, "$desc: $call");
 	}
 	wait_for_sql($node, 'postgres',
-		"SELECT string_agg(backend_type, ',' ORDER BY 1) FROM pg_stat_activity WHERE datname = '$db' AND query = 'waiting to try again after an error'",
+		"SELECT string_agg(backend_type, ',' ORDER BY backend_type) FROM pg_stat_activity WHERE datname = '$db' AND query = 'waiting to try again after an error'",
 		'calvin_seq applier,calvin_seq sequencer');
 	pass("$desc: the workers wait");
 	is(sql($node, $db, "SELECT seq_vshard('a'), seq_decode('')"), "$va|null", "$desc: what needs no log works");
