@@ -45,7 +45,7 @@ my %conf = (
 	'calvin_seq.apply_batch' => '64kB',
 );
 
-# new(seed, dir, bin, batch, burst, library, without)
+# new(seed, dir, bin, batch, burst, submissions, library, without)
 sub new
 {
 	my ($class, %of) = @_;
@@ -62,8 +62,10 @@ sub new
 		takeovers => 0,
 		all_applied => 0,
 		log_columns => q{log_index, md5(entry), octet_length(entry), kind, epoch, CASE WHEN position('~sub~'::bytea in entry) > 0 THEN entry END},
+		acked_safe => 0,
+		acked_unsafe => 0,
 		submitted => 0,
-		submit_pause => 0.1,
+		submit_pause => $of{submissions} ? 0 : 0.1,
 		submitters_quiet => 0,
 		stash => {},		# rows of the log that may be truncated before they are checked
 		truncations => 0,
@@ -116,7 +118,8 @@ sub add_workload
 	$self->{submitters} = $self->{without}{submitters} ? [] : [
 		(map { Chaos::Submitter->new(name => "submitter$_", cluster => $self) } 1 .. 4),
 		Chaos::Submitter::Large->new(name => 'large submitter', cluster => $self),
-		Chaos::Submitter::Idle->new(name => 'idle submitter', cluster => $self) ];
+		Chaos::Submitter::Idle->new(name => 'idle submitter', cluster => $self),
+		$self->{submissions} ? map { Chaos::Submitter::Bulk->new(name => "bulk submitter$_", cluster => $self) } 1, 2 : () ];
 	$self->{last_submitter} = Chaos::Submitter::Last->new(name => 'last submitter', cluster => $self);
 	$self->{workers} = [
 		(map { Chaos::Worker->new(name => "worker$_", cluster => $self, consumer => 'd', leader => $_ == 1) } 1 .. 3),

@@ -5,6 +5,7 @@
 #   Chaos::Submitter::Large   submissions that do not fit into a row, or into memory
 #   Chaos::Submitter::Idle    stays open for long
 #   Chaos::Submitter::Burst   {count} transactions by one call, as fast as it goes
+#   Chaos::Submitter::Bulk    bursts without end, and transactions of many
 package Chaos::Submitter;
 
 use strict;
@@ -411,27 +412,32 @@ our @ISA = ('Chaos::Submitter');
 
 # {count} transactions, one after the other; of {undone_each} one is rolled back.
 # {finished}: it is over.
-sub next_plan
+sub next_plan { my ($self) = @_; return $self->{txns} || $self->{finished} ? undef : $self->plan_burst; }
+
+sub plan_burst
 {
 	my ($self) = @_;
 	my $order = $self->{cluster}{order};
 
-	return if $self->{finished} || $self->{txns};
 	$self->{txns} = [ map { $order->begin($self->{name}) } 1 .. $self->{count} ];
 	my $first = $self->{txns}[0]{id};
 	my $shape = shape('burst', 0);
+	my $before;
 
 	foreach my $i (0 .. $self->{count} - 1)
 	{
 		my $txn = $self->{txns}[$i];
 
 		$order->submission($txn, $shape, 40);
-		$order->refused($txn) if $i % $self->{undone_each} == $self->{undone_each} - 1;
+		if ($i % $self->{undone_each} == $self->{undone_each} - 1) { $order->refused($txn); next; }
+		# each is committed before the next one begins
+		$order->saw($txn, $before->{id}) if $before;
+		$before = $txn;
 	}
 	push @{ $self->{plan} }, ['SET synchronous_commit = off'],
 	  [
 		sub {
-			foreach (grep { $_->{known} eq 'open' } @{ $self->{txns} }) { $order->committing($_); }
+			$order->committing($_) foreach grep { $_->{known} eq 'open' } @{ $self->{txns} };
 			return "CALL send_burst($first, $self->{count}, $self->{undone_each})";
 		},
 		sub { $self->end(!$_[0]{error}) }
@@ -445,17 +451,11 @@ sub end
 	my ($self, $acknowledged) = @_;
 	my $order = $self->{cluster}{order};
 
-	foreach my $txn (grep { $_->{known} eq 'committing' } @{ $self->{txns} || [] })
+	foreach my $txn (grep { $_->{known} ne 'refused' } @{ delete $self->{txns} || [] })
 	{
-		if ($acknowledged) { $order->acknowledged($txn, $self->{cluster}{safe}, $self->{on}{ask} && $self->{on}{ask}{connection}); $self->{cluster}{submitted}++; }
-		else { $order->lost($txn); }
-	}
-	# each was committed before the next one began
-	my $before;
-	foreach my $txn (grep { $_->{known} ne 'refused' } @{ $self->{txns} || [] })
-	{
-		$order->saw($txn, $before->{id}) if $before && $acknowledged;
-		$before = $txn;
+		if (!$acknowledged) { $order->lost($txn); next; }
+		$order->acknowledged($txn, $self->{cluster}{safe}, $self->{on}{ask} && $self->{on}{ask}{connection});
+		$self->{cluster}{submitted}++;
 	}
 	$self->{finished} = 1;
 	return;
@@ -463,5 +463,53 @@ sub end
 
 sub on_error { my ($self) = @_; return $self->end(0) if $self->{txns}; }
 sub on_lost { my ($self) = @_; return $self->end(0) if $self->{txns}; }
+
+package Chaos::Submitter::Bulk;
+
+use strict;
+use warnings;
+
+use Chaos::Order qw(shape);
+
+our @ISA = ('Chaos::Submitter::Burst');
+
+# One after the other: bursts, and transactions of a thousand submissions.
+sub next_plan
+{
+	my ($self) = @_;
+	my $cluster = $self->{cluster};
+	my $rng = $self->{rng};
+
+	return if $cluster->{budget} <= 0 || $cluster->{submitters_quiet};
+	@{$self}{qw(txn txns finished)} = ();
+	if ($rng->chance(0.6))
+	{
+		@{$self}{qw(count undone_each)} = (100 + $rng->below(1500), 3 + $rng->below(20));
+		return $self->plan_burst;
+	}
+	my $n = 100 + $rng->below(1500);
+	my $txn = $self->begin;
+
+	$cluster->{order}->submission($txn, shape('bulk', 0), 30) foreach 1 .. $n;
+	push @{ $self->{plan} }, ['SET synchronous_commit = on'], ['BEGIN'], $self->look_step($txn), $self->send_step("* FROM send_many($txn->{id}, 0, $n, 'bulk', 30)"),
+	  ["INSERT INTO published (txn) VALUES ($txn->{id})"], $self->commit_step($txn, 'COMMIT', 1);
+	return;
+}
+
+sub on_error
+{
+	my ($self) = @_;
+
+	$self->end(0) if $self->{txns};
+	return $self->refuse;
+}
+
+sub on_lost
+{
+	my ($self) = @_;
+
+	$self->end(0) if $self->{txns};
+	return Chaos::Submitter::on_lost($self);
+}
 
 1;
