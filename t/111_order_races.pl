@@ -31,12 +31,12 @@ sub in_log
 
 sub send_text { my ($text) = @_; return "SELECT seq_send_bytes('a', '$text')"; }
 
-# It is in the log, within the time that this may take.
+# Until it is in the log, or the time is over that this may take: is_in_log() tells.
 sub wait_in_log
 {
 	my ($text) = @_;
 
-	return wait_until(sub { in_log() =~ /\b$text\b/ }, "$text to be in the log", 60);
+	return eval { wait_until(sub { in_log() =~ /\b$text\b/ }, "$text to be in the log", 60) };
 }
 
 # What has come last, in that order, each once.

@@ -23,7 +23,7 @@ sub new
 	my $machine = machine_new();
 
 	return bless {
-		order => Chaos::Order->new,
+		order => Chaos::Order->new(@vshards),
 		entries => {},		# md5 => [entries], those not seen in the log yet
 		acked => [],		# acknowledged since the last look at the log
 		machine => $machine,
@@ -101,7 +101,7 @@ sub sequenced
 
 	return {
 		kind => 'batch', bytes => $bytes, md5 => md5_hex($bytes), known => 'acked', epoch => $epoch,
-		txns => [ map { [ $self->listened($_->[0]), $_->[1] ] } @txns ]
+		txns => \@txns
 	};
 }
 
@@ -137,17 +137,9 @@ sub restored
 		my $digest = machine_digest($restored->{machine}, $log_index, $bytes, $outcome);
 
 		$at{$log_index} = { digest => $digest, epoch => $epoch };
-		$restored->stream_out($log_index, { epoch => $epoch, txns => [ map { [ $self->listened($_->[0]), $_->[1] ] } @txns ] }, $outcome);
+		$restored->stream_out($log_index, { epoch => $epoch, txns => \@txns }, $outcome);
 	}
 	return $restored;
-}
-
-# Of these vshards the ones that have a stream: only those have consumers.
-sub listened
-{
-	my ($self, $vshards) = @_;
-
-	return $self->{listened}{"@$vshards"} ||= [ grep { $self->{streams}{$_} } @$vshards ];
 }
 
 sub rank { return { acked => 0, unknown => 1, sent => 1, refused => 2 }->{ $_[0]{known} }; }

@@ -25,11 +25,13 @@ our @EXPORT_OK = qw($MARK shape);
 
 our $MARK = '~sub~';
 
+# new(vshards that have consumers)
 sub new
 {
-	my ($class) = @_;
+	my ($class, @vshards) = @_;
 
 	return bless {
+		streams => { map { ($_ => 1) } @vshards },
 		last => 0,			# transactions so far
 		txns => {},			# by id, those that were not settled yet
 		present => '',		# a bit for each that was: is it in the log?
@@ -252,19 +254,29 @@ sub take_batch
 		$self->saw($sub->{txn}, split /,/, $saw) if $saw ne '';
 		push @{ $self->{found} }, $sub;
 	}
-	return contents($epoch, $ms, @txns);
+	return $self->contents($epoch, $ms, @txns);
 }
 
+# For the vshards that somebody listens to.
 sub contents
 {
-	my ($epoch, $ms, @txns) = @_;
-	my $position = 0;
+	my ($self, $epoch, $ms, @txns) = @_;
+	my $position = -1;
 
 	return map {
 		my ($sub, $plans, $class) = @$_;
+		my $vshards = $self->listened($sub->{shape}{vshards});
 
-		[ $sub->{shape}{vshards}, "$epoch." . $position++ . "/$ms/$sub->{shape}{text}/\\x" . unpack('H*', $plans) . '/\\x' . unpack('H*', $class) ]
+		$position++;
+		[ $vshards, @$vshards ? "$epoch.$position/$ms/$sub->{shape}{text}/\\x" . unpack('H*', $plans) . '/\\x' . unpack('H*', $class) : '' ]
 	} @txns;
+}
+
+sub listened
+{
+	my ($self, $vshards) = @_;
+
+	return $self->{listened}{"@$vshards"} ||= [ grep { $self->{streams}{$_} } @$vshards ];
 }
 
 #
@@ -415,7 +427,7 @@ sub check_restored
 			$before = $sub->{place};
 			$there{"$sub->{txn}{id}.$sub->{n}"} = 1;
 		}
-		push @result, [ $epoch, contents($epoch, $ms, @txns) ];
+		push @result, [ $epoch, $self->contents($epoch, $ms, @txns) ];
 	}
 	foreach my $sub (@{ $self->{found} })
 	{

@@ -353,7 +353,7 @@ sub next_plan
 	return if $cluster->{budget} <= 0 || $cluster->{submitters_quiet};
 	$self->{txn} = undef;
 	$self->plan_transaction;
-	push @{ $self->{plan} }, $self->{rng}->real(0.6);
+	push @{ $self->{plan} }, $self->{rng}->real($cluster->{submissions} ? 6 : 0.6);
 	return;
 }
 
