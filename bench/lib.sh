@@ -4,13 +4,50 @@
 #     sourced after scripts/lib.sh and scripts/cluster.sh, and used after
 #     make_private_server.
 
-bench_sections="delivery peers end_to_end latency append replay catchup growth memory"
+bench_sections="delivery peers end_to_end latency append replay catchup growth memory publish publish_latency publish_held publish_drain"
 
 # The client is built against the system's libpq, the module against the header
 # that the private server has.
 bench_build() {
 	guarded in_tree make -s -C bench "PG_CONFIG=$pg_config" "CC=${CC:-gcc}" calvin_bench || return 1
 	guarded in_tree make -s -C bench/module "PG_CONFIG=$bin/pg_config" with_llvm=no all install
+}
+
+# What publishing is compared with, as far as it can be had: PgQ as it is
+# installed or from Debian's packages, which are only unpacked, since to install
+# them starts a daemon; pgmq from the file that PGMQ_SQL names.
+bench_peers() {
+	if [ -n "${PGMQ_SQL:-}" ]; then
+		as_user tee "$work/pgmq.sql" <"$PGMQ_SQL" >/dev/null || return 1
+		as_user tee -a "$work/peers" <<<"setting pgmq	SQL file of sha256 $(sha256sum <"$PGMQ_SQL" | cut -c 1-12)" >/dev/null
+	fi
+	if ! bench_have_pgq; then
+		if [ -n "${NO_DEPS:-}" ] || ! bench_unpack_pgq || ! bench_have_pgq; then
+			note "PgQ is not measured: neither is it installed, nor were its packages to be had"
+			return
+		fi
+	fi
+	as_user tee -a "$work/peers" <<<"setting PgQ	$(sed -n "s/^default_version *= *'\(.*\)'/\1/p" \
+		"$server$("$pg_config" --sharedir)/extension/pgq.control"), a tick every 100 ms" >/dev/null
+}
+
+bench_have_pgq() {
+	[ -e "$server$("$pg_config" --sharedir)/extension/pgq.control" ] &&
+		PATH=$bin:$PATH command -v pgqd >/dev/null
+}
+
+bench_unpack_pgq() {
+	local major dir=$work/pgq
+	major=$("$pg_config" --version | sed 's/^PostgreSQL \([0-9]*\).*/\1/')
+	command -v dpkg-deb >/dev/null && command -v apt-get >/dev/null || return 1
+	as_user mkdir "$dir"
+	as_user env -C "$dir" apt-get -qq download "postgresql-$major-pgq3" pgqd >/dev/null 2>&1 || return 1
+	find "$dir" -name '*.deb' -print0 | as_user xargs -0 -I '{}' dpkg-deb -x '{}' "$dir" || return 1
+	# it brings no libraries of its own
+	if ldd "$dir/usr/bin/pgqd" | grep -q 'not found'; then return 1; fi
+	as_user cp "$dir/usr/bin/pgqd" "$bin" &&
+		as_user cp "$dir$("$pg_config" --pkglibdir)"/*.so "$server$("$pg_config" --pkglibdir)" &&
+		as_user cp -r "$dir$("$pg_config" --sharedir)/extension/." "$server$("$pg_config" --sharedir)/extension"
 }
 
 # bench_settings SIZE: the cluster's, beyond test.conf.
@@ -39,10 +76,14 @@ bench_section() {
 	done
 }
 
-# A section that takes longer than this is stuck.
+# A section that takes longer than this is stuck. What it may leave running is
+# found by its directory, as all else is.
 bench_client() {
-	as_user env "PGOPTIONS=-c client_min_messages=warning" "BENCH_SIZE=$BENCH_SIZE" \
-		"BENCH_REPEAT=$BENCH_REPEAT" timeout -k 30 "${SUITE_TIMEOUT:-3600}" \
+	local pgmq=
+	if [ -e "$work/pgmq.sql" ]; then pgmq=$work/pgmq.sql; fi
+	as_user env -C "$work/tmp" "PGOPTIONS=-c client_min_messages=warning" "BENCH_SIZE=$BENCH_SIZE" \
+		"BENCH_REPEAT=$BENCH_REPEAT" "BENCH_PGBENCH=$bin/pgbench" "PATH=$bin:$PATH:/usr/sbin:/sbin" \
+		"PGMQ_SQL=$pgmq" timeout -k 30 "${SUITE_TIMEOUT:-3600}" \
 		"$work/tree/bench/calvin_bench" "$@"
 }
 
@@ -58,6 +99,7 @@ bench_machine() {
 	printf 'load\t%s\n' "$(cut -d' ' -f1-3 /proc/loadavg)"
 	printf 'size\t%s\n' "$BENCH_SIZE"
 	printf 'repetitions\t%s\n' "$BENCH_REPEAT"
+	if [ -e "$work/peers" ]; then cat "$work/peers"; fi
 	for name in fsync synchronous_commit wal_level shared_buffers calvin_seq.queue_size calvin_seq.apply_batch; do
 		printf 'setting %s\t%s\n' "$name" "$(cluster_psql bench -qAt -d postgres -c "SHOW $name" </dev/null)"
 	done

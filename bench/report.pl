@@ -17,7 +17,23 @@ my (%machine, @machine, %figures);
 my @workloads = map { { key => $_, title => $_ } } qw(A B C D);
 my @once = ({ key => '', title => '' });
 
-# The %s in a name is the column's key.
+my @clients = (1, 4, 16, 64, 200);
+my @client_columns = map { { key => $_, title => $_ } } @clients;
+my %percentiles = (columns => [ map { { key => $_, title => $_ } } qw(p50 p99 max) ]);
+
+# Ways to publish: title, the figures' word for it, and what may be lacking:
+# not everything can be had everywhere, or is measured in a short run.
+my @publishers = (
+	[ 'nothing is published: transactions/s', 'none', [ 4, 64 ] ],
+	[ 'INSERT into a plain table, no consumer', 'plain' ],
+	[ 'seq_send', 'send' ],
+	[ 'an outbox table and a relay', 'outbox', [ 4, 64 ] ],
+	[ 'NOTIFY', 'notify', [ 4, 64 ] ],
+	[ 'pgq.insert_event', 'pgq', \@clients ],
+	[ 'pgmq.send', 'pgmq', \@clients ]);
+
+# The %s in a name is the column's key.  A row's third element has the keys of
+# the columns that may be empty.
 my @tables = (
 	{
 		title => 'Delivery of about 100,000 transactions committed at once',
@@ -147,6 +163,63 @@ my @tables = (
 		section => 'memory', unit => 'kB', scale => 1,
 		columns => [ { key => 'early', title => 'after a tenth' }, { key => 'end', title => 'at the end' } ],
 		rows => [ [ 'applier', 'memory.applier.%s' ], [ 'C consumer', 'memory.consumer.%s' ] ]
+	},
+	{
+		title => 'Publishing: an order and one event a transaction, by clients, their consumer beside',
+		section => 'publish', unit => 'events/s', scale => 1, columns => \@client_columns,
+		rows => [ map { [ $_->[0], "publish.one.$_->[1].%s", $_->[2] ] } @publishers ]
+	},
+	{
+		title => 'Publishing: an order and ten events a transaction',
+		section => 'publish', unit => 'events/s', scale => 1, columns => \@client_columns,
+		rows => [ map { [ $_->[0], "publish.ten.$_->[1].%s", $_->[1] =~ /^pg/ ? \@clients : [ 1, 4, 64, 200 ] ] } @publishers[ 1 .. 6 ] ]
+	},
+	{
+		title => 'Publishing: what was left to do after the last commit, one event a transaction',
+		section => 'publish', unit => 'ms', scale => 1, columns => \@client_columns,
+		rows => [
+			[ 'seq_send: until all was in the log', 'publish.one.send.%s.in_log_ms' ],
+			map { [ "$_->[0]: until the consumer had all", "publish.one.$_->[1].%s.consumer_ms", $_->[2] ] } @publishers[ 2 .. 6 ],
+		]
+	},
+	{
+		title => 'Publishing: from COMMIT to the client that waits',
+		section => 'publish_latency', unit => 'µs', scale => 1, %percentiles,
+		rows => [
+			[ 'seq_send, COMMIT to SQL row', 'publish.latency.alone.%s' ],
+			[ 'INSERT + NOTIFY', 'publish.latency.alone_notify.%s' ],
+			[ 'seq_send, beside 16 clients that do so too', 'publish.latency.load.%s' ],
+			[ 'INSERT + NOTIFY, beside 16 clients that do so too', 'publish.latency.load_notify.%s' ],
+		]
+	},
+	{
+		title => 'Publishing while an old snapshot is held, 16 clients',
+		section => 'publish_held', unit => 'transactions/s', scale => 1,
+		columns => [ { key => 'before', title => 'before' }, { key => 'last', title => 'at the end' } ],
+		rows => [ map { [ $_->[0], "publish.held.$_->[1].%s", $_->[1] eq 'send' ? undef : [qw(before last)] ] } @publishers[ 1 .. 3, 5, 6 ] ]
+	},
+	{
+		title => 'The inbox while an old snapshot is held',
+		section => 'publish_held', unit => 'MB at most', scale => 1, columns => \@once,
+		rows => [ [ 'on disk', 'publish.held.inbox_mb' ], [ 'beyond what waited', 'publish.held.inbox_beyond_mb' ] ]
+	},
+	{
+		title => 'Submissions of 100 bytes that waited, into the log',
+		section => 'publish_drain', unit => 'thousand submissions/s', scale => 1000, columns => \@once,
+		rows => [
+			[ 'by 10,000 a transaction', 'publish.drain.all' ],
+			[ 'by 10,000 a transaction, a tenth of them', 'publish.drain.tenth' ],
+			[ 'one a transaction', 'publish.drain.single' ],
+		]
+	},
+	{
+		title => 'Private memory of the sequencer meanwhile, at most',
+		section => 'publish_drain', unit => 'kB', scale => 1, columns => \@once,
+		rows => [
+			[ 'by 10,000 a transaction', 'publish.drain.all_kb' ],
+			[ 'by 10,000 a transaction, a tenth of them', 'publish.drain.tenth_kb' ],
+			[ 'one a transaction', 'publish.drain.single_kb' ],
+		]
 	});
 
 sub median
@@ -204,7 +277,38 @@ sub targets
 	  [ 'restart from a snapshot, of a log ten times as long', ratio_of('growth.restart_ms.long', 'growth.restart_ms.short'), '<=', 1.5, 'x' ];
 	push @targets, [ "private memory after a million transactions: $_", ratio_of("memory.$_.end", "memory.$_.early"), '<=', 1.1, 'x' ]
 	  foreach qw(applier consumer);
+	push @targets, publish_targets();
 	return grep { defined $_->[1] } @targets;
+}
+
+sub publish_targets
+{
+	my @targets;
+
+	push @targets, [ "seq_send, clients: $_: of a plain INSERT", ratio_of("publish.one.send.$_", "publish.one.plain.$_"), '>=', 0.85, 'x' ]
+	  foreach @clients;
+	foreach my $peer ([ 'pgmq', 'pgmq.send' ], [ 'pgq', 'pgq.insert_event' ])
+	{
+		push @targets, [ "seq_send, clients: $_: of $peer->[1]", ratio_of("publish.one.send.$_", "publish.one.$peer->[0].$_"), '>=', $_ == 64 ? 1.3 : 1, 'x' ]
+		  foreach @clients;
+	}
+	push @targets,
+	  [ 'ten seq_send a transaction, clients: 16: of plain INSERTs', ratio_of('publish.ten.send.16', 'publish.ten.plain.16'), '>=', 0.85, 'x' ],
+	  [ 'after the last of a run\'s commits, until all is in the log, at most', largest(map { "publish.one.send.$_.in_log_ms" } @clients), '<=', 20, 'ms' ],
+	  [ 'after the last of a run\'s commits, until the consumer has all, at most', largest(map { "publish.one.send.$_.consumer_ms" } @clients), '<=', 50, 'ms' ];
+	push @targets,
+	  [ "COMMIT to the client\'s row, alone, $_->[0]: of INSERT + NOTIFY", ratio_of("publish.latency.alone.$_->[0]", "publish.latency.alone_notify.$_->[0]"), '<=', $_->[1], 'x' ]
+	  foreach [ 'p50', 1.8 ], [ 'p99', 2 ];
+	push @targets,
+	  [ "COMMIT to the client\'s row, under load, $_: of INSERT + NOTIFY", ratio_of("publish.latency.load.$_", "publish.latency.load_notify.$_"), '<=', 1, 'x' ]
+	  foreach qw(p50 p99);
+	push @targets,
+	  [ 'rate at the end under an old snapshot: of the rate before', ratio_of('publish.held.send.last', 'publish.held.send.before'), '>=', 0.95, 'x' ],
+	  [ 'inbox beyond what waits, under an old snapshot', median('publish.held.inbox_beyond_mb'), '<=', 64, 'MB' ],
+	  [ 'draining what waits', ratio(median('publish.drain.all'), 1e6), '>=', 0.5, 'M/s' ],
+	  [ 'memory of the sequencer while it drains: of a tenth as many', ratio_of('publish.drain.all_kb', 'publish.drain.tenth_kb'), '<=', 1.1, 'x' ],
+	  [ 'wake-ups of an idle sequencer (none counts as a half)', median('publish.idle.wakeups'), '<=', 0.5, '' ];
+	return @targets;
 }
 
 sub number
@@ -240,7 +344,7 @@ sub read_figures
 		}
 		else
 		{
-			push @machine, $name;
+			push @machine, $name unless exists $machine{$name};
 			$machine{$name} = $value;
 		}
 	}
@@ -259,7 +363,7 @@ sub missing
 			foreach my $column (@{ $table->{columns} })
 			{
 				my $name = name_of($row, $column);
-				push @missing, $name unless $figures{$name};
+				push @missing, $name unless $figures{$name} || grep { $_ eq $column->{key} } @{ $row->[2] || [] };
 			}
 		}
 	}
@@ -284,7 +388,7 @@ sub markdown
 	foreach my $target (@targets)
 	{
 		my ($title, $value, $operator, $bound, $unit) = @$target;
-		my $space = $unit eq 'x' ? ' ' : ' ';
+		my $space = $unit eq '' ? '' : $unit eq 'x' ? ' ' : ' ';
 		$text .= sprintf("| %s | %s%s%s | %s %s | %s |\n", $title, number($value), $space, $unit,
 			$operator eq '>=' ? 'at least' : 'at most', $bound, is_met($target) ? 'met' : '**not met**');
 	}

@@ -5,11 +5,13 @@
 #     one throw-away server, and leaves nothing behind but its results:
 #     `make bench`.
 #
-#   BENCH_SIZE=quick     tiny (does it run?), quick (under ten minutes), full
+#   BENCH_SIZE=quick     tiny (does it run?), quick (a quarter of an hour), full
 #   BENCH_ONLY="..."     sections: delivery peers end_to_end latency append
-#                        replay catchup growth memory
+#                        replay catchup growth memory publish publish_latency
+#                        publish_held publish_drain
 #   BENCH_REPEAT=3       repetitions: medians and their spread are shown
 #   BENCH_OUT=bench-results   where results.md, .json and .svg go
+#   PGMQ_SQL=file        pgmq's SQL, to compare publishing with it too
 #   NO_DEPS=1            install no packages
 
 set -euo pipefail
@@ -49,6 +51,10 @@ main() {
 	for section in ${BENCH_ONLY:-}; do
 		case " $bench_sections " in *" $section "*) ;; *) die "no such section: $section" ;; esac
 	done
+	if [ -n "${PGMQ_SQL:-}" ]; then
+		[ -r "$PGMQ_SQL" ] || die "PGMQ_SQL cannot be read: $PGMQ_SQL"
+		PGMQ_SQL=$(realpath "$PGMQ_SQL")
+	fi
 	[ -n "${NO_DEPS:-}" ] || DEPS=bench bash "$top/scripts/deps.sh"
 	mkdir -p "$out"
 	find_server
@@ -58,6 +64,7 @@ main() {
 	guarded pgxs_make -s -j "$jobs" all || die "the build failed"
 	make_private_server
 	bench_build || die "the benchmark's build failed"
+	case " ${BENCH_ONLY:-publish} " in *" publish"*) bench_peers || die "a peer could not be prepared" ;; esac
 	cluster_init bench < <(bench_settings "$BENCH_SIZE")
 	cluster_start bench
 	cluster_use bench

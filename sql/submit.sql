@@ -31,11 +31,7 @@ FROM pg_proc WHERE proname ~ '^seq_(send|submit|collection|json|decode_tx)' ORDE
 --
 SELECT '\x95909192a8446f63756d656e7492a86f72646572732f3790c4087b2261223a20317d00c0' AS sent \gset
 SELECT seq_decode_tx_class(:'sent'), seq_collection(:'sent'), seq_collections(:'sent');
-<<<<<<< HEAD
-SELECT seq_json('{"a": [1, "\u00e9"]}'), seq_json('null'), seq_json(NULL) IS NULL;
-=======
 SELECT seq_json(convert_to('{"a": [1, null]}', 'UTF8')), seq_json('null'), seq_json(NULL) IS NULL;
->>>>>>> surface
 SELECT t.refusal(format('SELECT seq_json(%L)', b))
 FROM unnest('{"\\x", "\\x7b", "\\xff", "\\x31c0", "\\x3100", "\\x225c753030303022"}'::bytea[]) b;
 -- each collection once, in the order of the write set; read_set does not count

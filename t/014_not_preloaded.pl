@@ -62,7 +62,11 @@ foreach my $sql (
 	'SELECT * FROM seq_subscriptions',
 	'SELECT * FROM seq_state',
 	'SELECT * FROM seq_metrics',
-	'SELECT seq_metrics_reset()')
+	'SELECT seq_metrics_reset()',
+	"SELECT seq_send('a', '{}')",
+	"SELECT seq_send_bytes('a', '')",
+	"SELECT seq_submit('{}')",
+	"SELECT seq_submit_encoded('')")
 {
 	like($s->error($sql), qr/^55000: .*\n(DETAIL: .*\n)?HINT: .*shared_preload_libraries/,
 		"$sql says what is missing");

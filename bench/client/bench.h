@@ -55,11 +55,22 @@ extern void section_append(void);
 extern void section_replay(void);
 extern void section_growth(void);
 extern void section_memory(void);
+extern void section_publish(void);
+extern void section_publish_latency(void);
+extern void section_publish_held(void);
+extern void section_publish_drain(void);
+extern void section_publish(void);
+extern void section_publish_latency(void);
+extern void section_publish_held(void);
+extern void section_publish_drain(void);
 
 /* A catch-up, in steps between which run.sh restarts the server. */
 extern void catchup_prepare(const char *what);
 extern void catchup_release(const char *what);
 extern void catchup_done(void);
+
+/* What bench/publish.sh measures: SECONDS EVENTS CLIENTS... */
+extern void publish_ratio(int argc, char **argv);
 
 /*
  * Connections, to the database "bench" as a rule.  All of these end the program

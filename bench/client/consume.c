@@ -4,6 +4,8 @@
  */
 #include "consume.h"
 
+#include "framed.h"
+
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>

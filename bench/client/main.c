@@ -22,6 +22,14 @@ static const struct
 	{"replay", section_replay},
 	{"growth", section_growth},
 	{"memory", section_memory},
+	{"publish", section_publish},
+	{"publish_latency", section_publish_latency},
+	{"publish_held", section_publish_held},
+	{"publish_drain", section_publish_drain},
+	{"publish", section_publish},
+	{"publish_latency", section_publish_latency},
+	{"publish_held", section_publish_held},
+	{"publish_drain", section_publish_drain},
 };
 
 int
@@ -41,6 +49,11 @@ main(int argc, char **argv)
 	if (argc == 2 && strcmp(argv[1], "catchup_done") == 0)
 	{
 		catchup_done();
+		return 0;
+	}
+	if (argc > 1 && strcmp(argv[1], "publish_ratio") == 0)
+	{
+		publish_ratio(argc - 2, argv + 2);
 		return 0;
 	}
 	for (int i = 0; argc == 2 && i < lengthof(sections); i++)

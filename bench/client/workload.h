@@ -106,7 +106,4 @@ extern void check_key(Checker *checker, uint32_t vshard, uint64_t epoch,
 extern void check_received(uint64_t count, uint64_t sum,
 						   const Batches *batches);
 
-/* The transactions in what seq_receive_batch returned. */
-extern void check_framed(Checker *checker, const char *data, size_t len);
-
 #endif							/* BENCH_WORKLOAD_H */

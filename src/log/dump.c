@@ -170,7 +170,7 @@ dump_waiting(DumpEmit emit, void *context)
 	PAUSE_POINT("dump: before the partitions");
 	for (uint32 i = 0; i < INBOX_PARTITIONS; i++)
 		partitions[i] = inbox_open(i, InvalidOid, AccessShareLock);
-	snapshot = RegisterSnapshot(GetActiveSnapshot());
+	snapshot = inbox_statement_snapshot();
 	/* with all of them open, none is emptied any more */
 	require_complete(partitions, snapshot);
 	waiting_find_taken(partitions, snapshot, &taken, &highest);

@@ -18,6 +18,7 @@
 #include "storage/lmgr.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
+#include "utils/snapmgr.h"
 
 static Oid
 partition_oid(const LogTable *table, uint32 partition)
@@ -80,6 +81,18 @@ inbox_open(uint32 partition, Oid extension, LOCKMODE mode)
 		log_table_forget();
 		CHECK_FOR_INTERRUPTS();
 	}
+}
+
+Snapshot
+inbox_latest_snapshot(void)
+{
+	return RegisterSnapshot(GetLatestSnapshot());
+}
+
+Snapshot
+inbox_statement_snapshot(void)
+{
+	return RegisterSnapshot(GetActiveSnapshot());
 }
 
 Relation

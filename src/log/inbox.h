@@ -30,9 +30,9 @@
 
 #include "compat.h"
 
+#include "access/htup_details.h"
 #include "log/table.h"
 #include "storage/buf.h"
-#include "access/htup_details.h"
 #include "utils/snapshot.h"
 
 #define INBOX_PARTITIONS 8
@@ -82,10 +82,19 @@ typedef struct InboxRow
  */
 extern Relation inbox_open(uint32 partition, Oid extension, LOCKMODE mode);
 
+/*
+ * What is committed now, or what the running statement sees; to be given back with
+ * UnregisterSnapshot().  Nobody but the sequencer gives a partition other storage, so
+ * it does not matter to him which is first, the snapshot or the partition; a dump
+ * has all of them open first.
+ */
+extern Snapshot inbox_latest_snapshot(void);
+extern Snapshot inbox_statement_snapshot(void);
+
 /* To empty it; NULL if others are in the way. */
 extern Relation inbox_try_open_alone(uint32 partition);
 
-/* Which partition it is that was opened. */
+/* Insert a row into a partition that is open; returns its place. */
 extern InboxPlace inbox_insert(Relation rel, uint32 partition, char kind,
 							   uint64 stamp, int64 at, uint64 link,
 							   const void *data, uint32 len, int options);

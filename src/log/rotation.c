@@ -305,7 +305,7 @@ try_renew(DatabaseSlot *slot, uint32 partition, bool activate,
 	if (rel == NULL)
 		return false;
 	PAUSE_POINT("rotation: locked");
-	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	snapshot = inbox_latest_snapshot();
 	waits = waiting_in_partition(rel, partition, snapshot, taken.stamp, &empty);
 	if (waits || (activate && !empty))
 	{
@@ -332,7 +332,7 @@ rotation_step(DatabaseSlot *slot, InboxTaken taken)
 	uint64		numbers[INBOX_PARTITIONS];
 	uint32		current = submitters_partition(slot);
 	uint64		retained = 0;
-	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	Snapshot	snapshot = inbox_latest_snapshot();
 	Header	   *newest = palloc(sizeof(Header));
 	Header	   *header = palloc(sizeof(Header));
 	bool		full;

@@ -32,8 +32,8 @@
 #include "shared/admission.h"
 #include "shared/clock.h"
 #include "shared/database.h"
-#include "shared/settings.h"
 #include "shared/pause.h"
+#include "shared/settings.h"
 #include "shared/submitters.h"
 #include "storage/bufmgr.h"
 #include "utils/memutils.h"
@@ -183,7 +183,7 @@ begin(Step *step, DatabaseSlot *slot, LogIdentity *self)
 static void
 take_snapshot(Step *step)
 {
-	step->snapshot = RegisterSnapshot(GetLatestSnapshot());
+	step->snapshot = inbox_latest_snapshot();
 	PushActiveSnapshot(step->snapshot);
 }
 

@@ -44,7 +44,7 @@ static void
 skip_elements(WriteSet *set, WireSetKind kind, const WireSetFields *fields)
 {
 	WireReader *r = &set->reader;
-	uint32		count;
+	uint32		count = 0;
 	uint32		inner;
 	uint64		value;
 
@@ -65,8 +65,8 @@ static WireSlice
 read_key_set(WriteSet *set, const WireSetFields *fields)
 {
 	WireReader *r = &set->reader;
-	WireSlice	tag;
-	WireSlice	name;
+	WireSlice	tag = {NULL, 0};
+	WireSlice	name = {NULL, 0};
 
 	check_read(set, wire_read_tuple(r, 2, fields->set) &&
 			   wire_read_str(r, &tag, fields->variant) &&
@@ -84,7 +84,7 @@ open_write_set(WriteSet *set, bytea *tx_class)
 	WireTxClassFigures figures;
 	WireError	error;
 	bool		canonical;
-	uint32		reads;
+	uint32		reads = 0;
 
 	if (!wire_examine_tx_class(data, size, &figures, &canonical, &error))
 		wire_report_tx_class(&error);

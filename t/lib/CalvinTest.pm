@@ -371,7 +371,7 @@ sub break_log
 		"BEGIN; INSERT INTO seq_log (entry) VALUES (''); ALTER INDEX seq_log_epoch_idx RENAME TO seq_log_away; COMMIT;");
 	kill 'CONT', $pid;
 	return wait_for_sql($node, 'postgres',
-		"SELECT count(*) FROM pg_stat_activity WHERE datname = '$db' AND query = 'waiting to try again after an error'",
+		"SELECT count(*) FROM pg_stat_activity WHERE datname = '$db' AND backend_type = 'calvin_seq applier' AND query = 'waiting to try again after an error'",
 		1);
 }
 
