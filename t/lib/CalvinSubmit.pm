@@ -10,7 +10,7 @@ use CalvinTest;
 use Exporter 'import';
 use Test::More;
 
-our @EXPORT = qw(create_sent sent sent_count wait_sequenced is_next forget_sent hold_log filled);
+our @EXPORT = qw(create_sent sent sent_count wait_sequenced is_next forget_sent hold_log filled numbers inbox_size);
 
 my %seen;
 
@@ -51,7 +51,7 @@ sub wait_sequenced
 	my ($node, $db) = @_;
 
 	return wait_for_sql($node, $db, <<EOS);
-SELECT waiting_rows = 0 AND waits_for IS NULL AND EXISTS (SELECT FROM pg_stat_activity WHERE pid = s.pid AND query = 'waiting for submissions')
+SELECT waiting_rows = 0 AND waits_for IS NULL AND EXISTS (SELECT FROM pg_stat_activity WHERE pid = s.pid AND query ~ '^waiting (for submissions|to close)')
 FROM seq_sequencer s
 EOS
 }
@@ -90,6 +90,27 @@ sub hold_log
 	return $s;
 }
 
+# Of numbers that were submitted with filled() and begin with 1: how many there are,
+# how many distinct, how many in their place, as the log alone tells.
+sub numbers
+{
+	my ($node, $db, $collection) = @_;
+
+	return sql($node, $db, <<EOS);
+SELECT count(*), count(DISTINCT i), count(*) FILTER (WHERE i = n)
+FROM (SELECT split_part(encode(substr(plans, 1, 20), 'escape'), ' ', 1)::int AS i, row_number() OVER () AS n
+	FROM seq_replay(seq_vshard('$collection'), 0, 9000000000)) s
+EOS
+}
+
+# Bytes of the inbox's partitions.
+sub inbox_size
+{
+	my ($node, $db) = @_;
+
+	return sql($node, $db, q{SELECT sum(pg_relation_size(oid)) FROM pg_class WHERE relname ~ '^seq_inbox_[0-9]+$'});
+}
+
 # SQL that submits some in one transaction, from a number on, each with so many bytes.
 sub filled
 {
@@ -97,7 +118,7 @@ sub filled
 
 	return sprintf(
 		q{DO $$ BEGIN PERFORM seq_send_bytes('%s', convert_to(rpad(i || ' ', %d, 'x'), 'UTF8')) FROM generate_series(%d, %d) i; END $$},
-		$collection, $bytes || 1, $from, $from + $n - 1);
+		$collection, $bytes || 20, $from, $from + $n - 1);
 }
 
 1;
