@@ -388,7 +388,8 @@ sql($far, 'postgres', "INSERT INTO seq_log (log_index, entry) VALUES (9223372036
 # prepared transaction.
 sql($far, 'postgres', q{BEGIN; LOCK TABLE seq_log; PREPARE TRANSACTION 'hold'});
 $far->restart;
-my $waiting = q{SELECT count(*) FROM pg_locks WHERE relation = 'seq_log'::regclass AND NOT granted};
+my $waiting = q{SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid)
+	WHERE relation = 'seq_log'::regclass AND NOT granted AND backend_type <> 'calvin_seq sequencer'};
 wait_for_sql($far, 'postgres', $waiting, 1);
 my $observer = session($far, 'postgres');
 $observer->send('BEGIN; LOCK TABLE seq_log');

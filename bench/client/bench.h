@@ -43,6 +43,9 @@ extern void sleep_us(int us);
 extern void figure(double value, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));
 
+/* A number of a process's /proc/PID/status, by its name there. */
+extern int64_t process_figure(int pid, const char *field);
+
 /* "Seconds that so many took" as a rate. */
 extern double rate(double count, int64_t ns);
 

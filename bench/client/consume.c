@@ -139,29 +139,6 @@ consume_end(PGconn *conn, Received *received)
 	db_run(conn, "SELECT seq_unsubscribe(name => 'bench')");
 }
 
-int64_t
-anon_kb(int pid)
-{
-	char		path[64];
-	char		line[256];
-	int64_t		kb = -1;
-	FILE	   *file;
-
-	snprintf(path, sizeof(path), "/proc/%d/status", pid);
-	file = fopen(path, "r");
-	if (file == NULL)
-		die("cannot read %s", path);
-	while (fgets(line, sizeof(line), file) != NULL)
-	{
-		if (sscanf(line, "RssAnon: %" SCNd64, &kb) == 1)
-			break;
-	}
-	fclose(file);
-	if (kb < 0)
-		die("no RssAnon in %s", path);
-	return kb;
-}
-
 static void
 transfer(int fd, void *data, size_t len, bool sending)
 {
@@ -190,15 +167,15 @@ consumer_main(int fd, ConsumerKind kind, const Batches *batches,
 	if (early > 0)
 	{
 		consume_all(conn, kind, early, &first);
-		received.anon_kb[0] = anon_kb(PQbackendPID(conn));
-		received.applier_kb[0] = anon_kb(applier);
+		received.anon_kb[0] = process_figure(PQbackendPID(conn), "RssAnon");
+		received.applier_kb[0] = process_figure(applier, "RssAnon");
 		consume_send(conn, kind, count - early);
 	}
 	consume_all(conn, kind, count - early, &received);
 	received.count += first.count;
 	received.sum += first.sum;
-	received.anon_kb[1] = anon_kb(PQbackendPID(conn));
-	received.applier_kb[1] = anon_kb(applier);
+	received.anon_kb[1] = process_figure(PQbackendPID(conn), "RssAnon");
+	received.applier_kb[1] = process_figure(applier, "RssAnon");
 	consume_end(conn, &received);
 	transfer(fd, &received, sizeof(received), true);
 	PQfinish(conn);

@@ -58,7 +58,4 @@ extern ConsumerProcess consumer_start(ConsumerKind kind,
 									  uint64_t count, uint64_t early);
 extern Received consumer_wait(ConsumerProcess process);
 
-/* Private memory of a process, in kB. */
-extern int64_t anon_kb(int pid);
-
 #endif							/* BENCH_CONSUME_H */

@@ -57,6 +57,30 @@ rate(double count, int64_t ns)
 	return ns > 0 ? count * 1e9 / (double) ns : 0;
 }
 
+int64_t
+process_figure(int pid, const char *field)
+{
+	size_t		len = strlen(field);
+	char		path[64];
+	char		line[256];
+	char	   *found = NULL;
+	FILE	   *file;
+
+	snprintf(path, sizeof(path), "/proc/%d/status", pid);
+	file = fopen(path, "r");
+	if (file == NULL)
+		die("cannot read %s", path);
+	while (found == NULL && fgets(line, sizeof(line), file) != NULL)
+	{
+		if (strncmp(line, field, len) == 0 && line[len] == ':')
+			found = line + len + 1;
+	}
+	fclose(file);
+	if (found == NULL)
+		die("no %s in %s", field, path);
+	return strtoll(found, NULL, 10);
+}
+
 void
 figure(double value, const char *format, ...)
 {

@@ -167,6 +167,8 @@ pgbench_result(int warm_ms)
 	ends = read_logs(&count);
 	while (first < count - 1 && ends[first] < ends[0] + (int64_t) warm_ms * 1000000)
 		first++;
+	if (warm_ms > 0 && first == count - 1)
+		die("a run that was over before it was warm");
 	run.transactions = (int64_t) count;
 	run.last_commit = ends[count - 1];
 	run.rate = rate((double) (count - 1 - first), run.last_commit - ends[first]);

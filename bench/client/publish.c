@@ -23,10 +23,8 @@ typedef struct Outcome
 
 /* After this, sessions have filled their caches. */
 static int
-warm_ms(int clients, int seconds)
+warm_ms(int clients)
 {
-	if (seconds == 0)
-		return 0;
 	return clients <= 16 ? 250 : clients <= 64 ? 500 : 1500;
 }
 
@@ -80,6 +78,7 @@ check_plain(PGconn *conn, int events)
 		die("the plain table does not have what was committed");
 }
 
+/* So many seconds after the warming up; a few transactions if that is 0. */
 static Outcome
 one_run(const Publisher *publisher, int clients, int events, int seconds)
 {
@@ -88,12 +87,13 @@ one_run(const Publisher *publisher, int clients, int events, int seconds)
 	PublishConsumer consumer;
 	PgbenchRun	run;
 	Outcome		outcome = {0};
+	int			warm = seconds > 0 ? warm_ms(clients) : 0;
 	int64_t		in_log = 0;
 	pid_t		pid;
 
 	publish_reset(publisher, conn);
 	consumer = publish_consumer_start(publisher);
-	pid = pgbench_start(script, clients, seconds);
+	pid = pgbench_start(script, clients, seconds + (warm + 999) / 1000);
 	pgbench_wait(pid);
 	if (publisher == &publish_send)
 	{
@@ -101,7 +101,7 @@ one_run(const Publisher *publisher, int clients, int events, int seconds)
 			sleep_us(500);
 		in_log = real_ns();
 	}
-	run = pgbench_result(warm_ms(clients, seconds));
+	run = pgbench_result(warm);
 	outcome.rate = run.rate;
 	if (publisher->consume)
 	{
@@ -134,11 +134,11 @@ measure(const Publisher *publisher, int clients, int events, int seconds)
 			   publisher->name, clients);
 }
 
-/* Whom ours is compared with everywhere, and who gives the scale only. */
+/* Who gives the scale only has fewer runs where there is little time. */
 static const struct
 {
 	const Publisher *publisher;
-	bool		everywhere;
+	bool		is_target;
 }			compared[] = {
 	{&publish_none, false},
 	{&publish_plain, true},
@@ -154,7 +154,8 @@ section_publish(void)
 {
 	PGconn	   *conn = publish_begin();
 	bool		there[lengthof(compared)];
-	int			seconds = by_size(0, 2, 10);
+	bool		quick = bench_size == SIZE_QUICK;
+	int			seconds = by_size(0, 1, 10);
 
 	for (int i = 0; i < lengthof(compared); i++)
 		there[i] = compared[i].publisher->setup(conn);
@@ -166,19 +167,16 @@ section_publish(void)
 
 			for (int j = 0; j < lengthof(compared); j++)
 			{
-				/* none is always the first, or the last, after a checkpoint */
+				/* not always the same one after the same one */
 				int			k = (j + round) % lengthof(compared);
 				const Publisher *publisher = compared[k].publisher;
-				bool		quick = bench_size == SIZE_QUICK;
-				/* with 200 it takes a second until all are warm */
-				int			time = seconds > 0 && clients > 64 ? seconds + 1 : seconds;
 
-				if (!there[k])
+				if (!there[k] || (quick && !compared[k].is_target && round > 0))
 					continue;
-				if (compared[k].everywhere || i % 2 == 0 || !quick)
-					measure(publisher, clients, 1, time);
-				if ((clients == 16 || !quick) && publisher->statement)
-					measure(publisher, clients, 10, time);
+				if (!quick || compared[k].is_target || i % 2 == 0)
+					measure(publisher, clients, 1, seconds);
+				if ((!quick || clients == 16) && publisher->statement)
+					measure(publisher, clients, 10, seconds);
 			}
 		}
 	}

@@ -5,17 +5,17 @@
  */
 #include "publish.h"
 
-#include "consume.h"
 #include "pgbench.h"
 
 #include <inttypes.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
 #define A_COMMIT 10000
 #define PAYLOAD_BYTES 100
 #define CLIENTS 16
+
+/* Of its own will. */
+#define SLEEPS "voluntary_ctxt_switches"
 
 /* Who has appended and not committed: nothing else gets into the log. */
 static PGconn *
@@ -47,21 +47,26 @@ check_drained(PGconn *conn, int64_t sequenced)
 			" and none", now, waiting, sequenced);
 }
 
-/* Let go, and wait until as many are in the log: the time it took. */
+/* Let go, and wait until so many more are in the log: the time it took. */
 static int64_t
-drain(PGconn *conn, PGconn *holder, int64_t sequenced, int64_t *peak_kb)
+drain(PGconn *conn, PGconn *holder, int64_t before, int64_t submissions,
+	  int64_t *peak_kb)
 {
 	int			pid = publish_sequencer(conn);
-	int64_t		start = now_ns();
-	int64_t		look_at = start;
+	int64_t		sequenced = before + submissions;
+	int64_t		start;
+	int64_t		look_at = 0;
 
-	*peak_kb = anon_kb(pid);
+	if (count_sequenced(conn) != before || publish_waiting(conn) == 0)
+		die("the sequencer was not held");
+	*peak_kb = process_figure(pid, "RssAnon");
+	start = now_ns();
 	PQfinish(holder);
 	while (count_sequenced(conn) < sequenced)
 	{
 		if (now_ns() >= look_at)
 		{
-			int64_t		kb = anon_kb(pid);
+			int64_t		kb = process_figure(pid, "RssAnon");
 
 			if (kb > *peak_kb)
 				*peak_kb = kb;
@@ -87,7 +92,7 @@ drain_large(PGconn *conn, int64_t submissions, const char *name)
 		db_runf(conn, "SELECT count(seq_send_bytes('orders/' || i %% 1000, "
 				"decode(repeat('ab', %d), 'hex'))) FROM generate_series(1, %d) i",
 				PAYLOAD_BYTES, A_COMMIT);
-	ns = drain(conn, holder, before + submissions, &peak_kb);
+	ns = drain(conn, holder, before, submissions, &peak_kb);
 	check_drained(conn, before + submissions);
 	figure(rate((double) submissions, ns), "publish.drain.%s", name);
 	figure((double) peak_kb, "publish.drain.%s_kb", name);
@@ -108,34 +113,10 @@ drain_small(PGconn *conn)
 			 "decode(repeat('ab', %d), 'hex'));\n", PAYLOAD_BYTES);
 	pgbench_wait(pgbench_start(script, CLIENTS, by_size(0, 4, 20)));
 	run = pgbench_result(0);
-	ns = drain(conn, holder, before + run.transactions, &peak_kb);
+	ns = drain(conn, holder, before, run.transactions, &peak_kb);
 	check_drained(conn, before + run.transactions);
 	figure(rate((double) run.transactions, ns), "publish.drain.single");
 	figure((double) peak_kb, "publish.drain.single_kb");
-}
-
-/* How often a process has slept of its own will. */
-static int64_t
-sleeps(int pid)
-{
-	char		path[64];
-	char		line[256];
-	int64_t		count = -1;
-	FILE	   *file;
-
-	snprintf(path, sizeof(path), "/proc/%d/status", pid);
-	file = fopen(path, "r");
-	if (file == NULL)
-		die("cannot read %s", path);
-	while (fgets(line, sizeof(line), file) != NULL)
-	{
-		if (sscanf(line, "voluntary_ctxt_switches: %" SCNd64, &count) == 1)
-			break;
-	}
-	fclose(file);
-	if (count < 0)
-		die("no voluntary_ctxt_switches in %s", path);
-	return count;
 }
 
 static void
@@ -146,7 +127,7 @@ idle(PGconn *conn)
 
 	sleep_us(1000000);
 	pid = publish_sequencer(conn);
-	before = sleeps(pid);
+	before = process_figure(pid, SLEEPS);
 	sleep_us(by_size(1, 5, 10) * 1000000);
 	if (publish_sequencer(conn) != pid)
 		die("the sequencer was started anew while it was idle");
@@ -154,7 +135,7 @@ idle(PGconn *conn)
 			   "AND pid = %d", pid) > 0)
 		die("the sequencer has a snapshot while it is idle");
 	/* figures are positive: half a wake-up is none */
-	figure((double) (sleeps(pid) - before) + 0.5, "publish.idle.wakeups");
+	figure((double) (process_figure(pid, SLEEPS) - before) + 0.5, "publish.idle.wakeups");
 }
 
 void
@@ -163,7 +144,8 @@ section_publish_drain(void)
 	PGconn	   *conn = publish_begin();
 	int64_t		submissions = by_size(100000, 400000, 2000000);
 
-	for (int i = 0; i < bench_repeat; i++)
+	/* once, where there is little time */
+	for (int i = 0; i < by_size(1, 1, bench_repeat); i++)
 	{
 		drain_large(conn, submissions / 10, "tenth");
 		drain_large(conn, submissions, "all");

@@ -108,7 +108,7 @@ sample_notify(Probe *probe)
 static void
 sample_under_load(Probe *probe, const Publisher *publisher, int which)
 {
-	int			seconds = by_size(1, 4, 15);
+	int			seconds = by_size(1, 3, 15);
 	char	   *script = publisher_script(publisher, 1);
 	PGconn	   *conn = db_connect();
 	PublishConsumer consumer;
@@ -121,14 +121,14 @@ sample_under_load(Probe *probe, const Publisher *publisher, int which)
 	pid = pgbench_start(script, LOAD_CLIENTS, seconds);
 	sleep_us(400000);
 	/* and no longer than the load lasts */
-	while (now_ns() - start < seconds * INT64_C(1000000000) - 200000000 &&
-		   probe->count[which] < MAX_SAMPLES)
+	do
 	{
 		if (which == 0)
 			sample_send(probe);
 		else
 			sample_notify(probe);
-	}
+	} while (now_ns() - start < seconds * INT64_C(1000000000) - 200000000 &&
+			 probe->count[which] < MAX_SAMPLES);
 	pgbench_wait(pid);
 	(void) pgbench_result(0);
 	(void) publish_consumer_finish(&consumer, conn, 1);

@@ -45,12 +45,14 @@
 #define STEP_EPOCHS 256
 
 /*
- * After a step it rests for so many times as long as that took, up to a limit,
- * unless there is a full epoch waiting: then batches grow with the load, and their
- * cost does not take away from those who submit.
+ * One step begins so long after the last, and if that has found more than one packet,
+ * it rests for so many times as long as it took, up to a limit; unless there is a full
+ * epoch waiting.  So batches grow with the load, and their cost, also that of
+ * applying them, is not taken away from those who submit; who is alone does not wait.
  */
-#define REST_FACTOR 4
-#define REST_MAX_US 4000
+#define STEP_INTERVAL_US 1000
+#define REST_FACTOR 8
+#define REST_MAX_US 8000
 
 /* How often it is looked whether the log is restored that submissions belong to. */
 #define RESTORE_POLL_MS 200
@@ -95,6 +97,7 @@ static uint64 landed;	 /* what was restored so often has been looked for */
 static bool landing;	 /* something of it may be left */
 static int64 first_seen;	 /* clock_us() when the first one waiting was noticed, or 0 */
 static int64 rest_until; /* clock_us() */
+static size_t last_packets; /* that the last step has taken */
 
 void
 sequence_forget(void)
@@ -239,7 +242,7 @@ look_up(DatabaseSlot *slot)
 	commit(&step, &self);
 
 	taken = found;
-	submitters_set_taken(slot, taken.stamp);
+	submitters_set_taken(slot, taken.stamp, GetCurrentTimestamp());
 	landing = true;
 	known = true;
 }
@@ -262,20 +265,37 @@ list_waiting(Step *step)
 	MemoryContextSwitchTo(old);
 }
 
-/* The packet at a place, if that is the one with this stamp, and was committed. */
-static bool
+typedef enum Fetched
+{
+	FETCHED,
+	ROLLED_BACK, /* the packet is there, and was not committed */
+	SOMETHING_ELSE /* this is not its place: nothing is known of it */
+} Fetched;
+
+/* What is at the place of a stamp's packet, as somebody says? */
+static Fetched
 fetch(Step *step, uint64 stamp, InboxPlace place, const InboxReader **reader,
 	  InboxRow *row)
 {
+	bool		own;
+
 	*reader = reader_of(step, inbox_place_partition(place));
-	if (*reader == NULL ||
-		!inbox_fetch((*reader)->rel, (*reader)->partition, (*reader)->nblocks,
-					 place, step->snapshot, row))
-		return false;
-	if (row->stamp == stamp && inbox_is_packet(row))
-		return true;
+	if (*reader == NULL)
+		return SOMETHING_ELSE;
+	if (inbox_fetch((*reader)->rel, (*reader)->partition, (*reader)->nblocks,
+					place, step->snapshot, row))
+	{
+		if (row->stamp == stamp && inbox_is_packet(row))
+			return FETCHED;
+		inbox_release(row);
+		return SOMETHING_ELSE;
+	}
+	if (!inbox_fetch((*reader)->rel, (*reader)->partition, (*reader)->nblocks,
+					 place, SnapshotAny, row))
+		return SOMETHING_ELSE;
+	own = row->stamp == stamp && inbox_is_packet(row);
 	inbox_release(row);
-	return false;
+	return own ? ROLLED_BACK : SOMETHING_ELSE;
 }
 
 /*
@@ -289,6 +309,7 @@ find_next(Step *step, int *at, const InboxReader **reader, InboxRow *row)
 	{
 		uint64		place;
 		int64		when;
+		Fetched		fetched;
 
 		CHECK_FOR_INTERRUPTS();
 		if (list.packets != NULL && step->taken.stamp < list.end)
@@ -306,24 +327,26 @@ find_next(Step *step, int *at, const InboxReader **reader, InboxRow *row)
 				continue;
 			}
 			/* it was seen, and nobody removes it before it is taken */
-			if (!fetch(step, step->taken.stamp, list.packets[*at].place, reader, row))
+			if (fetch(step, step->taken.stamp, list.packets[*at].place, reader,
+					  row) != FETCHED)
 				ereport(ERROR,
 						(errcode(ERRCODE_DATA_CORRUPTED),
 						 errmsg("a submission has vanished from the inbox"),
 						 errdetail("Its stamp is " UINT64_FORMAT ".", step->taken.stamp)));
 			return true;
 		}
-		if (!submitters_find_place(step->slot, step->taken.stamp, &place, &when))
+		fetched = submitters_find_place(step->slot, step->taken.stamp, &place, &when) ?
+			fetch(step, step->taken.stamp, place, reader, row) : SOMETHING_ELSE;
+		if (fetched == FETCHED)
+			return true;
+		if (fetched == ROLLED_BACK)
 		{
-			list_waiting(step);
-			*at = 0;
+			step->taken.stamp++;
+			step->taken.ordinal = 0;
 			continue;
 		}
-		if (fetch(step, step->taken.stamp, place, reader, row))
-			return true;
-		/* rolled back */
-		step->taken.stamp++;
-		step->taken.ordinal = 0;
+		list_waiting(step);
+		*at = 0;
 	}
 	return false;
 }
@@ -512,13 +535,14 @@ take_step(DatabaseSlot *slot)
 
 	PAUSE_POINT("sequence: committed");
 	taken = step.taken;
+	last_packets = step.nwritten;
 	list_at = at;
 	if (list.packets != NULL && taken.stamp >= list.end)
 	{
 		pfree(list.packets);
 		list.packets = NULL;
 	}
-	submitters_set_taken(slot, taken.stamp);
+	submitters_set_taken(slot, taken.stamp, GetCurrentTimestamp());
 	MemoryContextSwitchTo(memory);
 	tell(&step);
 	MemoryContextSwitchTo(old);
@@ -610,8 +634,11 @@ sequence_some(DatabaseSlot *slot, long *wait_ms)
 	}
 	if (known && (rest = time_to_rest(slot)) > 0)
 	{
-		*wait_ms = (rest + 999) / 1000;
-		return SEQUENCE_REST;
+		*wait_ms = rest / 1000;
+		if (*wait_ms > 0)
+			return SEQUENCE_REST;
+		/* shorter than a latch can wait */
+		pg_usleep(rest);
 	}
 
 	SetCurrentStatementStartTimestamp();
@@ -637,8 +664,13 @@ sequence_some(DatabaseSlot *slot, long *wait_ms)
 		take_step(slot);
 	}
 	first_seen = 0;
-	rest_until = clock_us();
-	rest_until += Min((rest_until - start) * REST_FACTOR, REST_MAX_US);
+	rest_until = start + STEP_INTERVAL_US;
+	if (last_packets > 1)
+	{
+		int64		now = clock_us();
+
+		rest_until = Max(rest_until, now + Min((now - start) * REST_FACTOR, REST_MAX_US));
+	}
 	if (!rotation_due(wait_ms))
 		return SEQUENCE_AGAIN;
 

@@ -17,6 +17,7 @@
 #include "log/inbox.h"
 #include "log/shape.h"
 #include "utils/lsyscache.h"
+#include "utils/syscache.h"
 
 /* Its primary key, and those on epochs and acks. */
 #define LOG_INDEXES 3
@@ -224,6 +225,38 @@ shape_check_inbox(Relation rel)
 		TupleDescAttr(desc, INBOX_ATTR_DATA - 1)->attstorage != TYPSTORAGE_PLAIN)
 		shape_report_altered(RelationGetRelationName(rel),
 							 "It is another kind of relation, or stored in another way.");
+}
+
+bool
+shape_inbox_intact(Oid relid)
+{
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	Form_pg_class relation;
+	bool		intact;
+
+	if (!HeapTupleIsValid(tuple))
+		return false;
+	relation = (Form_pg_class) GETSTRUCT(tuple);
+	intact = relation->relkind == RELKIND_MATVIEW && !relation->relispopulated &&
+		relation->relam == HEAP_TABLE_AM_OID &&
+		relation->relpersistence == RELPERSISTENCE_PERMANENT &&
+		relation->relnatts == lengthof(inbox_columns);
+	ReleaseSysCache(tuple);
+	for (int i = 0; i < INBOX_ATTRS && intact; i++)
+	{
+		tuple = SearchSysCache2(ATTNUM, ObjectIdGetDatum(relid),
+								Int16GetDatum((int16) (i + 1)));
+		intact = HeapTupleIsValid(tuple);
+		if (!intact)
+			break;
+		intact = ((Form_pg_attribute) GETSTRUCT(tuple))->atttypid == inbox_columns[i].type &&
+			strcmp(NameStr(((Form_pg_attribute) GETSTRUCT(tuple))->attname),
+				   inbox_columns[i].name) == 0 &&
+			(i != INBOX_ATTR_DATA - 1 ||
+			 ((Form_pg_attribute) GETSTRUCT(tuple))->attstorage == TYPSTORAGE_PLAIN);
+		ReleaseSysCache(tuple);
+	}
+	return intact;
 }
 
 static const OwnTrigger *

@@ -18,9 +18,9 @@
 #include "access/relation.h"
 #include "access/xact.h"
 #include "access/xlog.h"
-#include "commands/sequence.h"
 #include "log/attach.h"
 #include "log/inbox.h"
+#include "log/numbers.h"
 #include "log/record.h"
 #include "log/submission.h"
 #include "miscadmin.h"
@@ -80,8 +80,9 @@ static int	partition = -1; /* chosen with the first row */
 static bool committing = false;
 
 static bool drawn = false; /* the sequencer waits for this transaction */
-static uint64 flushed_rows;
-static uint64 flushed_bytes;
+
+/* What is written under a stamp, and counts as waiting whether it commits or not. */
+static Level *flushed = NULL;
 
 static void
 forget_all(void)
@@ -91,8 +92,7 @@ forget_all(void)
 	partition = -1;
 	committing = false;
 	drawn = false;
-	flushed_rows = 0;
-	flushed_bytes = 0;
+	flushed = NULL;
 }
 
 static void
@@ -148,13 +148,22 @@ add_bytes(Level *level, const void *data, Size len)
 	add_piece(level, INBOX_NOWHERE, (uint32) len);
 }
 
+/* All but what is to be given back. */
 static void
-free_level(Level *level)
+free_content(Level *level)
 {
 	if (level->memory != NULL)
 		pfree(level->memory);
 	if (level->pieces != NULL)
 		pfree(level->pieces);
+	level->memory = NULL;
+	level->pieces = NULL;
+}
+
+static void
+free_level(Level *level)
+{
+	free_content(level);
 	if (level->reserved != NULL)
 		pfree(level->reserved);
 	pfree(level);
@@ -337,10 +346,10 @@ flush(void)
 		insert_directory(rel, level, stamp, at);
 	submitters_note_place(slot, stamp, place, at);
 	relation_close(rel, NoLock);
-	flushed_rows += level->rows;
-	flushed_bytes += level->bytes;
 	levels = NULL;
-	free_level(level);
+	level->outer = flushed;
+	flushed = level;
+	free_content(level);
 	PAUSE_POINT("submission: written");
 }
 
@@ -359,16 +368,15 @@ at_end(bool committed)
 {
 	bool		serving = slot != NULL && submitters_life(slot) == slot_life;
 
-	if (serving && committed)
-		submitters_count_submitted(slot, flushed_rows, flushed_bytes);
-	else if (serving)
+	for (Level *level = flushed; serving && level != NULL; level = level->outer)
 	{
-		Level		flushed = {.rows = flushed_rows, .bytes = flushed_bytes};
-
-		for (Level *level = levels; level != NULL; level = level->outer)
+		if (committed)
+			submitters_count_submitted(slot, level->rows, level->bytes);
+		else
 			give_back(level);
-		give_back(&flushed);
 	}
+	for (Level *level = levels; serving && level != NULL; level = level->outer)
+		give_back(level);
 	if (drawn)
 	{
 		PAUSE_POINT("submission: before clearing");
@@ -455,13 +463,14 @@ submission_init(void)
 }
 
 /* So that nothing can fail between a reservation and its being remembered. */
-static void
+static Level *
 prepare_level(void)
 {
 	Level	   *level = current_level();
 
 	grow((void **) &level->reserved, &level->reserved_size, level->nreserved + 1,
 		 sizeof(Reserved));
+	return level;
 }
 
 void
@@ -487,7 +496,6 @@ submission_begin(const char *function)
 					 errmsg("extension %s was created anew after this transaction had submitted to it",
 							EXTENSION_NAME),
 					 errhint("Run the transaction again.")));
-		prepare_level();
 		return;
 	}
 	if (table->created_here)
@@ -499,7 +507,6 @@ submission_begin(const char *function)
 	slot = serving;
 	slot_life = submitters_life(slot);
 	extension = table->extension;
-	prepare_level();
 }
 
 /* The next number; with the last of a block, another one is reserved. */
@@ -509,17 +516,7 @@ next_number(void)
 	uint64		number;
 
 	while (!submitters_take_number(slot, &number))
-	{
-		const LogTable *table = log_table_require();
-		Oid			sequence = get_relname_relid(NUMBERS_NAME, table->schema);
-		int64		block;
-
-		if (!OidIsValid(sequence))
-			shape_report_altered(NUMBERS_NAME, "It was not found in the extension's schema.");
-		/* not with the caller's rights */
-		block = nextval_internal(sequence, false);
-		submitters_add_numbers(slot, (uint64) block, SUBMISSION_BLOCK);
-	}
+		numbers_reserve(slot);
 	return number;
 }
 
@@ -527,11 +524,10 @@ int64
 submission_add(const uint8 *tx_class, Size size, uint64 plans_bytes,
 			   uint64 tenant_id)
 {
-	Level	   *level = levels;
+	Level	   *level = prepare_level();
 	bool		counted = admission_reserve(slot, tenant_id, size);
 	RecordHead	head = {0};
 
-	Assert(level->subid == GetCurrentSubTransactionId());
 	level->rows++;
 	level->bytes += size;
 	if (counted)

@@ -20,6 +20,7 @@
 #include "shared/worker_slot.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
+#include "utils/guc.h"
 
 /*
  * Was the extension dropped or altered?  Whoever did tells before his
@@ -38,7 +39,7 @@ look_anew_if_told(DatabaseSlot *slot)
 static void
 wait_for_work(long wait_ms)
 {
-	pgstat_report_stat(true);
+	pgstat_report_stat(wait_ms < 0);
 	pgstat_report_activity(STATE_IDLE, wait_ms < 0 ? "waiting for submissions" :
 						   "waiting to close an epoch");
 	(void) WaitLatch(MyLatch,
@@ -78,6 +79,9 @@ calvin_seq_sequencer_main(Datum arg)
 	slot = life_begin(WORKER_SEQUENCER);
 	/* the launcher starts none on a standby, which no server becomes while it runs */
 	Assert(!RecoveryInProgress());
+
+	/* who drops the extension takes its tables in another order: not he has to fail */
+	SetConfigOption("deadlock_timeout", "50ms", PGC_SUSET, PGC_S_OVERRIDE);
 
 	if (sigsetjmp(jump, 1) != 0)
 	{

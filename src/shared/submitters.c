@@ -51,6 +51,7 @@ typedef struct SubmitterPlace
 	pg_atomic_uint32 asleep;
 	pg_atomic_uint64 landed;
 	pg_atomic_uint64 taken;
+	pg_atomic_uint64 taken_at;
 	pg_atomic_uint64 submitted;
 	pg_atomic_uint64 submitted_bytes;
 	pg_atomic_uint64 sequenced;
@@ -115,6 +116,7 @@ init_place(SubmitterPlace *place, Placed *ring)
 	pg_atomic_init_u32(&place->asleep, 0);
 	pg_atomic_init_u64(&place->landed, 0);
 	pg_atomic_init_u64(&place->taken, 0);
+	pg_atomic_init_u64(&place->taken_at, 0);
 	pg_atomic_init_u64(&place->submitted, 0);
 	pg_atomic_init_u64(&place->submitted_bytes, 0);
 	pg_atomic_init_u64(&place->sequenced, 0);
@@ -174,6 +176,7 @@ submitters_begin_locked(DatabaseSlot *slot)
 	pg_atomic_write_u32(&place->asleep, 0);
 	pg_atomic_write_u64(&place->landed, 0);
 	pg_atomic_write_u64(&place->taken, 0);
+	pg_atomic_write_u64(&place->taken_at, 0);
 	pg_atomic_write_u64(&place->submitted, 0);
 	pg_atomic_write_u64(&place->submitted_bytes, 0);
 	pg_atomic_write_u64(&place->sequenced, 0);
@@ -324,8 +327,8 @@ submitters_note_place(DatabaseSlot *slot, uint64 stamp, uint64 place, int64 at)
 	Cell	   *cell = &place_of(slot)->cells[stamp % SUBMITTER_CELLS];
 
 	/*
-	 * Another one may write to it too, if one of us is late by all the cells: the
-	 * sequencer then takes what it finds for nothing, or goes there in vain.
+	 * Another one may write to it too, if one of us is late by all the cells.  So the
+	 * place may be of another stamp than the one beside it: the packet itself tells.
 	 */
 	pg_atomic_write_u64(&cell->stamp, 0);
 	pg_write_barrier();
@@ -462,9 +465,27 @@ submitters_count_found(DatabaseSlot *slot, uint64 rows, uint64 bytes)
 }
 
 void
-submitters_set_taken(DatabaseSlot *slot, uint64 stamp)
+submitters_set_taken(DatabaseSlot *slot, uint64 stamp, int64 at)
 {
 	pg_atomic_write_u64(&place_of(slot)->taken, stamp);
+	pg_atomic_write_u64(&place_of(slot)->taken_at, (uint64) at);
+}
+
+int64
+submitters_oldest(DatabaseSlot *slot)
+{
+	SubmitterPlace *place = place_of(slot);
+	uint64		taken = pg_atomic_read_u64(&place->taken);
+	uint64		next = pg_atomic_read_u64(&place->next_stamp);
+	uint64		unused;
+	int64		at;
+
+	/* the first ones may have been rolled back */
+	for (uint64 stamp = taken; stamp < next && stamp < taken + SUBMITTER_CELLS; stamp++)
+		if (submitters_find_place(slot, stamp, &unused, &at))
+			return at;
+	/* so many that the first ones are not known: they came after what was taken */
+	return taken < next ? (int64) pg_atomic_read_u64(&place->taken_at) : 0;
 }
 
 void
@@ -477,6 +498,7 @@ submitters_figures(DatabaseSlot *slot, SubmitterFigures *figures)
 	figures->sequenced_bytes = pg_atomic_read_u64(&place->sequenced_bytes);
 	figures->epochs = pg_atomic_read_u64(&place->epochs);
 	figures->taken = pg_atomic_read_u64(&place->taken);
+	figures->taken_at = (int64) pg_atomic_read_u64(&place->taken_at);
 	pg_read_barrier();
 	figures->found = pg_atomic_read_u64(&place->found);
 	figures->found_bytes = pg_atomic_read_u64(&place->found_bytes);

@@ -139,7 +139,8 @@ typedef struct SubmitterFigures
 	uint64		submitted_bytes;
 	uint64		sequenced_bytes;
 	uint64		found_bytes;
-	uint64		taken;		/* stamps below are dealt with */
+	uint64		taken;		/* stamps below are dealt with, */
+	int64		taken_at;	/* since this TimestampTz; 0: none so far */
 } SubmitterFigures;
 
 extern void submitters_count_submitted(DatabaseSlot *slot, uint64 rows,
@@ -147,7 +148,10 @@ extern void submitters_count_submitted(DatabaseSlot *slot, uint64 rows,
 extern void submitters_count_sequenced(DatabaseSlot *slot, uint64 rows,
 									   uint64 bytes, uint64 epochs);
 extern void submitters_count_found(DatabaseSlot *slot, uint64 rows, uint64 bytes);
-extern void submitters_set_taken(DatabaseSlot *slot, uint64 stamp);
+extern void submitters_set_taken(DatabaseSlot *slot, uint64 stamp, int64 at);
+
+/* When the first packet that waits was written, about; 0: nothing waits. */
+extern int64 submitters_oldest(DatabaseSlot *slot);
 extern void submitters_figures(DatabaseSlot *slot, SubmitterFigures *figures);
 
 /* From the packet being written to its being in the log, microseconds. */

@@ -14,11 +14,13 @@
 #include "access/table.h"
 #include "access/xact.h"
 #include "catalog/indexing.h"
+#include "catalog/namespace.h"
 #include "catalog/pg_inherits.h"
 #include "catalog/pg_trigger.h"
 #include "commands/event_trigger.h"
 #include "commands/extension.h"
 #include "commands/trigger.h"
+#include "log/inbox.h"
 #include "log/table.h"
 #include "utils/fmgroids.h"
 #include "utils/inval.h"
@@ -96,6 +98,39 @@ check_new_trigger(Oid log, const CreateTrigStmt *statement)
 	}
 }
 
+/*
+ * The heaps that submissions wait in.  REFRESH would put a row of its query in the
+ * place of all of them.
+ */
+static void
+check_inbox(Oid log, const Node *statement)
+{
+	char		name[NAMEDATALEN];
+
+	if (IsA(statement, RefreshMatViewStmt))
+	{
+		Oid			relid = RangeVarGetRelid(((const RefreshMatViewStmt *) statement)->relation,
+											 NoLock, true);
+
+		if (OidIsValid(relid) && get_rel_namespace(relid) == get_rel_namespace(log) &&
+			shape_is_inbox_name(get_rel_name(relid)))
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("cannot refresh \"%s\"", get_rel_name(relid)),
+					 errdetail("Submissions wait in it; its query is not meant to be run.")));
+	}
+	for (uint32 i = 0; i < INBOX_PARTITIONS; i++)
+	{
+		shape_inbox_name(i, name);
+		if (!shape_inbox_intact(get_relname_relid(name, get_rel_namespace(log))))
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("\"%s\" must stay as extension %s made it", name,
+							EXTENSION_NAME),
+					 errdetail("Submissions wait in it.")));
+	}
+}
+
 /* On ddl_command_end of the commands that can change a trigger. */
 Datum
 seq_log_guard(PG_FUNCTION_ARGS)
@@ -120,6 +155,7 @@ seq_log_guard(PG_FUNCTION_ARGS)
 	if (IsA(((EventTriggerData *) fcinfo->context)->parsetree, CreateTrigStmt))
 		check_new_trigger(log, (const CreateTrigStmt *)
 						  ((EventTriggerData *) fcinfo->context)->parsetree);
+	check_inbox(log, ((EventTriggerData *) fcinfo->context)->parsetree);
 	if (!shape_log_columns_intact(log))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

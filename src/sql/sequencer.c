@@ -15,6 +15,7 @@
 #include "shared/settings.h"
 #include "shared/submitters.h"
 #include "sql/args.h"
+#include "sql/state.h"
 #include "storage/condition_variable.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
@@ -100,6 +101,9 @@ seq_submission(PG_FUNCTION_ARGS)
 		(void) ConditionVariableTimedSleep(signal, left, PG_WAIT_EXTENSION);
 	}
 	ConditionVariableCancelSleep();
+	/* what the applier has delivered is durable: before, a crash may still change it */
+	if (known && !state_wait_for_epoch(placed.epoch, deadline))
+		known = false;
 	if (known)
 	{
 		values[0] = Int64GetDatum((int64) placed.epoch);
@@ -152,17 +156,14 @@ seq_sequencer_info(PG_FUNCTION_ARGS)
 	bool		nulls[SEQUENCER_COLUMNS] = {false};
 	int			i = 0;
 	uint64		rejected = 0;
-	uint64		place;
-	int64		at;
+	int64		oldest;
 	pid_t		holder;
-	bool		waiting;
 
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
 	database_view(slot, &view);
 	submitters_figures(slot, &figures);
 	admission_view(slot, &admission);
-	waiting = submitters_next_stamp(slot) > figures.taken;
 
 	values[i] = Int32GetDatum((int32) worker->pid);
 	nulls[i++] = worker->pid == 0;
@@ -173,10 +174,10 @@ seq_sequencer_info(PG_FUNCTION_ARGS)
 	values[i++] = Int64GetDatum((int64) (figures.submitted + figures.found - figures.sequenced));
 	values[i++] = Int64GetDatum((int64) (figures.submitted_bytes + figures.found_bytes -
 										 figures.sequenced_bytes));
-	nulls[i] = !waiting ||
-		!submitters_find_place(slot, figures.taken, &place, &at);
-	values[i] = nulls[i] ? (Datum) 0 : TimestampTzGetDatum(at);
-	i++;
+	oldest = figures.submitted + figures.found > figures.sequenced ?
+		submitters_oldest(slot) : 0;
+	values[i] = TimestampTzGetDatum(oldest);
+	nulls[i++] = oldest == 0;
 	for (int reason = 0; reason < ADMISSION_REASONS; reason++)
 		rejected += admission.rejected[reason];
 	values[i++] = Int64GetDatum((int64) rejected);

@@ -12,6 +12,7 @@
 #include "pgstat.h"
 #include "shared/database.h"
 #include "sql/args.h"
+#include "sql/state.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
@@ -98,6 +99,12 @@ has_reached_index(const MachineState *state, uint64 log_index)
 	return state->last_applied_index >= log_index;
 }
 
+bool
+state_wait_for_epoch(uint64 epoch, int64 deadline)
+{
+	return wait_until_reached(has_reached_epoch, epoch, deadline);
+}
+
 /* seq_wait_for_epoch(epoch, timeout) -> was it applied in time? */
 Datum
 seq_wait_for_epoch(PG_FUNCTION_ARGS)
@@ -105,7 +112,7 @@ seq_wait_for_epoch(PG_FUNCTION_ARGS)
 	uint64		epoch = arg_epoch(PG_GETARG_INT64(0));
 	int64		deadline = arg_deadline(PG_GETARG_INTERVAL_P(1));
 
-	PG_RETURN_BOOL(wait_until_reached(has_reached_epoch, epoch, deadline));
+	PG_RETURN_BOOL(state_wait_for_epoch(epoch, deadline));
 }
 
 /* seq_wait_for_index(log_index, timeout) -> was it applied in time? */
