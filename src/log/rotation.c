@@ -21,8 +21,9 @@
  * transaction gave it its storage, and the newest of these rows, of all partitions,
  * what was removed: spans, each from the transaction with which the first partition
  * began that was emptied, to the one that has emptied the last.  A snapshot that sees
- * the end of a span, or does not see its beginning, misses nothing of it.  A new span
- * begins whenever somebody new has come to pin.
+ * the end of a span, or does not see its beginning, misses nothing of it; nor does one
+ * that sees, in what is left, that all of it had been taken.  A new span begins
+ * whenever somebody new has come to pin.
  */
 #include "compat.h"
 
@@ -56,7 +57,7 @@
 #define LAST_RETRY_MS 10000
 
 /* So many spans fit into a header; beyond, the oldest two become one. */
-#define MAX_SPANS 400
+#define MAX_SPANS 300
 
 /* One who has the table seq_inbox locked, and what he may still need. */
 typedef struct Pin
@@ -240,7 +241,7 @@ is_pinned(uint32 partition)
 
 /* What a partition held is removed by this transaction. */
 static void
-add_span(Header *newest, uint64 began)
+add_span(Header *newest, uint64 began, uint64 end)
 {
 	uint64		now = U64FromFullTransactionId(GetTopFullTransactionId());
 
@@ -250,17 +251,20 @@ add_span(Header *newest, uint64 began)
 
 		last->first = Min(last->first, began);
 		last->last = now;
+		last->end = Max(last->end, end);
 		return;
 	}
 	if (newest->nspans == MAX_SPANS)
 	{
 		newest->spans[1].first = Min(newest->spans[0].first, newest->spans[1].first);
+		newest->spans[1].end = Max(newest->spans[0].end, newest->spans[1].end);
 		memmove(newest->spans, newest->spans + 1,
 				(MAX_SPANS - 1) * sizeof(RemovedSpan));
 		newest->nspans--;
 	}
 	newest->spans[newest->nspans].first = began;
 	newest->spans[newest->nspans].last = now;
+	newest->spans[newest->nspans].end = end;
 	newest->nspans++;
 }
 
@@ -301,13 +305,14 @@ try_renew(DatabaseSlot *slot, uint32 partition, bool activate,
 	Snapshot	snapshot;
 	Header	   *header;
 	bool		empty;
+	uint64		end;
 	bool		waits;
 
 	if (rel == NULL)
 		return false;
 	PAUSE_POINT("rotation: locked");
 	snapshot = inbox_latest_snapshot();
-	waits = waiting_in_partition(rel, partition, snapshot, taken.stamp, &empty);
+	waits = waiting_in_partition(rel, partition, snapshot, taken.stamp, &empty, &end);
 	if (waits || (!empty && is_pinned(partition)))
 	{
 		UnregisterSnapshot(snapshot);
@@ -319,7 +324,7 @@ try_renew(DatabaseSlot *slot, uint32 partition, bool activate,
 	UnregisterSnapshot(snapshot);
 	if (!empty)
 	{
-		add_span(newest, header->began);
+		add_span(newest, header->began, end);
 		removed = true;
 	}
 	renew(rel, partition, newest, current, taken);
@@ -346,6 +351,7 @@ rotation_step(DatabaseSlot *slot, InboxTaken taken)
 	bool		done = false;
 	bool		activated = false;
 	bool		empty;
+	uint64		end;
 
 	for (uint32 i = 0; i < INBOX_PARTITIONS; i++)
 	{
@@ -356,7 +362,8 @@ rotation_step(DatabaseSlot *slot, InboxTaken taken)
 		/* one block may be a header, or hold what somebody was late with */
 		used[i] = sizes[i] > 1;
 		if (sizes[i] == 1)
-			used[i] = waiting_in_partition(partitions[i], i, snapshot, 0, &empty) || !empty;
+			used[i] = waiting_in_partition(partitions[i], i, snapshot, 0, &empty,
+										   &end) || !empty;
 		if (i != current && sizes[i] > 1)
 			retained += sizes[i];
 	}
