@@ -36,6 +36,12 @@
 /* What of a level is in memory at most, but for a single submission. */
 #define SPILL_BYTES (1024 * 1024)
 
+/*
+ * And of one that has got it from its children, before these are written themselves:
+ * so many small ones do not make as many small chunks too soon.
+ */
+#define OUTER_BYTES (16 * 1024 * 1024)
+
 /* A part of a packet: a chunk, or as many bytes of the level's memory. */
 typedef struct Piece
 {
@@ -431,7 +437,7 @@ at_subxact_event(SubXactEvent event, SubTransactionId subid,
 		case SUBXACT_EVENT_PRE_COMMIT_SUB:
 			/* what the parent has in memory must not grow with its children */
 			if (outer != NULL && outer->subid == parent &&
-				outer->used + level->used > SPILL_BYTES)
+				outer->used + level->used > OUTER_BYTES)
 				spill(level);
 			break;
 		case SUBXACT_EVENT_COMMIT_SUB:
