@@ -45,12 +45,14 @@
 #define STEP_EPOCHS 256
 
 /*
- * After a step it rests for so many times as long as that took, up to a limit,
- * unless there is a full epoch waiting: then batches grow with the load, and their
- * cost does not take away from those who submit.
+ * One step begins so long after the last, and if that has found more than one packet,
+ * it rests for so many times as long as it took, up to a limit; unless there is a full
+ * epoch waiting.  So batches grow with the load, and their cost, also that of
+ * applying them, is not taken away from those who submit; who is alone does not wait.
  */
-#define REST_FACTOR 4
-#define REST_MAX_US 4000
+#define STEP_INTERVAL_US 1000
+#define REST_FACTOR 8
+#define REST_MAX_US 8000
 
 /* How often it is looked whether the log is restored that submissions belong to. */
 #define RESTORE_POLL_MS 200
@@ -95,6 +97,7 @@ static uint64 landed;	 /* what was restored so often has been looked for */
 static bool landing;	 /* something of it may be left */
 static int64 first_seen;	 /* clock_us() when the first one waiting was noticed, or 0 */
 static int64 rest_until; /* clock_us() */
+static size_t last_packets; /* that the last step has taken */
 
 void
 sequence_forget(void)
@@ -512,6 +515,7 @@ take_step(DatabaseSlot *slot)
 
 	PAUSE_POINT("sequence: committed");
 	taken = step.taken;
+	last_packets = step.nwritten;
 	list_at = at;
 	if (list.packets != NULL && taken.stamp >= list.end)
 	{
@@ -610,8 +614,11 @@ sequence_some(DatabaseSlot *slot, long *wait_ms)
 	}
 	if (known && (rest = time_to_rest(slot)) > 0)
 	{
-		*wait_ms = (rest + 999) / 1000;
-		return SEQUENCE_REST;
+		*wait_ms = rest / 1000;
+		if (*wait_ms > 0)
+			return SEQUENCE_REST;
+		/* shorter than a latch can wait */
+		pg_usleep(rest);
 	}
 
 	SetCurrentStatementStartTimestamp();
@@ -637,8 +644,13 @@ sequence_some(DatabaseSlot *slot, long *wait_ms)
 		take_step(slot);
 	}
 	first_seen = 0;
-	rest_until = clock_us();
-	rest_until += Min((rest_until - start) * REST_FACTOR, REST_MAX_US);
+	rest_until = start + STEP_INTERVAL_US;
+	if (last_packets > 1)
+	{
+		int64		now = clock_us();
+
+		rest_until = Max(rest_until, now + Min((now - start) * REST_FACTOR, REST_MAX_US));
+	}
 	if (!rotation_due(wait_ms))
 		return SEQUENCE_AGAIN;
 

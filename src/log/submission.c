@@ -80,8 +80,9 @@ static int	partition = -1; /* chosen with the first row */
 static bool committing = false;
 
 static bool drawn = false; /* the sequencer waits for this transaction */
-static uint64 flushed_rows;
-static uint64 flushed_bytes;
+
+/* What is written under a stamp, and counts as waiting whether it commits or not. */
+static Level *flushed = NULL;
 
 static void
 forget_all(void)
@@ -91,8 +92,7 @@ forget_all(void)
 	partition = -1;
 	committing = false;
 	drawn = false;
-	flushed_rows = 0;
-	flushed_bytes = 0;
+	flushed = NULL;
 }
 
 static void
@@ -148,13 +148,22 @@ add_bytes(Level *level, const void *data, Size len)
 	add_piece(level, INBOX_NOWHERE, (uint32) len);
 }
 
+/* All but what is to be given back. */
 static void
-free_level(Level *level)
+free_content(Level *level)
 {
 	if (level->memory != NULL)
 		pfree(level->memory);
 	if (level->pieces != NULL)
 		pfree(level->pieces);
+	level->memory = NULL;
+	level->pieces = NULL;
+}
+
+static void
+free_level(Level *level)
+{
+	free_content(level);
 	if (level->reserved != NULL)
 		pfree(level->reserved);
 	pfree(level);
@@ -337,10 +346,10 @@ flush(void)
 		insert_directory(rel, level, stamp, at);
 	submitters_note_place(slot, stamp, place, at);
 	relation_close(rel, NoLock);
-	flushed_rows += level->rows;
-	flushed_bytes += level->bytes;
 	levels = NULL;
-	free_level(level);
+	level->outer = flushed;
+	flushed = level;
+	free_content(level);
 	PAUSE_POINT("submission: written");
 }
 
@@ -359,16 +368,15 @@ at_end(bool committed)
 {
 	bool		serving = slot != NULL && submitters_life(slot) == slot_life;
 
-	if (serving && committed)
-		submitters_count_submitted(slot, flushed_rows, flushed_bytes);
-	else if (serving)
+	for (Level *level = flushed; serving && level != NULL; level = level->outer)
 	{
-		Level		flushed = {.rows = flushed_rows, .bytes = flushed_bytes};
-
-		for (Level *level = levels; level != NULL; level = level->outer)
+		if (committed)
+			submitters_count_submitted(slot, level->rows, level->bytes);
+		else
 			give_back(level);
-		give_back(&flushed);
 	}
+	for (Level *level = levels; serving && level != NULL; level = level->outer)
+		give_back(level);
 	if (drawn)
 	{
 		PAUSE_POINT("submission: before clearing");
