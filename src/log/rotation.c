@@ -73,6 +73,7 @@ static long retry_ms = 0;
 static Pin *pins = NULL;
 static int	npins = 0;
 static bool begin_span = true; /* with what is removed next */
+static bool removed = false; /* by the transaction under way */
 
 /* What the header of a partition says. */
 typedef struct Header
@@ -191,7 +192,7 @@ rotation_due(long *wait_ms)
 
 /* Who has seq_inbox locked now?  Who is new pins what holds anything. */
 static void
-look_for_pins(const BlockNumber *sizes)
+look_for_pins(const bool *used_now)
 {
 	LOCKTAG		tag;
 	VirtualTransactionId *holders;
@@ -203,7 +204,7 @@ look_for_pins(const BlockNumber *sizes)
 						 log_side_table(log_table_require(), SIDE_LANDING));
 	holders = GetLockConflicts(&tag, AccessExclusiveLock, &n);
 	for (uint32 i = 0; i < INBOX_PARTITIONS; i++)
-		if (sizes[i] > 1)
+		if (used_now[i])
 			used |= UINT32_C(1) << i;
 
 	now = MemoryContextAllocZero(TopMemoryContext, Max(n, 1) * sizeof(Pin));
@@ -307,7 +308,7 @@ try_renew(DatabaseSlot *slot, uint32 partition, bool activate,
 	PAUSE_POINT("rotation: locked");
 	snapshot = inbox_latest_snapshot();
 	waits = waiting_in_partition(rel, partition, snapshot, taken.stamp, &empty);
-	if (waits || (activate && !empty))
+	if (waits || (!empty && is_pinned(partition)))
 	{
 		UnregisterSnapshot(snapshot);
 		relation_close(rel, AccessExclusiveLock);
@@ -317,7 +318,10 @@ try_renew(DatabaseSlot *slot, uint32 partition, bool activate,
 	read_header(rel, partition, snapshot, header);
 	UnregisterSnapshot(snapshot);
 	if (!empty)
+	{
 		add_span(newest, header->began);
+		removed = true;
+	}
 	renew(rel, partition, newest, current, taken);
 	relation_close(rel, NoLock);
 	return true;
@@ -335,11 +339,13 @@ rotation_step(DatabaseSlot *slot, InboxTaken taken)
 	Snapshot	snapshot = inbox_latest_snapshot();
 	Header	   *newest = palloc(sizeof(Header));
 	Header	   *header = palloc(sizeof(Header));
+	bool		used[INBOX_PARTITIONS];
 	bool		full;
 	bool		due;
 	bool		have_empty = false;
 	bool		done = false;
 	bool		activated = false;
+	bool		empty;
 
 	for (uint32 i = 0; i < INBOX_PARTITIONS; i++)
 	{
@@ -347,15 +353,20 @@ rotation_step(DatabaseSlot *slot, InboxTaken taken)
 		sizes[i] = RelationGetNumberOfBlocks(partitions[i]);
 		read_header(partitions[i], i, snapshot, header);
 		numbers[i] = header->number;
-		if (i != current)
-			retained += sizes[i] > 1 ? sizes[i] : 0;
+		/* one block may be a header, or hold what somebody was late with */
+		used[i] = sizes[i] > 1;
+		if (sizes[i] == 1)
+			used[i] = waiting_in_partition(partitions[i], i, snapshot, 0, &empty) || !empty;
+		if (i != current && sizes[i] > 1)
+			retained += sizes[i];
 	}
 	read_newest(partitions, snapshot, newest);
 	UnregisterSnapshot(snapshot);
 	/* nobody but us may be in the way of ourselves */
 	for (uint32 i = 0; i < INBOX_PARTITIONS; i++)
 		relation_close(partitions[i], AccessShareLock);
-	look_for_pins(sizes);
+	look_for_pins(used);
+	removed = false;
 	PAUSE_POINT("rotation: pins known");
 
 	full = sizes[current] >= ROTATE_BLOCKS;
@@ -393,7 +404,7 @@ rotation_step(DatabaseSlot *slot, InboxTaken taken)
 
 	if (activated)
 		submitters_set_partition(slot, current);
-	if (done && !activated)
+	if (removed)
 		begin_span = false;
 	noted = 0;
 	more = done;

@@ -265,20 +265,37 @@ list_waiting(Step *step)
 	MemoryContextSwitchTo(old);
 }
 
-/* The packet at a place, if that is the one with this stamp, and was committed. */
-static bool
+typedef enum Fetched
+{
+	FETCHED,
+	ROLLED_BACK, /* the packet is there, and was not committed */
+	SOMETHING_ELSE /* this is not its place: nothing is known of it */
+} Fetched;
+
+/* What is at the place of a stamp's packet, as somebody says? */
+static Fetched
 fetch(Step *step, uint64 stamp, InboxPlace place, const InboxReader **reader,
 	  InboxRow *row)
 {
+	bool		own;
+
 	*reader = reader_of(step, inbox_place_partition(place));
-	if (*reader == NULL ||
-		!inbox_fetch((*reader)->rel, (*reader)->partition, (*reader)->nblocks,
-					 place, step->snapshot, row))
-		return false;
-	if (row->stamp == stamp && inbox_is_packet(row))
-		return true;
+	if (*reader == NULL)
+		return SOMETHING_ELSE;
+	if (inbox_fetch((*reader)->rel, (*reader)->partition, (*reader)->nblocks,
+					place, step->snapshot, row))
+	{
+		if (row->stamp == stamp && inbox_is_packet(row))
+			return FETCHED;
+		inbox_release(row);
+		return SOMETHING_ELSE;
+	}
+	if (!inbox_fetch((*reader)->rel, (*reader)->partition, (*reader)->nblocks,
+					 place, SnapshotAny, row))
+		return SOMETHING_ELSE;
+	own = row->stamp == stamp && inbox_is_packet(row);
 	inbox_release(row);
-	return false;
+	return own ? ROLLED_BACK : SOMETHING_ELSE;
 }
 
 /*
@@ -292,6 +309,7 @@ find_next(Step *step, int *at, const InboxReader **reader, InboxRow *row)
 	{
 		uint64		place;
 		int64		when;
+		Fetched		fetched;
 
 		CHECK_FOR_INTERRUPTS();
 		if (list.packets != NULL && step->taken.stamp < list.end)
@@ -309,24 +327,26 @@ find_next(Step *step, int *at, const InboxReader **reader, InboxRow *row)
 				continue;
 			}
 			/* it was seen, and nobody removes it before it is taken */
-			if (!fetch(step, step->taken.stamp, list.packets[*at].place, reader, row))
+			if (fetch(step, step->taken.stamp, list.packets[*at].place, reader,
+					  row) != FETCHED)
 				ereport(ERROR,
 						(errcode(ERRCODE_DATA_CORRUPTED),
 						 errmsg("a submission has vanished from the inbox"),
 						 errdetail("Its stamp is " UINT64_FORMAT ".", step->taken.stamp)));
 			return true;
 		}
-		if (!submitters_find_place(step->slot, step->taken.stamp, &place, &when))
+		fetched = submitters_find_place(step->slot, step->taken.stamp, &place, &when) ?
+			fetch(step, step->taken.stamp, place, reader, row) : SOMETHING_ELSE;
+		if (fetched == FETCHED)
+			return true;
+		if (fetched == ROLLED_BACK)
 		{
-			list_waiting(step);
-			*at = 0;
+			step->taken.stamp++;
+			step->taken.ordinal = 0;
 			continue;
 		}
-		if (fetch(step, step->taken.stamp, place, reader, row))
-			return true;
-		/* rolled back */
-		step->taken.stamp++;
-		step->taken.ordinal = 0;
+		list_waiting(step);
+		*at = 0;
 	}
 	return false;
 }
