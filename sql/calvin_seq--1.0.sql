@@ -251,10 +251,9 @@ COMMENT ON FUNCTION seq_inbox_waiting() IS
 SELECT pg_catalog.pg_extension_config_dump('seq_inbox',
 	'UNION ALL SELECT * FROM @extschema@.seq_inbox_waiting()');
 
--- Each value is a block of numbers.
-CREATE SEQUENCE seq_submission_numbers INCREMENT BY 4096;
+CREATE SEQUENCE seq_submission_numbers;
 COMMENT ON SEQUENCE seq_submission_numbers IS
-	'submission numbers are taken from it, in blocks';
+	'the highest submission number that was reserved: they are, in blocks';
 SELECT pg_catalog.pg_extension_config_dump('seq_submission_numbers', '');
 
 CREATE FUNCTION seq_snapshot() RETURNS bigint

@@ -39,13 +39,14 @@ is_seen(uint64 full_xid, Snapshot snapshot)
 }
 
 static void
-require_complete(Relation *partitions, Snapshot snapshot)
+require_complete(Relation *partitions, Snapshot snapshot, InboxTaken taken)
 {
 	int			n;
 	RemovedSpan *spans = rotation_removed(partitions, snapshot, &n);
 
 	for (int i = 0; i < n; i++)
-		if (is_seen(spans[i].first, snapshot) && !is_seen(spans[i].last, snapshot))
+		if (is_seen(spans[i].first, snapshot) && !is_seen(spans[i].last, snapshot) &&
+			spans[i].end > taken.stamp)
 			ereport(ERROR,
 					(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
 					 errmsg("what waited in the inbox at the time of this snapshot is no longer there"),
@@ -172,8 +173,8 @@ dump_waiting(DumpEmit emit, void *context)
 		partitions[i] = inbox_open(i, InvalidOid, AccessShareLock);
 	snapshot = inbox_statement_snapshot();
 	/* with all of them open, none is emptied any more */
-	require_complete(partitions, snapshot);
 	waiting_find_taken(partitions, snapshot, &taken, &highest);
+	require_complete(partitions, snapshot, taken);
 	emit_all(partitions, snapshot, taken, &submission, emit, context);
 	UnregisterSnapshot(snapshot);
 	for (uint32 i = 0; i < INBOX_PARTITIONS; i++)

@@ -11,6 +11,7 @@
 #include "access/relation.h"
 #include "access/tableam.h"
 #include "access/xact.h"
+#include "catalog/namespace.h"
 #include "log/inbox.h"
 #include "log/locks.h"
 #include "miscadmin.h"
@@ -93,6 +94,23 @@ Snapshot
 inbox_statement_snapshot(void)
 {
 	return RegisterSnapshot(GetActiveSnapshot());
+}
+
+void
+inbox_check_refresh(const RangeVar *view)
+{
+	Oid			relid;
+	Oid			log;
+
+	if (!shape_is_inbox_name(view->relname))
+		return;
+	relid = RangeVarGetRelid(view, NoLock, true);
+	log = OidIsValid(relid) ? log_relation_oid() : InvalidOid;
+	if (OidIsValid(log) && get_rel_namespace(relid) == get_rel_namespace(log))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("cannot refresh \"%s\"", view->relname),
+				 errdetail("Submissions wait in it; its query is not meant to be run.")));
 }
 
 Relation

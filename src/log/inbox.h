@@ -32,6 +32,7 @@
 
 #include "access/htup_details.h"
 #include "log/table.h"
+#include "nodes/primnodes.h"
 #include "storage/buf.h"
 #include "utils/snapshot.h"
 
@@ -90,6 +91,12 @@ extern Relation inbox_open(uint32 partition, Oid extension, LOCKMODE mode);
  */
 extern Snapshot inbox_latest_snapshot(void);
 extern Snapshot inbox_statement_snapshot(void);
+
+/*
+ * An error if a REFRESH is about to put a row of its query in the place of all that
+ * waits in a partition.
+ */
+extern void inbox_check_refresh(const RangeVar *view);
 
 /* To empty it; NULL if others are in the way. */
 extern Relation inbox_try_open_alone(uint32 partition);

@@ -44,6 +44,24 @@ log_wait_for_lock(uint16 subid, LOCKMODE mode)
 }
 
 void
+log_lock_briefly(uint16 subid)
+{
+	LOCKTAG		tag;
+
+	make_tag(&tag, subid);
+	(void) LockAcquire(&tag, ExclusiveLock, false, false);
+}
+
+void
+log_unlock(uint16 subid)
+{
+	LOCKTAG		tag;
+
+	make_tag(&tag, subid);
+	(void) LockRelease(&tag, ExclusiveLock, false);
+}
+
+void
 log_lock_for_transaction(uint16 subid, LOCKMODE mode)
 {
 	LOCKTAG		tag;

@@ -12,6 +12,7 @@
 /* Sub-object numbers of the extension, each of which is a lock. */
 #define LOG_LOCK_APPEND 1 /* the end of the log */
 #define LOG_LOCK_TRUNCATION 2 /* its beginning */
+#define LOG_LOCK_NUMBERS 3 /* the sequence of submission numbers */
 
 /*
  * Take one of these locks, or that of a table, to the end of the current
@@ -20,6 +21,10 @@
  */
 extern void log_lock_for_transaction(uint16 subid, LOCKMODE mode);
 extern void log_lock_table_for_transaction(Oid relid, LOCKMODE mode);
+
+/* Hold one of these locks exclusively for a moment. */
+extern void log_lock_briefly(uint16 subid);
+extern void log_unlock(uint16 subid);
 
 /* Wait until one of these locks could be had. */
 extern void log_wait_for_lock(uint16 subid, LOCKMODE mode);

@@ -21,8 +21,9 @@
  * transaction gave it its storage, and the newest of these rows, of all partitions,
  * what was removed: spans, each from the transaction with which the first partition
  * began that was emptied, to the one that has emptied the last.  A snapshot that sees
- * the end of a span, or does not see its beginning, misses nothing of it.  A new span
- * begins whenever somebody new has come to pin.
+ * the end of a span, or does not see its beginning, misses nothing of it; nor does one
+ * that sees, in what is left, that all of it had been taken.  A new span begins
+ * whenever somebody new has come to pin.
  */
 #include "compat.h"
 
@@ -56,7 +57,7 @@
 #define LAST_RETRY_MS 10000
 
 /* So many spans fit into a header; beyond, the oldest two become one. */
-#define MAX_SPANS 400
+#define MAX_SPANS 300
 
 /* One who has the table seq_inbox locked, and what he may still need. */
 typedef struct Pin
@@ -73,6 +74,7 @@ static long retry_ms = 0;
 static Pin *pins = NULL;
 static int	npins = 0;
 static bool begin_span = true; /* with what is removed next */
+static bool removed = false; /* by the transaction under way */
 
 /* What the header of a partition says. */
 typedef struct Header
@@ -191,7 +193,7 @@ rotation_due(long *wait_ms)
 
 /* Who has seq_inbox locked now?  Who is new pins what holds anything. */
 static void
-look_for_pins(const BlockNumber *sizes)
+look_for_pins(const bool *used_now)
 {
 	LOCKTAG		tag;
 	VirtualTransactionId *holders;
@@ -203,7 +205,7 @@ look_for_pins(const BlockNumber *sizes)
 						 log_side_table(log_table_require(), SIDE_LANDING));
 	holders = GetLockConflicts(&tag, AccessExclusiveLock, &n);
 	for (uint32 i = 0; i < INBOX_PARTITIONS; i++)
-		if (sizes[i] > 1)
+		if (used_now[i])
 			used |= UINT32_C(1) << i;
 
 	now = MemoryContextAllocZero(TopMemoryContext, Max(n, 1) * sizeof(Pin));
@@ -239,7 +241,7 @@ is_pinned(uint32 partition)
 
 /* What a partition held is removed by this transaction. */
 static void
-add_span(Header *newest, uint64 began)
+add_span(Header *newest, uint64 began, uint64 end)
 {
 	uint64		now = U64FromFullTransactionId(GetTopFullTransactionId());
 
@@ -249,17 +251,20 @@ add_span(Header *newest, uint64 began)
 
 		last->first = Min(last->first, began);
 		last->last = now;
+		last->end = Max(last->end, end);
 		return;
 	}
 	if (newest->nspans == MAX_SPANS)
 	{
 		newest->spans[1].first = Min(newest->spans[0].first, newest->spans[1].first);
+		newest->spans[1].end = Max(newest->spans[0].end, newest->spans[1].end);
 		memmove(newest->spans, newest->spans + 1,
 				(MAX_SPANS - 1) * sizeof(RemovedSpan));
 		newest->nspans--;
 	}
 	newest->spans[newest->nspans].first = began;
 	newest->spans[newest->nspans].last = now;
+	newest->spans[newest->nspans].end = end;
 	newest->nspans++;
 }
 
@@ -300,14 +305,15 @@ try_renew(DatabaseSlot *slot, uint32 partition, bool activate,
 	Snapshot	snapshot;
 	Header	   *header;
 	bool		empty;
+	uint64		end;
 	bool		waits;
 
 	if (rel == NULL)
 		return false;
 	PAUSE_POINT("rotation: locked");
 	snapshot = inbox_latest_snapshot();
-	waits = waiting_in_partition(rel, partition, snapshot, taken.stamp, &empty);
-	if (waits || (activate && !empty))
+	waits = waiting_in_partition(rel, partition, snapshot, taken.stamp, &empty, &end);
+	if (waits || (!empty && is_pinned(partition)))
 	{
 		UnregisterSnapshot(snapshot);
 		relation_close(rel, AccessExclusiveLock);
@@ -317,7 +323,10 @@ try_renew(DatabaseSlot *slot, uint32 partition, bool activate,
 	read_header(rel, partition, snapshot, header);
 	UnregisterSnapshot(snapshot);
 	if (!empty)
-		add_span(newest, header->began);
+	{
+		add_span(newest, header->began, end);
+		removed = true;
+	}
 	renew(rel, partition, newest, current, taken);
 	relation_close(rel, NoLock);
 	return true;
@@ -335,11 +344,14 @@ rotation_step(DatabaseSlot *slot, InboxTaken taken)
 	Snapshot	snapshot = inbox_latest_snapshot();
 	Header	   *newest = palloc(sizeof(Header));
 	Header	   *header = palloc(sizeof(Header));
+	bool		used[INBOX_PARTITIONS];
 	bool		full;
 	bool		due;
 	bool		have_empty = false;
 	bool		done = false;
 	bool		activated = false;
+	bool		empty;
+	uint64		end;
 
 	for (uint32 i = 0; i < INBOX_PARTITIONS; i++)
 	{
@@ -347,15 +359,21 @@ rotation_step(DatabaseSlot *slot, InboxTaken taken)
 		sizes[i] = RelationGetNumberOfBlocks(partitions[i]);
 		read_header(partitions[i], i, snapshot, header);
 		numbers[i] = header->number;
-		if (i != current)
-			retained += sizes[i] > 1 ? sizes[i] : 0;
+		/* one block may be a header, or hold what somebody was late with */
+		used[i] = sizes[i] > 1;
+		if (sizes[i] == 1)
+			used[i] = waiting_in_partition(partitions[i], i, snapshot, 0, &empty,
+										   &end) || !empty;
+		if (i != current && sizes[i] > 1)
+			retained += sizes[i];
 	}
 	read_newest(partitions, snapshot, newest);
 	UnregisterSnapshot(snapshot);
 	/* nobody but us may be in the way of ourselves */
 	for (uint32 i = 0; i < INBOX_PARTITIONS; i++)
 		relation_close(partitions[i], AccessShareLock);
-	look_for_pins(sizes);
+	look_for_pins(used);
+	removed = false;
 	PAUSE_POINT("rotation: pins known");
 
 	full = sizes[current] >= ROTATE_BLOCKS;
@@ -393,7 +411,7 @@ rotation_step(DatabaseSlot *slot, InboxTaken taken)
 
 	if (activated)
 		submitters_set_partition(slot, current);
-	if (done && !activated)
+	if (removed)
 		begin_span = false;
 	noted = 0;
 	more = done;

@@ -34,6 +34,7 @@ typedef struct RemovedSpan
 {
 	uint64		first; /* the first partition that was emptied came to be with it; */
 	uint64		last;  /* the last one was emptied by it: full transaction ids */
+	uint64		end;   /* stamps of packets that were in them, and of notes, lie below */
 } RemovedSpan;
 
 /*

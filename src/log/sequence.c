@@ -73,7 +73,8 @@ typedef struct Step
 	Relation	rels[INBOX_PARTITIONS];
 	InboxReader readers[INBOX_PARTITIONS];
 	uint64		limit;
-	InboxTaken	taken;	/* all before this */
+	InboxTaken	taken;	/* all before this; */
+	PacketMark	mark;	/* where that is, if it lies within a packet */
 	Batch	   *batch;
 	uint64		bytes;
 	int			epochs;
@@ -91,6 +92,7 @@ static Batch batch;
 static bool known = false; /* what follows has been looked up */
 static Oid	extension;
 static InboxTaken taken;
+static PacketMark mark; /* where that is within its packet; left is 0: not known */
 static WaitingList list; /* found by looking through; in context */
 static int	list_at;	 /* the first one that was not dealt with */
 static uint64 landed;	 /* what was restored so often has been looked for */
@@ -242,6 +244,7 @@ look_up(DatabaseSlot *slot)
 	commit(&step, &self);
 
 	taken = found;
+	mark.left = 0;
 	submitters_set_taken(slot, taken.stamp, GetCurrentTimestamp());
 	landing = true;
 	known = true;
@@ -265,20 +268,37 @@ list_waiting(Step *step)
 	MemoryContextSwitchTo(old);
 }
 
-/* The packet at a place, if that is the one with this stamp, and was committed. */
-static bool
+typedef enum Fetched
+{
+	FETCHED,
+	ROLLED_BACK, /* the packet is there, and was not committed */
+	SOMETHING_ELSE /* this is not its place: nothing is known of it */
+} Fetched;
+
+/* What is at the place of a stamp's packet, as somebody says? */
+static Fetched
 fetch(Step *step, uint64 stamp, InboxPlace place, const InboxReader **reader,
 	  InboxRow *row)
 {
+	bool		own;
+
 	*reader = reader_of(step, inbox_place_partition(place));
-	if (*reader == NULL ||
-		!inbox_fetch((*reader)->rel, (*reader)->partition, (*reader)->nblocks,
-					 place, step->snapshot, row))
-		return false;
-	if (row->stamp == stamp && inbox_is_packet(row))
-		return true;
+	if (*reader == NULL)
+		return SOMETHING_ELSE;
+	if (inbox_fetch((*reader)->rel, (*reader)->partition, (*reader)->nblocks,
+					place, step->snapshot, row))
+	{
+		if (row->stamp == stamp && inbox_is_packet(row))
+			return FETCHED;
+		inbox_release(row);
+		return SOMETHING_ELSE;
+	}
+	if (!inbox_fetch((*reader)->rel, (*reader)->partition, (*reader)->nblocks,
+					 place, SnapshotAny, row))
+		return SOMETHING_ELSE;
+	own = row->stamp == stamp && inbox_is_packet(row);
 	inbox_release(row);
-	return false;
+	return own ? ROLLED_BACK : SOMETHING_ELSE;
 }
 
 /*
@@ -292,6 +312,7 @@ find_next(Step *step, int *at, const InboxReader **reader, InboxRow *row)
 	{
 		uint64		place;
 		int64		when;
+		Fetched		fetched;
 
 		CHECK_FOR_INTERRUPTS();
 		if (list.packets != NULL && step->taken.stamp < list.end)
@@ -309,24 +330,26 @@ find_next(Step *step, int *at, const InboxReader **reader, InboxRow *row)
 				continue;
 			}
 			/* it was seen, and nobody removes it before it is taken */
-			if (!fetch(step, step->taken.stamp, list.packets[*at].place, reader, row))
+			if (fetch(step, step->taken.stamp, list.packets[*at].place, reader,
+					  row) != FETCHED)
 				ereport(ERROR,
 						(errcode(ERRCODE_DATA_CORRUPTED),
 						 errmsg("a submission has vanished from the inbox"),
 						 errdetail("Its stamp is " UINT64_FORMAT ".", step->taken.stamp)));
 			return true;
 		}
-		if (!submitters_find_place(step->slot, step->taken.stamp, &place, &when))
+		fetched = submitters_find_place(step->slot, step->taken.stamp, &place, &when) ?
+			fetch(step, step->taken.stamp, place, reader, row) : SOMETHING_ELSE;
+		if (fetched == FETCHED)
+			return true;
+		if (fetched == ROLLED_BACK)
 		{
-			list_waiting(step);
-			*at = 0;
+			step->taken.stamp++;
+			step->taken.ordinal = 0;
 			continue;
 		}
-		if (fetch(step, step->taken.stamp, place, reader, row))
-			return true;
-		/* rolled back */
-		step->taken.stamp++;
-		step->taken.ordinal = 0;
+		list_waiting(step);
+		*at = 0;
 	}
 	return false;
 }
@@ -396,11 +419,17 @@ take_packet(Step *step, Packet *packet)
 {
 	RecordHead	head;
 
-	for (uint64 i = 0; i < step->taken.ordinal; i++)
+	if (step->taken.ordinal > 0 && step->mark.left > 0)
+		packet_go_to(packet, &step->mark);
+	else
+		for (uint64 i = 0; i < step->taken.ordinal; i++)
+			if (!packet_next(packet, &head))
+				return true;
+	for (;;)
+	{
+		packet_mark(packet, &step->mark);
 		if (!packet_next(packet, &head))
 			return true;
-	while (packet_next(packet, &head))
-	{
 		if (step->batch->txns > 0 &&
 			!batch_has_room(step->batch, head.plans, head.size))
 		{
@@ -412,7 +441,6 @@ take_packet(Step *step, Packet *packet)
 			batch_begin(step->batch);
 		add_submission(step, packet, &head);
 	}
-	return true;
 }
 
 /* Note in the inbox, with the entries, that all before step->taken is in the log. */
@@ -479,6 +507,7 @@ take_step(DatabaseSlot *slot)
 								   ALLOCSET_DEFAULT_SIZES);
 	old = MemoryContextSwitchTo(memory);
 	step.taken = taken;
+	step.mark = mark;
 	batch.txns = 0;
 	append_lock();
 	PAUSE_POINT("sequence: before the limit");
@@ -515,6 +544,7 @@ take_step(DatabaseSlot *slot)
 
 	PAUSE_POINT("sequence: committed");
 	taken = step.taken;
+	mark = step.mark;
 	last_packets = step.nwritten;
 	list_at = at;
 	if (list.packets != NULL && taken.stamp >= list.end)

@@ -18,9 +18,9 @@
 #include "access/relation.h"
 #include "access/xact.h"
 #include "access/xlog.h"
-#include "commands/sequence.h"
 #include "log/attach.h"
 #include "log/inbox.h"
+#include "log/numbers.h"
 #include "log/record.h"
 #include "log/submission.h"
 #include "miscadmin.h"
@@ -35,6 +35,12 @@
 
 /* What of a level is in memory at most, but for a single submission. */
 #define SPILL_BYTES (1024 * 1024)
+
+/*
+ * And of one that has got it from its children, before these are written themselves:
+ * so many small ones do not make as many small chunks too soon.
+ */
+#define OUTER_BYTES (16 * 1024 * 1024)
 
 /* A part of a packet: a chunk, or as many bytes of the level's memory. */
 typedef struct Piece
@@ -431,7 +437,7 @@ at_subxact_event(SubXactEvent event, SubTransactionId subid,
 		case SUBXACT_EVENT_PRE_COMMIT_SUB:
 			/* what the parent has in memory must not grow with its children */
 			if (outer != NULL && outer->subid == parent &&
-				outer->used + level->used > SPILL_BYTES)
+				outer->used + level->used > OUTER_BYTES)
 				spill(level);
 			break;
 		case SUBXACT_EVENT_COMMIT_SUB:
@@ -463,13 +469,14 @@ submission_init(void)
 }
 
 /* So that nothing can fail between a reservation and its being remembered. */
-static void
+static Level *
 prepare_level(void)
 {
 	Level	   *level = current_level();
 
 	grow((void **) &level->reserved, &level->reserved_size, level->nreserved + 1,
 		 sizeof(Reserved));
+	return level;
 }
 
 void
@@ -495,7 +502,6 @@ submission_begin(const char *function)
 					 errmsg("extension %s was created anew after this transaction had submitted to it",
 							EXTENSION_NAME),
 					 errhint("Run the transaction again.")));
-		prepare_level();
 		return;
 	}
 	if (table->created_here)
@@ -507,7 +513,6 @@ submission_begin(const char *function)
 	slot = serving;
 	slot_life = submitters_life(slot);
 	extension = table->extension;
-	prepare_level();
 }
 
 /* The next number; with the last of a block, another one is reserved. */
@@ -517,17 +522,7 @@ next_number(void)
 	uint64		number;
 
 	while (!submitters_take_number(slot, &number))
-	{
-		const LogTable *table = log_table_require();
-		Oid			sequence = get_relname_relid(NUMBERS_NAME, table->schema);
-		int64		block;
-
-		if (!OidIsValid(sequence))
-			shape_report_altered(NUMBERS_NAME, "It was not found in the extension's schema.");
-		/* not with the caller's rights */
-		block = nextval_internal(sequence, false);
-		submitters_add_numbers(slot, (uint64) block, SUBMISSION_BLOCK);
-	}
+		numbers_reserve(slot);
 	return number;
 }
 
@@ -535,11 +530,10 @@ int64
 submission_add(const uint8 *tx_class, Size size, uint64 plans_bytes,
 			   uint64 tenant_id)
 {
-	Level	   *level = levels;
+	Level	   *level = prepare_level();
 	bool		counted = admission_reserve(slot, tenant_id, size);
 	RecordHead	head = {0};
 
-	Assert(level->subid == GetCurrentSubTransactionId());
 	level->rows++;
 	level->bytes += size;
 	if (counted)

@@ -292,6 +292,12 @@ log_become_side_owner(const LogTable *table, SideTable side, bool restricted)
 }
 
 LogIdentity
+log_become_relation_owner(Oid relid)
+{
+	return become(owner_of(relid), SECURITY_RESTRICTED_OPERATION, false);
+}
+
+LogIdentity
 log_become_owner_to_append(const LogTable *table)
 {
 	return become(table->owner, 0, !table->bare);

@@ -82,6 +82,9 @@ extern LogIdentity log_become_owner(const LogTable *table, bool restricted);
 extern LogIdentity log_become_side_owner(const LogTable *table, SideTable side,
 										 bool restricted);
 
+/* The same for any relation of ours, restricted. */
+extern LogIdentity log_become_relation_owner(Oid relid);
+
 /* As log_become_owner() to insert into seq_log, sparing what a bare one does not need. */
 extern LogIdentity log_become_owner_to_append(const LogTable *table);
 

@@ -163,6 +163,11 @@ visit_partition(void *context, const InboxRow *row)
 
 	if (row->kind != INBOX_KIND_HEADER)
 		search->any = true;
+	if (inbox_is_packet(row))
+		search->highest = Max(search->highest, row->stamp + 1);
+	/* one that stands within a packet tells of a part of that */
+	else if (row->kind == INBOX_KIND_TAKEN)
+		search->highest = Max(search->highest, row->stamp + (row->link != 0));
 	if (inbox_is_packet(row) && row->stamp >= search->from.stamp)
 		search->found = true;
 	return !search->found;
@@ -170,11 +175,12 @@ visit_partition(void *context, const InboxRow *row)
 
 bool
 waiting_in_partition(Relation partition, uint32 number, Snapshot snapshot,
-					 uint64 from, bool *empty)
+					 uint64 from, bool *empty, uint64 *end)
 {
 	Search		search = {.from = {from, 0}};
 
 	inbox_scan(partition, number, snapshot, visit_partition, &search);
 	*empty = !search.any;
+	*end = search.highest;
 	return search.found;
 }

@@ -56,8 +56,13 @@ extern void waiting_count(Relation *partitions, Snapshot snapshot,
 extern void waiting_list(Relation *partitions, Snapshot snapshot, uint64 from,
 						 uint64 limit, WaitingList *list);
 
-/* Does a partition hold a packet from that stamp on, or any row at all but its header? */
+/*
+ * Does a partition hold a packet from that stamp on?  If not, *empty: nor any other
+ * row but its header; *end: stamps of its packets, and of notes of how far was taken,
+ * lie below.
+ */
 extern bool waiting_in_partition(Relation partition, uint32 number,
-								 Snapshot snapshot, uint64 from, bool *empty);
+								 Snapshot snapshot, uint64 from, bool *empty,
+								 uint64 *end);
 
 #endif							/* CALVIN_LOG_WAITING_H */

@@ -23,6 +23,7 @@
 #include "commands/dbcommands.h"
 #include "commands/defrem.h"
 #include "consumer/consumer.h"
+#include "log/inbox.h"
 #include "nodes/parsenodes.h"
 #include "pgstat.h"
 #include "process/worker.h"
@@ -307,6 +308,9 @@ process_utility(PlannedStmt *pstmt, const char *query, bool read_only,
 	bool		discards_all = IsA(node, DiscardStmt) &&
 		((DiscardStmt *) node)->target == DISCARD_ALL;
 
+	/* also where event triggers are off */
+	if (IsTransactionState() && IsA(node, RefreshMatViewStmt))
+		inbox_check_refresh(((RefreshMatViewStmt *) node)->relation);
 	if (Calvin != NULL && IsTransactionState())
 	{
 		Oid			database = database_needed_alone(node);

@@ -327,8 +327,8 @@ submitters_note_place(DatabaseSlot *slot, uint64 stamp, uint64 place, int64 at)
 	Cell	   *cell = &place_of(slot)->cells[stamp % SUBMITTER_CELLS];
 
 	/*
-	 * Another one may write to it too, if one of us is late by all the cells: the
-	 * sequencer then takes what it finds for nothing, or goes there in vain.
+	 * Another one may write to it too, if one of us is late by all the cells.  So the
+	 * place may be of another stamp than the one beside it: the packet itself tells.
 	 */
 	pg_atomic_write_u64(&cell->stamp, 0);
 	pg_write_barrier();

@@ -14,7 +14,6 @@
 #include "access/table.h"
 #include "access/xact.h"
 #include "catalog/indexing.h"
-#include "catalog/namespace.h"
 #include "catalog/pg_inherits.h"
 #include "catalog/pg_trigger.h"
 #include "commands/event_trigger.h"
@@ -98,27 +97,14 @@ check_new_trigger(Oid log, const CreateTrigStmt *statement)
 	}
 }
 
-/*
- * The heaps that submissions wait in.  REFRESH would put a row of its query in the
- * place of all of them.
- */
+/* The heaps that submissions wait in. */
 static void
 check_inbox(Oid log, const Node *statement)
 {
 	char		name[NAMEDATALEN];
 
 	if (IsA(statement, RefreshMatViewStmt))
-	{
-		Oid			relid = RangeVarGetRelid(((const RefreshMatViewStmt *) statement)->relation,
-											 NoLock, true);
-
-		if (OidIsValid(relid) && get_rel_namespace(relid) == get_rel_namespace(log) &&
-			shape_is_inbox_name(get_rel_name(relid)))
-			ereport(ERROR,
-					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					 errmsg("cannot refresh \"%s\"", get_rel_name(relid)),
-					 errdetail("Submissions wait in it; its query is not meant to be run.")));
-	}
+		inbox_check_refresh(((const RefreshMatViewStmt *) statement)->relation);
 	for (uint32 i = 0; i < INBOX_PARTITIONS; i++)
 	{
 		shape_inbox_name(i, name);
