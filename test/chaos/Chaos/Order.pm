@@ -112,13 +112,9 @@ sub undo
 # The numbers that calls have returned.
 sub numbered
 {
-	my ($self, @numbers) = @_;
+	my ($self, $txn, @numbers) = @_;
 
-	foreach my $number (@numbers)
-	{
-		violation('each submission once', "submission number $number was given out twice") if vec $self->{numbers}, $number, 1;
-		vec($self->{numbers}, $number, 1) = 1;
-	}
+	push @{ $txn->{numbers} }, @numbers;
 	return;
 }
 
@@ -302,11 +298,26 @@ sub forget
 	foreach my $txn (values %{ $self->{txns} })
 	{
 		$self->{count}{committed} += $txn->{in_log} || 0;
+		$self->check_numbers($txn) if $txn->{in_log};
 		# of who has submitted nothing it is unknown
 		vec($self->{present}, $txn->{id}, 1) = $txn->{in_log} || !grep({ $_->{known} ne 'refused' } @{ $txn->{subs} }) ? 1 : 0;
 	}
 	$self->{txns} = {};
 	$self->{found} = [];
+	return;
+}
+
+# Numbers are unique for ever: of what was not lost with a server before it was
+# durable.
+sub check_numbers
+{
+	my ($self, $txn) = @_;
+
+	foreach my $number (@{ $txn->{numbers} || [] })
+	{
+		violation('each submission once', "submission number $number was given out twice, the second time to transaction $txn->{id} ($txn->{who})") if vec $self->{numbers}, $number, 1;
+		vec($self->{numbers}, $number, 1) = 1;
+	}
 	return;
 }
 

@@ -133,7 +133,7 @@ sub send_step
 {
 	my ($self, $sql) = @_;
 
-	return [ "SELECT $sql", sub { $self->{cluster}{order}->numbered(map { $_->[0] } @{ $_[0]{rows} }) unless $_[0]{error}; } ];
+	return [ "SELECT $sql", sub { $self->{cluster}{order}->numbered($self->{txn}, map { $_->[0] } @{ $_[0]{rows} }) unless $_[0]{error}; } ];
 }
 
 # Look at what others have committed.
@@ -172,7 +172,7 @@ sub acknowledge
 	my ($self, $txn, $result, $synchronous) = @_;
 	my $cluster = $self->{cluster};
 
-	$cluster->{order}->numbered(map { $_->[0] } @{ $result->{rows} });
+	$cluster->{order}->numbered($txn, map { $_->[0] } @{ $result->{rows} });
 	$cluster->{order}->acknowledged($txn, $cluster->{safe} || $synchronous && !@{ $result->{notices} }, $self->{on}{ask} && $self->{on}{ask}{connection});
 	$cluster->{submitted} += grep { $_->{known} ne 'refused' } @{ $txn->{subs} };
 	$self->{txn} = undef;
@@ -256,7 +256,7 @@ sub autonomous_step
 
 			delete $self->{autonomous};
 			return $cluster->{order}->lost($own) if $result->{error};
-			$cluster->{order}->numbered($result->{rows}[0][0]);
+			$cluster->{order}->numbered($own, $result->{rows}[0][0]);
 			$cluster->{order}->acknowledged($own, $cluster->{safe}, $self->{on}{ask} && $self->{on}{ask}{connection});
 			$cluster->{submitted}++;
 		}
