@@ -19,7 +19,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 # Transactions that are committed for each seed.
-my $TRANSACTIONS = 400;
+my $TRANSACTIONS = 300;
 
 my $node = new_node('order_model', 'calvin_seq.max_txns_per_epoch' => 7);
 my $order = Chaos::Order->new;
