@@ -131,7 +131,7 @@ fault 'partitions rotated', 3, sub {
 	my $holder = $rng->chance(0.6) ? hold_append_lock($cluster) : undef;
 
 	$_->{bytes} = 0 foreach @large;
-	run_until(sub { $large[0]{bytes} + $large[1]{bytes} > 40_000_000 }, 'submissions of 40 MB');
+	run_until(sub { $large[0]{bytes} + $large[1]{bytes} > 32_000_000 }, 'submissions of 32 MB');
 	$_->{enough} = 1 foreach @large;
 	release_append_lock($holder) if $holder;
 	if ($rng->chance(0.3)) { crash_by($cluster->{primary}, process($cluster->{primary}, $SEQUENCER)); }
