@@ -20,6 +20,7 @@
 
 #include "access/relation.h"
 #include "access/xact.h"
+#include "access/xlog.h"
 #include "log/append.h"
 #include "log/batch.h"
 #include "log/landing.h"
@@ -438,7 +439,7 @@ take_packet(Step *step, Packet *packet)
 				return false;
 		}
 		if (step->batch->txns == 0)
-			batch_begin(step->batch);
+			batch_begin(step->batch, step->epochs == 0);
 		add_submission(step, packet, &head);
 	}
 }
@@ -543,6 +544,9 @@ take_step(DatabaseSlot *slot)
 	commit(&step, &self);
 
 	PAUSE_POINT("sequence: committed");
+	/* the applier is awake, and waits for this: it finds it under way */
+	if (step.epochs > 0)
+		XLogFlush(XactLastCommitEnd);
 	taken = step.taken;
 	mark = step.mark;
 	last_packets = step.nwritten;
