@@ -604,10 +604,10 @@ take_landed(DatabaseSlot *slot, long *wait_ms)
 static SequencingNext
 idle(DatabaseSlot *slot, long wait_ms)
 {
-	submitters_set_asleep(slot, true);
+	submitters_set_asleep(slot, SEQUENCER_IDLE);
 	if (nothing_waits(slot))
 		return wait_ms < 0 ? SEQUENCE_IDLE : SEQUENCE_REST;
-	submitters_set_asleep(slot, false);
+	submitters_set_asleep(slot, SEQUENCER_AWAKE);
 	return SEQUENCE_AGAIN;
 }
 
@@ -615,10 +615,9 @@ idle(DatabaseSlot *slot, long wait_ms)
 static int64
 time_to_rest(DatabaseSlot *slot)
 {
-	uint64		drawn = submitters_next_stamp(slot) - taken.stamp;
 	int64		until = rest_until;
 
-	if (drawn >= (uint64) calvin_max_txns_per_epoch)
+	if (submitters_epoch_full(slot))
 		return 0;
 	if (first_seen == 0)
 		first_seen = clock_us();
@@ -632,7 +631,7 @@ sequence_some(DatabaseSlot *slot, long *wait_ms)
 	int64		start;
 	int64		rest;
 
-	submitters_set_asleep(slot, false);
+	submitters_set_asleep(slot, SEQUENCER_AWAKE);
 	if (context == NULL)
 	{
 		context = AllocSetContextCreate(TopMemoryContext, "calvin_seq sequencing",
@@ -649,10 +648,15 @@ sequence_some(DatabaseSlot *slot, long *wait_ms)
 	if (known && (rest = time_to_rest(slot)) > 0)
 	{
 		*wait_ms = rest / 1000;
-		if (*wait_ms > 0)
-			return SEQUENCE_REST;
-		/* shorter than a latch can wait */
-		pg_usleep(rest);
+		if (*wait_ms == 0)
+			pg_usleep(rest); /* shorter than a latch can wait */
+		else
+		{
+			submitters_set_asleep(slot, SEQUENCER_GATHERS);
+			if (!submitters_epoch_full(slot))
+				return SEQUENCE_REST;
+			submitters_set_asleep(slot, SEQUENCER_AWAKE);
+		}
 	}
 
 	SetCurrentStatementStartTimestamp();

@@ -427,7 +427,7 @@ submitters_number_known(DatabaseSlot *slot, uint64 number, bool *before_start)
 }
 
 void
-submitters_set_asleep(DatabaseSlot *slot, bool asleep)
+submitters_set_asleep(DatabaseSlot *slot, SequencerSleep asleep)
 {
 	pg_atomic_write_u32(&place_of(slot)->asleep, asleep);
 	pg_memory_barrier();
@@ -436,8 +436,18 @@ submitters_set_asleep(DatabaseSlot *slot, bool asleep)
 void
 submitters_wake(DatabaseSlot *slot)
 {
-	if (pg_atomic_read_u32(&place_of(slot)->asleep) != 0)
-		database_wake_sequencer(slot);
+	switch ((SequencerSleep) pg_atomic_read_u32(&place_of(slot)->asleep))
+	{
+		case SEQUENCER_AWAKE:
+			return;
+		case SEQUENCER_GATHERS:
+			if (!submitters_epoch_full(slot))
+				return;
+			break;
+		case SEQUENCER_IDLE:
+			break;
+	}
+	database_wake_sequencer(slot);
 }
 
 void
@@ -522,6 +532,18 @@ submitters_figures(DatabaseSlot *slot, SubmitterFigures *figures)
 	figures->found_bytes = pg_atomic_read_u64(&place->found_bytes);
 	figures->submitted = pg_atomic_read_u64(&place->submitted);
 	figures->submitted_bytes = pg_atomic_read_u64(&place->submitted_bytes);
+}
+
+bool
+submitters_epoch_full(DatabaseSlot *slot)
+{
+	SubmitterFigures figures;
+
+	submitters_figures(slot, &figures);
+	return figures.submitted + figures.found - figures.sequenced >=
+		(uint64) calvin_max_txns_per_epoch ||
+		figures.submitted_bytes + figures.found_bytes - figures.sequenced_bytes >=
+		(uint64) calvin_max_bytes_per_epoch;
 }
 
 void

@@ -32,8 +32,8 @@
  *	landed				who restores			the sequencer
  *	placed				the sequencer, after	seq_submission
  *						its commit
- *	submitted, rows_*	who has submitted		views
- *	sequenced, ...		the sequencer			views
+ *	submitted, ...		who has submitted		views; who asks whether an epoch is full
+ *	sequenced, ...		the sequencer			likewise
  *
  * A place of it belongs to the DatabaseSlot of the same number, and begins anew
  * with it.
@@ -119,13 +119,26 @@ extern void submitters_set_partition(DatabaseSlot *slot, uint32 partition);
 extern bool submitters_take_number(DatabaseSlot *slot, uint64 *number);
 extern void submitters_add_numbers(DatabaseSlot *slot, uint64 first, uint64 n);
 
+/* Who has submitted has to wake the sequencer ... */
+typedef enum SequencerSleep
+{
+	SEQUENCER_AWAKE,   /* not at all */
+	SEQUENCER_GATHERS, /* if an epoch is full */
+	SEQUENCER_IDLE	   /* in any case */
+} SequencerSleep;
+
 /*
  * The sequencer announces that it is going to sleep, and looks once more for work
- * before it does; who has submitted wakes it then.
+ * before it does.
  */
-extern void submitters_set_asleep(DatabaseSlot *slot, bool asleep);
+extern void submitters_set_asleep(DatabaseSlot *slot, SequencerSleep asleep);
 
-/* The sequencer has something to look at: after submitters_clear(). */
+/* Do as many submissions wait as an epoch takes, or as many bytes? */
+extern bool submitters_epoch_full(DatabaseSlot *slot);
+
+/*
+ * The sequencer has something to look at, that is counted: after submitters_clear().
+ */
 extern void submitters_wake(DatabaseSlot *slot);
 
 /* Submissions were restored into the table seq_inbox, so often. */
