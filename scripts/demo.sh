@@ -16,9 +16,11 @@
 #   session_run NAME SQL       run SQL there and show what it answers
 #   session_send NAME SQL      send SQL there and do not wait
 #   session_wait NAME          wait for what was sent, and show what it answers
+#   session_lost NAME          its server has gone: show what it says to that
 #   session_close NAME
 #   restart_server [immediate]
 #   start_standby, promote_standby    a streaming replica, the server "standby"
+#   database=NAME              what all of these connect to from here on
 
 set -euo pipefail
 
@@ -35,6 +37,7 @@ else
 fi
 
 declare -A session_in session_out session_pid session_sent
+database=postgres
 
 say() {
 	printf '\n%s' "$bold"
@@ -51,17 +54,17 @@ psql_run() { psql_on primary "$@"; }
 
 psql_on() {
 	show_sql "$1" "$2"
-	cluster_psql "$1" -q -v ON_ERROR_STOP=1 -d postgres -c "$2" 2>&1 </dev/null
+	cluster_psql "$1" -q -v ON_ERROR_STOP=1 -d "$database" -c "$2" 2>&1 </dev/null
 }
 
-psql_value() { cluster_psql primary -qAt -v ON_ERROR_STOP=1 -d postgres -c "$1" </dev/null; }
+psql_value() { cluster_psql primary -qAt -v ON_ERROR_STOP=1 -d "$database" -c "$1" </dev/null; }
 
 # A psql between two pipes: one line of its output tells that all before it
 # has been answered.
 session_open() {
 	local name=$1 server=${2:-primary} in out
 	as_user mkfifo "$work/$name.in" "$work/$name.out"
-	cluster_psql "$server" -q -d postgres <"$work/$name.in" >"$work/$name.out" 2>&1 &
+	cluster_psql "$server" -q -d "$database" <"$work/$name.in" >"$work/$name.out" 2>&1 &
 	session_pid[$name]=$!
 	exec {in}>"$work/$name.in" {out}<"$work/$name.out"
 	session_in[$name]=$in
@@ -94,9 +97,21 @@ session_close() {
 	# Sessions opened later hold this pipe too: its end would not be seen.
 	printf '\\q\n' >&"$in"
 	exec {in}>&- {out}<&-
+	session_forget "$1"
+}
+
+session_forget() {
 	wait "${session_pid[$1]}" || true
 	rm -f "$work/$1.in" "$work/$1.out"
 	unset "session_in[$1]" "session_out[$1]" "session_pid[$1]" "session_sent[$1]"
+}
+
+session_lost() {
+	local in=${session_in[$1]} out=${session_out[$1]}
+	printf '\n%s%s has lost its server:%s\n' "$cyan" "$1" "$plain"
+	cat <&"$out"
+	exec {in}>&- {out}<&-
+	session_forget "$1"
 }
 
 restart_server() {

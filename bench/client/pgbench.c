@@ -150,28 +150,30 @@ read_logs(size_t *count)
 		unlink(logs.gl_pathv[i]);
 	}
 	globfree(&logs);
-	if (*count == 0)
-		die("pgbench has done nothing");
 	qsort(ends, *count, sizeof(int64_t), compare);
 	return ends;
 }
 
 PgbenchRun
-pgbench_result(int warm_ms)
+pgbench_result(int warm_ms, int least_ms)
 {
-	PgbenchRun	run;
+	PgbenchRun	run = {0};
 	int64_t    *ends;
 	size_t		count;
 	size_t		first = 0;
 
 	ends = read_logs(&count);
+	if (count == 0)
+	{
+		free(ends);
+		return run;
+	}
 	while (first < count - 1 && ends[first] < ends[0] + (int64_t) warm_ms * 1000000)
 		first++;
-	if (warm_ms > 0 && first == count - 1)
-		die("a run that was over before it was warm");
 	run.transactions = (int64_t) count;
 	run.last_commit = ends[count - 1];
-	run.rate = rate((double) (count - 1 - first), run.last_commit - ends[first]);
+	if (run.last_commit - ends[first] >= (int64_t) least_ms * 1000000)
+		run.rate = rate((double) (count - 1 - first), run.last_commit - ends[first]);
 	free(ends);
 	return run;
 }
@@ -186,6 +188,8 @@ pgbench_slices(int slice_ms, double *rates, int max)
 	int			slices;
 
 	ends = read_logs(&count);
+	if (count == 0)
+		die("pgbench has done nothing");
 	/* a last slice that is not whole is none */
 	slices = (int) ((ends[count - 1] - ends[0]) / slice);
 	if (slices > max)

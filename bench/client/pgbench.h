@@ -25,9 +25,9 @@ extern void pgbench_wait(pid_t pid);
 
 /*
  * Then, once: what its log says.  The first milliseconds are not part of the
- * rate.
+ * rate, and it is 0 if too few are left after them.
  */
-extern PgbenchRun pgbench_result(int warm_ms);
+extern PgbenchRun pgbench_result(int warm_ms, int least_ms);
 
 /* Or: transactions a second in each slice of the run, first to last. */
 extern int	pgbench_slices(int slice_ms, double *rates, int max);

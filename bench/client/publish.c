@@ -78,9 +78,12 @@ check_plain(PGconn *conn, int events)
 		die("the plain table does not have what was committed");
 }
 
-/* So many seconds after the warming up; a few transactions if that is 0. */
+/*
+ * So many seconds after the warming up, a few transactions if that is 0.  The
+ * rate is 0 if it took too long to connect: pgbench's time begins before that.
+ */
 static Outcome
-one_run(const Publisher *publisher, int clients, int events, int seconds)
+try_run(const Publisher *publisher, int clients, int events, int seconds, int more)
 {
 	PGconn	   *conn = db_connect();
 	char	   *script = publisher_script(publisher, events);
@@ -88,12 +91,13 @@ one_run(const Publisher *publisher, int clients, int events, int seconds)
 	PgbenchRun	run;
 	Outcome		outcome = {0};
 	int			warm = seconds > 0 ? warm_ms(clients) : 0;
+	int			total = seconds > 0 ? seconds + more + (warm + 999) / 1000 : 0;
 	int64_t		in_log = 0;
 	pid_t		pid;
 
 	publish_reset(publisher, conn);
 	consumer = publish_consumer_start(publisher);
-	pid = pgbench_start(script, clients, seconds + (warm + 999) / 1000);
+	pid = pgbench_start(script, clients, total);
 	pgbench_wait(pid);
 	if (publisher == &publish_send)
 	{
@@ -101,7 +105,7 @@ one_run(const Publisher *publisher, int clients, int events, int seconds)
 			sleep_us(500);
 		in_log = real_ns();
 	}
-	run = pgbench_result(warm);
+	run = pgbench_result(warm, seconds * 500);
 	outcome.rate = run.rate;
 	if (publisher->consume)
 	{
@@ -116,6 +120,19 @@ one_run(const Publisher *publisher, int clients, int events, int seconds)
 	free(script);
 	PQfinish(conn);
 	return outcome;
+}
+
+static Outcome
+one_run(const Publisher *publisher, int clients, int events, int seconds)
+{
+	for (int more = 0; more <= 16; more += 4)
+	{
+		Outcome		outcome = try_run(publisher, clients, events, seconds, more);
+
+		if (outcome.rate > 0)
+			return outcome;
+	}
+	die("%d clients do not get warm", clients);
 }
 
 /* A run whose figures are put out. */

@@ -112,7 +112,7 @@ drain_small(PGconn *conn)
 	snprintf(script, sizeof(script), "SELECT seq_send_bytes('orders/' || :client_id, "
 			 "decode(repeat('ab', %d), 'hex'));\n", PAYLOAD_BYTES);
 	pgbench_wait(pgbench_start(script, CLIENTS, by_size(0, 4, 20)));
-	run = pgbench_result(0);
+	run = pgbench_result(0, 0);
 	ns = drain(conn, holder, before, run.transactions, &peak_kb);
 	check_drained(conn, before + run.transactions);
 	figure(rate((double) run.transactions, ns), "publish.drain.single");

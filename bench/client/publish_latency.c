@@ -130,7 +130,7 @@ sample_under_load(Probe *probe, const Publisher *publisher, int which)
 	} while (now_ns() - start < seconds * INT64_C(1000000000) - 200000000 &&
 			 probe->count[which] < MAX_SAMPLES);
 	pgbench_wait(pid);
-	(void) pgbench_result(0);
+	(void) pgbench_result(0, 0);
 	(void) publish_consumer_finish(&consumer, conn, 1);
 	free(script);
 	PQfinish(conn);

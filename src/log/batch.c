@@ -16,6 +16,9 @@
 #define BATCH_OVERHEAD 64
 #define TXN_OVERHEAD 32
 
+/* Memory that is kept from one epoch to the next. */
+#define KEEP_BYTES (32 * 1024 * 1024)
+
 void
 batch_init(Batch *batch, MemoryContext context)
 {
@@ -24,12 +27,16 @@ batch_init(Batch *batch, MemoryContext context)
 }
 
 void
-batch_begin(Batch *batch)
+batch_begin(Batch *batch, bool locked)
 {
+	/* one of the largest size is not to be paid for ever after */
+	if (batch->body.size > KEEP_BYTES)
+		wire_buffer_free(&batch->body);
 	wire_buffer_reset(&batch->body);
 	batch->txns = 0;
 	batch->plans = 0;
-	append_lock();
+	if (!locked)
+		append_lock();
 	batch->epoch = append_next_epoch();
 	batch->epoch_system_ms = append_batch_ms();
 }

@@ -190,6 +190,30 @@ packet_read(Packet *packet, void *into, uint32 len)
 }
 
 void
+packet_mark(Packet *packet, PacketMark *mark)
+{
+	take(packet, NULL, packet->unread);
+	packet->unread = 0;
+	mark->next_chunk = packet->next_chunk;
+	mark->left = packet->left;
+}
+
+void
+packet_go_to(Packet *packet, const PacketMark *mark)
+{
+	if (mark->next_chunk > 0)
+	{
+		packet->next_chunk = mark->next_chunk - 1;
+		(void) next_row(packet);
+	}
+	if (mark->left > packet->left)
+		report_damaged(packet->reader, "A chunk of it has become shorter.");
+	packet->data += packet->left - mark->left;
+	packet->left = mark->left;
+	packet->unread = 0;
+}
+
+void
 packet_close(Packet *packet)
 {
 	if (packet->pinned)

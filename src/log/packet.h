@@ -50,6 +50,19 @@ extern bool packet_next(Packet *packet, RecordHead *head);
 /* The record's TxClass, or as much of it. */
 extern void packet_read(Packet *packet, void *into, uint32 len);
 
+/*
+ * Where the next record begins, to go on there with the same packet when it is
+ * opened again.
+ */
+typedef struct PacketMark
+{
+	int			next_chunk;
+	uint32		left;
+} PacketMark;
+
+extern void packet_mark(Packet *packet, PacketMark *mark);
+extern void packet_go_to(Packet *packet, const PacketMark *mark);
+
 extern void packet_close(Packet *packet);
 
 #endif							/* CALVIN_LOG_PACKET_H */

@@ -20,6 +20,7 @@
 
 #include "access/relation.h"
 #include "access/xact.h"
+#include "access/xlog.h"
 #include "log/append.h"
 #include "log/batch.h"
 #include "log/landing.h"
@@ -73,7 +74,8 @@ typedef struct Step
 	Relation	rels[INBOX_PARTITIONS];
 	InboxReader readers[INBOX_PARTITIONS];
 	uint64		limit;
-	InboxTaken	taken;	/* all before this */
+	InboxTaken	taken;	/* all before this; */
+	PacketMark	mark;	/* where that is, if it lies within a packet */
 	Batch	   *batch;
 	uint64		bytes;
 	int			epochs;
@@ -91,6 +93,7 @@ static Batch batch;
 static bool known = false; /* what follows has been looked up */
 static Oid	extension;
 static InboxTaken taken;
+static PacketMark mark; /* where that is within its packet; left is 0: not known */
 static WaitingList list; /* found by looking through; in context */
 static int	list_at;	 /* the first one that was not dealt with */
 static uint64 landed;	 /* what was restored so often has been looked for */
@@ -242,6 +245,7 @@ look_up(DatabaseSlot *slot)
 	commit(&step, &self);
 
 	taken = found;
+	mark.left = 0;
 	submitters_set_taken(slot, taken.stamp, GetCurrentTimestamp());
 	landing = true;
 	known = true;
@@ -416,11 +420,17 @@ take_packet(Step *step, Packet *packet)
 {
 	RecordHead	head;
 
-	for (uint64 i = 0; i < step->taken.ordinal; i++)
+	if (step->taken.ordinal > 0 && step->mark.left > 0)
+		packet_go_to(packet, &step->mark);
+	else
+		for (uint64 i = 0; i < step->taken.ordinal; i++)
+			if (!packet_next(packet, &head))
+				return true;
+	for (;;)
+	{
+		packet_mark(packet, &step->mark);
 		if (!packet_next(packet, &head))
 			return true;
-	while (packet_next(packet, &head))
-	{
 		if (step->batch->txns > 0 &&
 			!batch_has_room(step->batch, head.plans, head.size))
 		{
@@ -429,10 +439,9 @@ take_packet(Step *step, Packet *packet)
 				return false;
 		}
 		if (step->batch->txns == 0)
-			batch_begin(step->batch);
+			batch_begin(step->batch, step->epochs == 0);
 		add_submission(step, packet, &head);
 	}
-	return true;
 }
 
 /* Note in the inbox, with the entries, that all before step->taken is in the log. */
@@ -499,6 +508,7 @@ take_step(DatabaseSlot *slot)
 								   ALLOCSET_DEFAULT_SIZES);
 	old = MemoryContextSwitchTo(memory);
 	step.taken = taken;
+	step.mark = mark;
 	batch.txns = 0;
 	append_lock();
 	PAUSE_POINT("sequence: before the limit");
@@ -534,7 +544,11 @@ take_step(DatabaseSlot *slot)
 	commit(&step, &self);
 
 	PAUSE_POINT("sequence: committed");
+	/* the applier is awake, and waits for this: it finds it under way */
+	if (step.epochs > 0)
+		XLogFlush(XactLastCommitEnd);
 	taken = step.taken;
+	mark = step.mark;
 	last_packets = step.nwritten;
 	list_at = at;
 	if (list.packets != NULL && taken.stamp >= list.end)

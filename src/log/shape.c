@@ -238,6 +238,7 @@ shape_inbox_intact(Oid relid)
 		return false;
 	relation = (Form_pg_class) GETSTRUCT(tuple);
 	intact = relation->relkind == RELKIND_MATVIEW && !relation->relispopulated &&
+		!relation->relhasindex &&
 		relation->relam == HEAP_TABLE_AM_OID &&
 		relation->relpersistence == RELPERSISTENCE_PERMANENT &&
 		relation->relnatts == lengthof(inbox_columns);
@@ -347,6 +348,23 @@ shape_is_own_trigger(Oid log, HeapTuple tuple, TupleDesc desc)
 		trigger->tgattr.dim1 == 0 && no_condition &&
 		calls_own_function(own, trigger->tgfoid, trigger->tgenabled,
 						   get_rel_namespace(log));
+}
+
+bool
+shape_is_landing_trigger(Oid landing, HeapTuple tuple, TupleDesc desc)
+{
+	static const OwnTrigger own = {
+		"seq_inbox_restore", "seq_inbox_before_insert",
+		TRIGGER_TYPE_ROW | TRIGGER_TYPE_BEFORE | TRIGGER_TYPE_INSERT
+	};
+	Form_pg_trigger trigger = (Form_pg_trigger) GETSTRUCT(tuple);
+	bool		no_condition;
+
+	(void) heap_getattr(tuple, Anum_pg_trigger_tgqual, desc, &no_condition);
+	return strcmp(NameStr(trigger->tgname), own.name) == 0 &&
+		trigger->tgtype == own.type && trigger->tgattr.dim1 == 0 && no_condition &&
+		calls_own_function(&own, trigger->tgfoid, trigger->tgenabled,
+						   get_rel_namespace(landing));
 }
 
 int

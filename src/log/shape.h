@@ -120,7 +120,10 @@ extern bool shape_log_columns_intact(Oid log);
 /* Is a row of pg_trigger, of seq_log, one of ours as the script made it? */
 extern bool shape_is_own_trigger(Oid log, HeapTuple tuple, TupleDesc desc);
 
-/* So many of them there are. */
+/* Or of seq_inbox, which has one. */
+extern bool shape_is_landing_trigger(Oid landing, HeapTuple tuple, TupleDesc desc);
+
+/* So many of seq_log there are. */
 extern int	shape_own_triggers(void);
 
 #endif							/* CALVIN_LOG_SHAPE_H */

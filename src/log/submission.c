@@ -36,6 +36,12 @@
 /* What of a level is in memory at most, but for a single submission. */
 #define SPILL_BYTES (1024 * 1024)
 
+/*
+ * And of one that has got it from its children, before these are written themselves:
+ * so many small ones do not make as many small chunks too soon.
+ */
+#define OUTER_BYTES (16 * 1024 * 1024)
+
 /* A part of a packet: a chunk, or as many bytes of the level's memory. */
 typedef struct Piece
 {
@@ -79,6 +85,7 @@ static int	partition = -1; /* chosen with the first row */
 /* What others do on commit may come behind us: it is written at once. */
 static bool committing = false;
 
+static bool numbered = false; /* numbers of this transaction are published */
 static bool drawn = false; /* the sequencer waits for this transaction */
 
 /* What is written under a stamp, and counts as waiting whether it commits or not. */
@@ -91,6 +98,7 @@ forget_all(void)
 	slot = NULL;
 	partition = -1;
 	committing = false;
+	numbered = false;
 	drawn = false;
 	flushed = NULL;
 }
@@ -377,12 +385,13 @@ at_end(bool committed)
 	}
 	for (Level *level = levels; serving && level != NULL; level = level->outer)
 		give_back(level);
-	if (drawn)
+	if (drawn || numbered)
 	{
 		PAUSE_POINT("submission: before clearing");
 		submitters_clear(slot);
-		submitters_wake(slot);
 	}
+	if (drawn)
+		submitters_wake(slot);
 	forget_all();
 }
 
@@ -431,7 +440,7 @@ at_subxact_event(SubXactEvent event, SubTransactionId subid,
 		case SUBXACT_EVENT_PRE_COMMIT_SUB:
 			/* what the parent has in memory must not grow with its children */
 			if (outer != NULL && outer->subid == parent &&
-				outer->used + level->used > SPILL_BYTES)
+				outer->used + level->used > OUTER_BYTES)
 				spill(level);
 			break;
 		case SUBXACT_EVENT_COMMIT_SUB:
@@ -537,6 +546,9 @@ submission_add(const uint8 *tx_class, Size size, uint64 plans_bytes,
 		level->nreserved++;
 	}
 	head.number = next_number();
+	if (!numbered)
+		submitters_begin_numbers(head.number);
+	numbered = true;
 	head.size = (uint32) size;
 	head.plans = (uint32) plans_bytes;
 	head.flags = counted ? RECORD_COUNTED : 0;

@@ -26,6 +26,8 @@ typedef struct Submitter
 	pg_atomic_uint64 stamp; /* not above its transaction's; 0: it has none */
 	Oid			database;	/* written before the stamp, while that is 0 */
 	pid_t		pid;		/* likewise */
+	pg_atomic_uint64 number; /* the first of its transaction; 0: it has none */
+	Oid			number_database; /* written before the number */
 } Submitter;
 
 /* Where a packet is: whole if "stamp" is the same before and after. */
@@ -159,7 +161,10 @@ submitters_shmem_init(void)
 		return;
 	memset(memory, 0, submitters_shmem_size());
 	for (int i = 0; i < nsubmitters; i++)
+	{
 		pg_atomic_init_u64(&submitters[i].stamp, 0);
+		pg_atomic_init_u64(&submitters[i].number, 0);
+	}
 	for (int i = 0; i < calvin_max_databases; i++)
 		init_place(&places[i], (Placed *) (memory + backends_size() + places_size()) +
 				   (Size) i * ring_size);
@@ -202,7 +207,26 @@ submitters_life(DatabaseSlot *slot)
 static void
 forget_at_exit(int code, Datum arg)
 {
-	pg_atomic_write_u64(&submitters[compat_proc_number(MyProc)].stamp, 0);
+	Submitter  *me = &submitters[compat_proc_number(MyProc)];
+
+	pg_atomic_write_u64(&me->stamp, 0);
+	pg_atomic_write_u64(&me->number, 0);
+}
+
+void
+submitters_begin_numbers(uint64 number)
+{
+	static bool registered = false;
+	Submitter  *me = &submitters[compat_proc_number(MyProc)];
+
+	if (!registered)
+	{
+		on_shmem_exit(forget_at_exit, (Datum) 0);
+		registered = true;
+	}
+	me->number_database = MyDatabaseId;
+	pg_write_barrier();
+	pg_atomic_write_u64(&me->number, number);
 }
 
 /* Stamps of this life begin, unless they have begun already. */
@@ -223,16 +247,10 @@ begin_stamps(SubmitterPlace *place, uint64 least)
 uint64
 submitters_draw(DatabaseSlot *slot)
 {
-	static bool registered = false;
 	SubmitterPlace *place = place_of(slot);
 	Submitter  *me = &submitters[compat_proc_number(MyProc)];
 	uint64		next = pg_atomic_read_u64(&place->next_stamp);
 
-	if (!registered)
-	{
-		on_shmem_exit(forget_at_exit, (Datum) 0);
-		registered = true;
-	}
 	if (next == 0)
 	{
 		begin_stamps(place, 0);
@@ -254,7 +272,7 @@ void
 submitters_clear(DatabaseSlot *slot)
 {
 	pg_memory_barrier();
-	pg_atomic_write_u64(&submitters[compat_proc_number(MyProc)].stamp, 0);
+	forget_at_exit(0, (Datum) 0);
 	/* before submitters_asleep() */
 	pg_memory_barrier();
 }
@@ -571,24 +589,43 @@ submitters_note_placed(DatabaseSlot *slot, const PlacedSubmission *placed, size_
 	ConditionVariableBroadcast(&place->placed_signal);
 }
 
-PlacedVerdict
-submitters_find_placed(DatabaseSlot *slot, uint64 number, uint64 *seen,
-					   PlacedSubmission *found)
+/* May a transaction under way, or a packet that waits, still bring this number? */
+static bool
+number_may_come(DatabaseSlot *slot, uint64 number)
 {
-	SubmitterPlace *place = place_of(slot);
+	SubmitterFigures figures;
+
+	/* transactions first: what they submit is counted before they are over */
+	for (int i = 0; i < nsubmitters; i++)
+	{
+		uint64		first = pg_atomic_read_u64(&submitters[i].number);
+
+		if (first == 0 || first > number)
+			continue;
+		pg_read_barrier();
+		if (submitters[i].number_database == slot->database)
+			return true;
+	}
+	pg_memory_barrier();
+	submitters_figures(slot, &figures);
+	return figures.submitted + figures.found > figures.sequenced;
+}
+
+/* Look through what was placed since *seen; *gap: some of that is gone. */
+static bool
+find_in_ring(SubmitterPlace *place, uint64 number, uint64 *seen, bool *gap,
+			 PlacedSubmission *found)
+{
 	uint64		count = pg_atomic_read_u64(&place->placed);
 	uint64		from = Max(*seen, count > (uint64) ring_size ? count - ring_size : 0);
-	bool		passed = from > *seen;
-	bool		lower = false;
 
+	*gap = from > *seen;
 	pg_read_barrier();
 	for (uint64 i = from; i < count; i++)
 	{
 		Placed	   *entry = &place->ring[i % ring_size];
-		uint64		other = pg_atomic_read_u64(&entry->number);
 
-		lower |= other != 0 && other < number;
-		if (other != number)
+		if (pg_atomic_read_u64(&entry->number) != number)
 			continue;
 		pg_read_barrier();
 		found->number = number;
@@ -596,11 +633,29 @@ submitters_find_placed(DatabaseSlot *slot, uint64 number, uint64 *seen,
 		found->position = pg_atomic_read_u64(&entry->position);
 		pg_read_barrier();
 		if (pg_atomic_read_u64(&entry->number) == number)
-			return PLACED_FOUND;
+			return true;
 	}
-	/* nothing that has gone was of a higher number: it was not among them */
-	if (passed && !lower)
-		return PLACED_FORGOTTEN;
 	*seen = count;
-	return PLACED_NOT_YET;
+	return false;
+}
+
+PlacedVerdict
+submitters_find_placed(DatabaseSlot *slot, uint64 number, uint64 *seen,
+					   PlacedSubmission *found)
+{
+	SubmitterPlace *place = place_of(slot);
+	bool		gap;
+	bool		later_gap;
+	bool		may_come;
+
+	if (find_in_ring(place, number, seen, &gap, found))
+		return PLACED_FOUND;
+	if (!gap)
+		return PLACED_NOT_YET;
+	may_come = number_may_come(slot, number);
+	pg_memory_barrier();
+	/* it may have come while we asked */
+	if (find_in_ring(place, number, seen, &later_gap, found))
+		return PLACED_FOUND;
+	return may_come && !later_gap ? PLACED_NOT_YET : PLACED_FORGOTTEN;
 }

@@ -72,7 +72,10 @@ extern uint64 submitters_life(DatabaseSlot *slot);
  */
 extern uint64 submitters_draw(DatabaseSlot *slot);
 
-/* This transaction has drawn a stamp, and is visible now, or rolled back. */
+/* This transaction uses numbers from this one on, until submitters_clear(). */
+extern void submitters_begin_numbers(uint64 number);
+
+/* This transaction is visible now, or rolled back. */
 extern void submitters_clear(DatabaseSlot *slot);
 
 /*
@@ -186,8 +189,8 @@ extern void submitters_note_placed(DatabaseSlot *slot,
 typedef enum PlacedVerdict
 {
 	PLACED_FOUND,
-	PLACED_NOT_YET,	  /* not among those remembered, which are all since *seen */
-	PLACED_FORGOTTEN  /* others of higher numbers have pushed it out, or it has not come yet */
+	PLACED_NOT_YET,	  /* or it was rolled back, while all are remembered */
+	PLACED_FORGOTTEN  /* nobody can bring it any more, and some are not remembered */
 } PlacedVerdict;
 
 /*

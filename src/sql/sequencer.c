@@ -57,7 +57,7 @@ find(DatabaseSlot *slot, int64 number, uint64 *seen, PlacedSubmission *found)
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			 errmsg("submission " INT64_FORMAT " is not known any more", number),
-			 errdetail("It is not among the last %d that were sequenced, and all of those came later.",
+			 errdetail("It is not among the last %d that were sequenced, and nothing waits that it could be.",
 					   calvin_submissions_remembered),
 			 errhint("Ask earlier, raise calvin_seq.submissions_remembered, or look for it in the log.")));
 }
