@@ -595,6 +595,7 @@ take_landed(DatabaseSlot *slot, long *wait_ms)
 	commit(&step, &self);
 	landing_tell(slot);
 	landing = verdict != LANDING_EMPTY;
+	submitters_set_restoring(slot, verdict == LANDING_EARLY);
 	/* the rest of the dump is still to come: with it, rows of the log */
 	*wait_ms = verdict == LANDING_EARLY ? RESTORE_POLL_MS : 0;
 	return !landing;

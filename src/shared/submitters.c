@@ -52,6 +52,7 @@ typedef struct SubmitterPlace
 	pg_atomic_uint32 partition;
 	pg_atomic_uint32 asleep;
 	pg_atomic_uint64 landed;
+	pg_atomic_uint32 restoring;
 	pg_atomic_uint64 taken;
 	pg_atomic_uint64 taken_at;
 	pg_atomic_uint64 submitted;
@@ -117,6 +118,7 @@ init_place(SubmitterPlace *place, Placed *ring)
 	pg_atomic_init_u32(&place->partition, 0);
 	pg_atomic_init_u32(&place->asleep, 0);
 	pg_atomic_init_u64(&place->landed, 0);
+	pg_atomic_init_u32(&place->restoring, 0);
 	pg_atomic_init_u64(&place->taken, 0);
 	pg_atomic_init_u64(&place->taken_at, 0);
 	pg_atomic_init_u64(&place->submitted, 0);
@@ -180,6 +182,7 @@ submitters_begin_locked(DatabaseSlot *slot)
 	pg_atomic_write_u32(&place->partition, 0);
 	pg_atomic_write_u32(&place->asleep, 0);
 	pg_atomic_write_u64(&place->landed, 0);
+	pg_atomic_write_u32(&place->restoring, 0);
 	pg_atomic_write_u64(&place->taken, 0);
 	pg_atomic_write_u64(&place->taken_at, 0);
 	pg_atomic_write_u64(&place->submitted, 0);
@@ -455,6 +458,18 @@ submitters_note_landed(DatabaseSlot *slot)
 {
 	/* a full barrier, before submitters_wake() */
 	pg_atomic_fetch_add_u64(&place_of(slot)->landed, 1);
+}
+
+void
+submitters_set_restoring(DatabaseSlot *slot, bool restoring)
+{
+	pg_atomic_write_u32(&place_of(slot)->restoring, restoring);
+}
+
+bool
+submitters_restoring(DatabaseSlot *slot)
+{
+	return pg_atomic_read_u32(&place_of(slot)->restoring) != 0;
 }
 
 uint64

@@ -145,6 +145,10 @@ extern void submitters_wake(DatabaseSlot *slot);
 extern void submitters_note_landed(DatabaseSlot *slot);
 extern uint64 submitters_landed(DatabaseSlot *slot);
 
+/* The sequencer waits for a log to be restored, to which what has landed belongs. */
+extern void submitters_set_restoring(DatabaseSlot *slot, bool restoring);
+extern bool submitters_restoring(DatabaseSlot *slot);
+
 /* Figures of seq_sequencer. */
 typedef struct SubmitterFigures
 {

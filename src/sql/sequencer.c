@@ -138,10 +138,10 @@ put_quantile(DatabaseSlot *slot, double fraction, Datum *value, bool *isnull)
  * (pid int, state text, submitted bigint, sequenced bigint, epochs bigint,
  *  waiting_rows bigint, waiting_bytes bigint, oldest_waiting timestamptz,
  *  rejected bigint, rejected_<reason> bigint ..., latency_p50_us, latency_p99_us,
- *  latency_max_us double precision, committing_pid int, last_error text,
+ *  latency_max_us double precision, committing_pid int, restoring boolean, last_error text,
  *  last_error_at timestamptz)
  */
-#define SEQUENCER_COLUMNS (15 + ADMISSION_REASONS)
+#define SEQUENCER_COLUMNS (16 + ADMISSION_REASONS)
 
 Datum
 seq_sequencer_info(PG_FUNCTION_ARGS)
@@ -188,6 +188,7 @@ seq_sequencer_info(PG_FUNCTION_ARGS)
 	(void) submitters_limit(slot, &holder);
 	values[i] = Int32GetDatum((int32) holder);
 	nulls[i++] = holder == 0;
+	values[i++] = BoolGetDatum(submitters_restoring(slot));
 	nulls[i] = worker->last_error_at == 0;
 	values[i++] = CStringGetTextDatum(worker->last_error);
 	nulls[i] = worker->last_error_at == 0;
