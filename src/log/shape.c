@@ -9,13 +9,17 @@
 #include "access/htup_details.h"
 #include "access/relation.h"
 #include "access/sysattr.h"
+#include "access/table.h"
+#include "catalog/indexing.h"
 #include "catalog/pg_am_d.h"
 #include "catalog/pg_constraint.h"
+#include "catalog/pg_index.h"
 #include "catalog/pg_trigger.h"
 #include "catalog/pg_type_d.h"
 #include "commands/trigger.h"
 #include "log/inbox.h"
 #include "log/shape.h"
+#include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
 
@@ -227,6 +231,24 @@ shape_check_inbox(Relation rel)
 							 "It is another kind of relation, or stored in another way.");
 }
 
+/* What pg_class says of that is set by a CREATE INDEX that is rolled back, too. */
+static bool
+has_index(Oid relid)
+{
+	Relation	rel = table_open(IndexRelationId, AccessShareLock);
+	ScanKeyData key;
+	SysScanDesc scan;
+	bool		found;
+
+	ScanKeyInit(&key, Anum_pg_index_indrelid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(relid));
+	scan = systable_beginscan(rel, IndexIndrelidIndexId, true, NULL, 1, &key);
+	found = HeapTupleIsValid(systable_getnext(scan));
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return found;
+}
+
 bool
 shape_inbox_intact(Oid relid)
 {
@@ -238,7 +260,7 @@ shape_inbox_intact(Oid relid)
 		return false;
 	relation = (Form_pg_class) GETSTRUCT(tuple);
 	intact = relation->relkind == RELKIND_MATVIEW && !relation->relispopulated &&
-		!relation->relhasindex &&
+		!(relation->relhasindex && has_index(relid)) &&
 		relation->relam == HEAP_TABLE_AM_OID &&
 		relation->relpersistence == RELPERSISTENCE_PERMANENT &&
 		relation->relnatts == lengthof(inbox_columns);
