@@ -6,8 +6,10 @@
 #   SEED=n ROUNDS=n    which choices, and how many faults
 #   TXNS=n             transactions appended in a round, on the average
 #   BURST=n            entries of a burst
+#   SUBMISSIONS=n      submissions in all, by submitters in bulk
 #   WITHOUT="a,b"      leave out: native (the consumer in C), loops (those of
-#                      programs), cursors (appends through them)
+#                      programs), cursors (appends through them),
+#                      submitters
 #   FAULTS="a,b"       these kinds only
 #   PLANT=name         with the bug of test/chaos/plants/name.patch: must fail
 #   KEEP=1             keep the work directory when something failed
@@ -53,13 +55,22 @@ run_perl() {
 		"--dir=$work/nodes" "--bin=$bin" ${SEED:+"--seed=$SEED"} "$@"
 }
 run_suite() {
-	local native=
+	local native='' tests=''
+	[ -z "${PLANT:-}" ] || tests=$(plant_says "$PLANT" Tests)
+	if [ -n "$tests" ]; then
+		run_tests "$tests"
+		return
+	fi
 	if [[ ",${WITHOUT:-}," != *,native,* ]]; then
 		make_consumer
 		native=--library=$library
 	fi
 	run_perl chaos.pl ${native:+"$native"} ${ROUNDS:+"--rounds=$ROUNDS"} ${TXNS:+"--txns=$TXNS"} ${FAULTS:+"--only=$FAULTS"} \
-		${BURST:+"--burst=$BURST"} ${WITHOUT:+"--without=$WITHOUT"}
+		${BURST:+"--burst=$BURST"} ${SUBMISSIONS:+"--submissions=$SUBMISSIONS"} ${WITHOUT:+"--without=$WITHOUT"}
+}
+# A plant that needs a moment which only the tests make.
+run_tests() {
+	logged "$work/chaos.log" env SUITES=tap "PROVE_TESTS=$1" NO_DEPS=1 bash "$work/tree/scripts/test.sh"
 }
 run_bursts() {
 	run_perl bursts.pl ${BURSTS:+"--bursts=$BURSTS"} ${ENTRIES:+"--entries=$ENTRIES"} ${RESTARTS:+"--restarts=$RESTARTS"}
@@ -68,7 +79,7 @@ run_bursts() {
 # With a planted bug it is the right invariant that must break.
 caught() {
 	local broken expected
-	broken=$(sed -n 's/^not ok [0-9]* - //p' "$work/chaos.log")
+	broken=$(sed -n "s/^not ok [0-9]* - //p; s/^#   Failed test '\(seed [0-9]*: \)\?\(.*\)'\$/\2/p" "$work/chaos.log" | head -n 1)
 	expected=$(plant_says "$PLANT" Breaks)
 	if [[ "|$expected|" == *"|$broken|"* ]] && [ -n "$broken" ]; then
 		note "plant $PLANT: caught, by \"$broken\""
@@ -95,8 +106,10 @@ main() {
 		SEED=${SEED:-$(plant_says "$PLANT" Seed)}
 		ROUNDS=${ROUNDS:-$(plant_says "$PLANT" Rounds)}
 	fi
-	guarded pgxs_make -s -j "$jobs" "CC=${CC:-gcc}" COPT=-Werror all || die "the build failed"
-	make_private_server
+	if [ -z "${PLANT:-}" ] || [ -z "$(plant_says "$PLANT" Tests)" ]; then
+		guarded pgxs_make -s -j "$jobs" "CC=${CC:-gcc}" COPT=-Werror all || die "the build failed"
+		make_private_server
+	fi
 	status=0
 	"run_$1" || status=$?
 	if [ -n "${PLANT:-}" ]; then

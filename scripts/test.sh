@@ -255,12 +255,13 @@ suite_tap() {
 suite_chaos() {
 	local status=0 good bad
 	local faults="applier ended in a burst,database in place of another,dumped and restored"
-	faults+=",failover with confirmations held,log rewritten,log truncated,power lost,session cancelled"
-	faults+=",snapshots of another log,taken over before COMMIT,truncated beside a newcomer"
+	faults+=",failover with confirmations held,log rewritten,log truncated,more waits than there are cells,power lost"
+	faults+=",session cancelled,snapshots of another log,submitter stopped while he commits"
+	faults+=",taken over before COMMIT,truncated beside a newcomer"
 	heading chaos
 	as_user mkdir "$work/chaos" "$work/chaos/fixed" "$work/chaos/random"
 	make_consumer
-	run_chaos fixed --seed=1 --rounds=11 "--only=$faults" || status=$?
+	run_chaos fixed --seed=1 --rounds=13 "--only=$faults" || status=$?
 	run_chaos random --rounds=4 ${SEED:+"--seed=$SEED"} || status=$?
 	read -r good bad < <(tap_points "$work/chaos" '*.tap')
 	record_checked chaos "$status" "$good" "$bad"

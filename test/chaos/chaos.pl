@@ -1,13 +1,14 @@
 # Faults without end, and a model that knows what must be: `make chaos`.
 #
 #   chaos.pl --dir=DIR --bin=DIR [--seed=N] [--rounds=N] [--txns=N] [--only=FAULT,...]
-#       [--burst=N] [--library=FILE] [--without=ACTOR,...]
+#       [--burst=N] [--submissions=N] [--library=FILE] [--without=ACTOR,...]
 #
 # In every round the workload runs, something goes wrong, all comes to rest, and
 # everything is checked.  The seed repeats the choices of a run.  Output is TAP:
 # a point for every invariant.
 #
-# --burst is how many entries a burst has; --library the module of test/consumer,
+# --burst is how many entries a burst has; --submissions how many there are at least
+# in all, by submitters in bulk, who are not there otherwise; --library the module of test/consumer,
 # without which there is no consumer in C.  --without=loops,cursors leaves out the
 # workers of Loops.pm, the appends through cursors: what one of them finds at once
 # hides what the others would.
@@ -24,14 +25,15 @@ use Chaos::Checker qw(check_all check_whole_log check_leftovers %checked @invari
 use Chaos::Cluster;
 use Chaos::DatabaseFaults;
 use Chaos::Faults qw(%faults %weight);
+use Chaos::InboxFaults;
 use Chaos::LogFaults;
 use Chaos::Loop qw(run_for run_until violation);
 use Chaos::Rng;
 
 $| = 1;
 
-my %option = (seed => int(time() * 1000) % 1_000_000_000, rounds => 20, txns => 5000, only => '', batch => 1000, burst => 50_000, library => '', without => '');
-GetOptions(\%option, 'dir=s', 'bin=s', 'seed=i', 'rounds=i', 'txns=i', 'batch=i', 'burst=i', 'library=s', 'without=s', 'only=s') && $option{dir} && $option{bin} or die "see the head of $0\n";
+my %option = (seed => int(time() * 1000) % 1_000_000_000, rounds => 20, txns => 5000, only => '', batch => 1000, burst => 50_000, submissions => 0, library => '', without => '');
+GetOptions(\%option, 'dir=s', 'bin=s', 'seed=i', 'rounds=i', 'txns=i', 'batch=i', 'burst=i', 'submissions=i', 'library=s', 'without=s', 'only=s') && $option{dir} && $option{bin} or die "see the head of $0\n";
 
 my @only = split /,/, $option{only};
 foreach (@only) { die "no such fault: $_; there are:\n" . join('', map { "  $_\n" } sort keys %faults) if !$faults{$_}; }
@@ -59,6 +61,7 @@ sub run_round
 {
 	my $rng = Chaos::Rng->new($option{seed}, 'round', $round);
 	my $before = $cluster->{appended};
+	my $submitted = $cluster->{order}{count}{submissions};
 	my $takeovers = $rng->any(0, 0.02, 0.1, 0.3);
 	# half of the transactions before the fault, on the average
 	my $share = int($option{txns} * (0.3 + $rng->real(1)));
@@ -66,7 +69,8 @@ sub run_round
 	$cluster->{had_takeovers} = $takeovers > 0;
 	$cluster->move_sessions($rng);
 	$cluster->begin_work(1e9, $takeovers);
-	run_until(sub { $cluster->{appended} - $before >= $share }, 'the workload');
+	run_until(sub { $cluster->{appended} - $before >= $share && $cluster->{order}{count}{submissions} - $submitted >= $option{submissions} / $option{rounds} },
+		'the workload', 300);
 	my $fault_at = time();
 	$faults{$kind}->($cluster, $rng);
 	$cluster->settle;
@@ -74,7 +78,8 @@ sub run_round
 	push @{ $times{$kind} }, $seconds;
 	$count{$kind}++;
 	check_all($cluster, $rng);
-	printf "# %3d. %-43s %6.2f s; %d transactions\n", $round, $kind, $seconds, $cluster->{appended} - $before;
+	printf "# %3d. %-43s %6.2f s; %d transactions, %d submissions\n", $round, $kind, $seconds, $cluster->{appended} - $before,
+	  $cluster->{order}{count}{submissions} - $submitted;
 	return;
 }
 
@@ -92,7 +97,7 @@ sub warm_up
 sub run_all
 {
 	$cluster = Chaos::Cluster->new(
-		(map { ($_ => $option{$_}) } qw(seed dir bin batch burst library)),
+		(map { ($_ => $option{$_}) } qw(seed dir bin batch burst submissions library)),
 		without => { map { ($_ => 1) } split /,/, $option{without} });
 	warm_up();
 	foreach my $next (schedule())
@@ -128,9 +133,11 @@ sub report
 	printf "# truncated: %d entries, refused %d times; readers that jumped over that: %d\n", map { $cluster->{count}{$_} || 0 } 'truncated', 'truncation refused', 'jumps';
 	printf "# appended: %d transactions; commits acknowledged %d, not to be relied on %d\n",
 	  @{$cluster}{qw(appended acked_safe acked_unsafe)};
+	printf "# submissions: %d, of which %d are in the log, %d were undone; transactions lost with a server or a connection: %d\n", @{ $cluster->{order}{count} }{qw(submissions committed undone lost)};
+	printf "# their order: %d against what was seen, %d against what was acknowledged\n", @{ $cluster->{order}{count} }{qw(dependencies pairs)};
 	printf "# checked: %s\n", join ', ', map { "$checked{$_} $_" } sort keys %checked;
 	my %errors;
-	foreach my $actor (@{ $cluster->{consumers} }, @{ $cluster->{appenders} })
+	foreach my $actor (@{ $cluster->{consumers} }, @{ $cluster->{appenders} }, @{ $cluster->{submitters} })
 	{
 		$errors{$_} += $actor->{errors}{$_} foreach keys %{ $actor->{errors} };
 	}

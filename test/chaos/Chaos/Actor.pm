@@ -67,7 +67,7 @@ sub go_on
 		return if !$self->{wanted} || $now < $self->{reconnect_at} || !$server || !$server->{postmaster};
 		$self->{plan} = [];
 		$self->{on} = $server;
-		$self->{connection} = Chaos::Pg->new(path => $server->path, name => $self->{name}, database => $self->{database},
+		$self->{connection} = Chaos::Pg->new(path => $server->path, name => $self->{name}, database => $self->{database}, user => $self->{cluster}{user},
 			on_done => sub { $self->done($_[1]) });
 		$self->{reconnect_at} = $now + 0.03;
 		return;

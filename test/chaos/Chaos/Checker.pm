@@ -12,10 +12,10 @@ our @EXPORT_OK = qw(check_all check_whole_log check_leftovers %checked @invarian
 
 # In the order in which they are reported.
 our @invariants = (
-	'recovers', 'log', 'acknowledged is not lost', 'durable before delivered', 'nothing twice', 'nothing missing', 'order',
+	'recovers', 'log', 'acknowledged is not lost', 'each submission once', 'order of submissions', 'durable before delivered', 'nothing twice', 'nothing missing', 'order',
 	'byte for byte', 'replay', 'digest', 'truncation', 'restore', 'the state never goes back', 'counters', 'subscriptions', 'nothing held when idle',
 	'no unexpected error', 'nothing crashed', 'nothing left behind');
-our %checked = map { ($_ => 0) } qw(entries txns chunks effects rows replayed samples counters subscriptions sums);
+our %checked = map { ($_ => 0) } qw(entries txns chunks effects rows replayed samples counters subscriptions sums restored);
 
 sub check_all
 {
@@ -34,6 +34,7 @@ sub check_all
 	check_crashes($cluster);
 	$cluster->{checked_epoch} = $cluster->{model}->last_epoch;
 	$cluster->{model}->forget_contents;
+	$cluster->{order}->forget;
 	return;
 }
 
@@ -56,6 +57,7 @@ sub check_log
 		$checked{entries}++;
 	}
 	$model->check_acknowledged($cluster->{primary}{ask}{connection});
+	$cluster->{order}->check($cluster->{primary}{ask}{connection});
 	$checked{txns} += $model->{txns} - $before;
 	check_base($cluster, $first);
 	return;
@@ -213,16 +215,27 @@ sub check_bare
 	return;
 }
 
-# What was dumped, restored, and received there by the durable consumer.
+# What was dumped, restored, and received there by the durable consumer.  Behind the
+# log that was dumped there are the submissions that waited then.
 sub check_restored
 {
 	my ($cluster) = @_;
 	my $restored = delete $cluster->{restored} or return;
 	my $model = $cluster->{model};
+	my @sequenced = @{ $restored->{rows} };
+
+	shift @sequenced while @sequenced && ($model->{at}{ $sequenced[0][0] }{md5} // '') eq $sequenced[0][1];
+	my ($end) = map { $_->[0] } $restored->{rows}[ $#{ $restored->{rows} } - @sequenced ];
+	my $stranger = grep { !defined $_->[5] } @sequenced;
+
+	violation('restore', "behind log_index $end of $restored->{index} there are $stranger entries that are neither in the log that was dumped nor made of submissions") if $stranger;
+	$model = $model->restored($end, $restored->{since}, map { [ $_->[0], pack('H*', substr $_->[5], 2), $_->[4] ] } @sequenced);
+	$checked{restored} += @sequenced;
 	my $at = $model->{at}{ $restored->{index} };
 	my $got = 'epoch ' . ($restored->{epoch} // -1) . ", digest $restored->{digest}";
 	my %at = %{ $cluster->{worker_was_at} };
 
+	$model->check_chunk($_) foreach @{ $restored->{seen} };
 	violation('restore', "at log_index $restored->{index}: $got; the model's is " . ($at ? 'epoch ' . ($at->{epoch} // -1) . ", digest $at->{digest}" : 'nothing'))
 	  if !$at || $at->{digest} ne $restored->{digest} || ($at->{epoch} // -1) != ($restored->{epoch} // -1);
 	foreach my $row (@{ $restored->{effects} })
@@ -259,6 +272,9 @@ sub check_state
 
 		violation('digest', "$server->{name}: state $got; the model's is $expected") if $got ne $expected;
 	}
+	my ($waits) = $cluster->rows($cluster->{primary}, 'SELECT waiting_rows, waiting_bytes, coalesce(waits_for, 0::text) FROM seq_sequencer');
+
+	violation('counters', "all is in the log, and seq_sequencer says that there wait @$waits (submissions, bytes, for)") if "@$waits" ne '0 0 0';
 	foreach my $sample (@{ $cluster->{samples} })
 	{
 		my ($name, $epoch, $index, $digest) = @$sample;
@@ -367,7 +383,7 @@ sub check_replay
 	return;
 }
 
-# An idle applier holds nothing.
+# Idle workers hold nothing.
 sub check_idle
 {
 	my ($cluster, $server) = @_;
@@ -378,12 +394,14 @@ sub check_idle
 			my ($row) = $cluster->rows($server, <<'EOS');
 SELECT count(*), count(backend_xmin), count(backend_xid), count(xact_start),
 		(SELECT count(*) FROM pg_locks l JOIN pg_stat_activity a USING (pid) WHERE a.backend_type LIKE 'calvin_seq%')
-	FROM pg_stat_activity WHERE backend_type = 'calvin_seq applier' AND datname = 'postgres'
+	FROM pg_stat_activity WHERE backend_type IN ('calvin_seq applier', 'calvin_seq sequencer') AND datname = 'postgres'
 EOS
+			my $workers = $server == $cluster->{primary} ? 2 : 1;
+
 			$got = join '|', @$row;
-			return $got eq '1|0|0|0|0';
+			return $got eq "$workers|0|0|0|0";
 		},
-		sub { "the applier of $server->{name} to hold nothing (appliers, xmin, xid, transactions, locks): $got" },
+		sub { "the workers of $server->{name} to hold nothing (workers, xmin, xid, transactions, locks): $got" },
 		10, 'nothing held when idle');
 	return;
 }

@@ -13,6 +13,7 @@ use Chaos::Loops;
 use Chaos::Model;
 use Chaos::Reader;
 use Chaos::Server;
+use Chaos::Submitter;
 use Time::HiRes qw(time);
 
 # What makes every server quick to restart and to reconnect, and the suite sure
@@ -44,7 +45,7 @@ my %conf = (
 	'calvin_seq.apply_batch' => '64kB',
 );
 
-# new(seed, dir, bin, batch, burst, library, without)
+# new(seed, dir, bin, batch, burst, submissions, library, without)
 sub new
 {
 	my ($class, %of) = @_;
@@ -60,7 +61,12 @@ sub new
 		draining => 0,
 		takeovers => 0,
 		all_applied => 0,
-		log_columns => 'log_index, md5(entry), octet_length(entry), kind, epoch',
+		log_columns => q{log_index, md5(entry), octet_length(entry), kind, epoch, CASE WHEN position('~sub~'::bytea in entry) > 0 THEN entry END},
+		acked_safe => 0,
+		acked_unsafe => 0,
+		submitted => 0,
+		submit_pause => $of{submissions} ? 0 : 0.1,
+		submitters_quiet => 0,
 		stash => {},		# rows of the log that may be truncated before they are checked
 		truncations => 0,
 		truncated => 0,		# the epoch that the log begins with
@@ -70,6 +76,7 @@ sub new
 		durable => [ 'd', $of{without}{loops} ? () : 'p', $of{library} ? 'c' : () ],
 	}, $class;
 
+	$self->{order} = $self->{model}{order};
 	$self->{nodes} = [ map { Chaos::Server->new(name => $_, dir => "$of{dir}/$_", bin => $of{bin}) } qw(n1 n2) ];
 	my ($n1, $n2) = @{ $self->{nodes} };
 
@@ -78,7 +85,7 @@ sub new
 	$self->add_watchers($_) foreach $n1, $n2;
 	$n1->start;
 	$n1->{ask}->ask("SET synchronous_commit = local; CREATE EXTENSION calvin_seq")->{error} and die 'CREATE EXTENSION failed';
-	foreach my $sql ($Chaos::Consumer::SCHEMA, $Chaos::Appender::SCHEMA, $Chaos::Looper::SCHEMA, $of{library} ? Chaos::Native::schema($of{library}) : (),
+	foreach my $sql ($Chaos::Consumer::SCHEMA, $Chaos::Appender::SCHEMA, $Chaos::Submitter::SCHEMA, $Chaos::Looper::SCHEMA, $of{library} ? Chaos::Native::schema($of{library}) : (),
 		map { "SELECT seq_subscribe('{" . join(',', @vshards) . "}', '$_', from_epoch => 0); SELECT seq_commit('$_'); SELECT seq_unsubscribe(name => '$_')" } @{ $self->{durable} })
 	{
 		my $result = $n1->{ask}->ask($sql);
@@ -108,6 +115,12 @@ sub add_workload
 	$self->{appenders} = [
 		(map { Chaos::Appender->new(name => "appender$_", cluster => $self) } 1, 2),
 		Chaos::Appender->new(name => 'raw', cluster => $self, odd => 1) ];
+	$self->{submitters} = $self->{without}{submitters} ? [] : [
+		(map { Chaos::Submitter->new(name => "submitter$_", cluster => $self) } 1 .. 4),
+		Chaos::Submitter::Large->new(name => 'large submitter', cluster => $self),
+		Chaos::Submitter::Idle->new(name => 'idle submitter', cluster => $self),
+		$self->{submissions} ? map { Chaos::Submitter::Bulk->new(name => "bulk submitter$_", cluster => $self) } 1, 2 : () ];
+	$self->{last_submitter} = Chaos::Submitter::Last->new(name => 'last submitter', cluster => $self);
 	$self->{workers} = [
 		(map { Chaos::Worker->new(name => "worker$_", cluster => $self, consumer => 'd', leader => $_ == 1) } 1 .. 3),
 		$self->{without}{loops} ? () : (map { Chaos::Looper->new(name => "looper$_", cluster => $self, consumer => 'p', leader => $_ == 1) } 1, 2),
@@ -132,7 +145,7 @@ sub begin_work
 
 	$self->{takeovers} = $takeovers;
 	$self->{budget} = $budget;
-	$self->{quiet} = $self->{workers_quiet} = $self->{draining} = $self->{all_applied} = 0;
+	$self->{quiet} = $self->{workers_quiet} = $self->{submitters_quiet} = $self->{draining} = $self->{all_applied} = 0;
 	$_->{current} = 0 foreach @{ $self->{consumers} };
 	return;
 }
@@ -157,7 +170,8 @@ sub settle
 
 	$self->{budget} = 0;
 	$self->{quiet} = 1;
-	run_until(sub { !grep { !$_->is_idle } @{ $self->{appenders} }, $self->{probe} }, 'the appenders to end');
+	run_until(sub { !grep { !$_->is_idle } @{ $self->{appenders} }, @{ $self->{submitters} }, $self->{probe} }, 'the appenders to end');
+	$self->drain_inbox;
 	$self->probe;
 	run_until(sub { !grep { !$_->is_idle } @{ $self->{consumers} } }, 'the consumers to end');
 	foreach my $server (@{$self}{qw(primary standby)})
@@ -204,12 +218,47 @@ sub probe
 	return;
 }
 
+# A submission of whose transaction all others are before, has to get through: then
+# so have they.
+sub drain_inbox
+{
+	my ($self) = @_;
+	my $last = $self->{last_submitter};
+
+	run_until(
+		sub {
+			my $txn = $last->begin;
+
+			$self->{order}->submission($txn, Chaos::Order::shape('a', 0), 0);
+			my $result = $last->ask(sub { $self->{order}->committing($txn); return "SELECT send_one($txn->{id}, 0, 'a', 0)"; });
+			return 0 if !$result || $result->{lost};
+			return 0 if $result->{error};
+			$last->acknowledge($txn, $result, 1);
+			my $number = $result->{rows}[0][0];
+			$result = $last->ask("SELECT epoch, position FROM seq_submission($number, '30 s')");
+			return 0 if !$result || $result->{lost} || $result->{error};
+			violation('recovers', "submission $number is not in the log after 30 s: " . $self->what_waits) if !defined $result->{rows}[0][0];
+			$txn->{subs}[0]{said} = $result->{rows}[0];
+			return 1;
+		},
+		'a submission to get into the log');
+	return;
+}
+
+sub what_waits
+{
+	my ($self) = @_;
+	my $result = $self->{primary}{ask}->ask('SELECT row_to_json(s) FROM seq_sequencer s');
+
+	return $result && !$result->{error} && !$result->{lost} ? $result->{rows}[0][0] : 'nothing is known';
+}
+
 # Sessions go where they belong, after roles have changed; not always at once.
 sub move_sessions
 {
 	my ($self, $rng) = @_;
 
-	foreach my $actor (@{ $self->{consumers} }, @{ $self->{appenders} })
+	foreach my $actor (@{ $self->{consumers} }, @{ $self->{appenders} }, @{ $self->{submitters} })
 	{
 		$actor->vanish if $actor->{on} && $actor->server != $actor->{on} && $rng->chance(0.6);
 	}
@@ -221,9 +270,18 @@ sub disperse
 {
 	my ($self) = @_;
 
-	$_->leave foreach @{ $self->{consumers} }, @{ $self->{appenders} }, $self->{probe};
+	$_->leave foreach @{ $self->{consumers} }, @{ $self->{appenders} }, @{ $self->{submitters} }, @{$self}{qw(probe last_submitter)};
 	return;
 }
+
+package Chaos::Submitter::Last;
+
+use strict;
+use warnings;
+
+our @ISA = ('Chaos::Submitter');
+
+sub next_plan { return; }
 
 package Chaos::Monitor::Quiet;
 

@@ -9,7 +9,7 @@ use warnings;
 use CalvinVectors;
 use CalvinWire;
 use Chaos::Entry qw(@vshards random_batch one_txn_function);
-use Chaos::Faults qw(fault some_server);
+use Chaos::Faults qw(fault some_server hold_append_lock release_append_lock);
 use Chaos::LogFaults qw(truncate_log);
 use Chaos::Loop qw(run_for run_until violation);
 
@@ -286,14 +286,22 @@ fault 'dumped and restored', 2, sub {
 	my $dump = "$cluster->{dir}/dump";
 	my @to = ('-h', $primary->{dir}, '-p', 5432, '-U', 'postgres', '-d', 'restored');
 
+	my ($since, $holder);
+
 	# of what all have received, something goes
 	run_until(sub { truncate_log($cluster, $rng, 1) }, 'a truncation') if $cluster->{first_index} == 1 || $rng->chance(0.5);
+	# something waits, most of the time
+	$holder = hold_append_lock($cluster) if $rng->chance(0.7);
+	run_for($rng->real(0.5)) if $holder;
 	run_until(
 		sub {
 			unlink $dump;
+			# what a standby has flushed it may not have replayed
+			$since = $from == $primary ? $cluster->{order}->tick : undef;
 			$from->tool('pg_dump', '-h', $from->{dir}, '-p', 5432, '-U', 'postgres', '-Fc', '-Z0', '-f', $dump, 'postgres') == 0;
 		},
 		'a dump');
+	release_append_lock($holder) if $holder;
 	$primary->{ask}->ask('CREATE DATABASE restored TEMPLATE template0');
 
 	my @list = split /^/, `'$primary->{bin}/pg_restore' -l '$dump'`;
@@ -313,17 +321,25 @@ fault 'dumped and restored', 2, sub {
 			my $result = $there->ask('SELECT last_applied_epoch, last_applied_index, digest, log_end, applier_state FROM seq_state') or return 0;
 			return 0 if $result->{error} || $result->{lost};
 			$state = $result->{rows}[0];
-			return ($state->[1] // 0) >= $state->[3] && $state->[4] eq 'idle';
+			return 0 if ($state->[1] // 0) < $state->[3] || $state->[4] ne 'idle';
+			$result = $there->ask('SELECT waiting_rows, (SELECT count(*) FROM seq_inbox) FROM seq_sequencer') or return 0;
+			return 0 if $result->{error} || $result->{lost} || "@{ $result->{rows}[0] }" ne '0 0';
+			# nothing has come in between
+			$result = $there->ask('SELECT log_end FROM seq_state') or return 0;
+			return !$result->{error} && !$result->{lost} && $result->{rows}[0][0] == $state->[3];
 		},
 		sub { 'the restored log to be applied: ' . join '|', map { $_ // '' } @{ $state || [] } });
 	$there->ask("SELECT seq_subscribe('{" . join(',', @vshards) . "}', 'd', queue_size => 8192)");
 	my $more = 1;
+	my @seen;
 	while ($more)
 	{
 		$there->ask('BEGIN');
 		my $result = $there->ask(q{SELECT * FROM take('d', 5000, '0')});
 		die "receiving after the restore: $result->{error}{message}\n" if $result->{error};
-		$more = $there->seen($result);
+		$more = my @chunks = $there->seen($result);
+		# another log than that of all others
+		push @seen, splice @{ $cluster->{delivered} }, -@chunks if $more;
 		$there->ask(q{SELECT seq_commit('d')});
 		$there->ask('COMMIT');
 	}
@@ -331,6 +347,9 @@ fault 'dumped and restored', 2, sub {
 		epoch => $state->[0],
 		index => $state->[1],
 		digest => $state->[2],
+		since => $since,
+		seen => \@seen,
+		rows => $there->ask("SELECT $cluster->{log_columns} FROM seq_log ORDER BY 1")->{rows},
 		effects => $there->ask('SELECT vshard, keys, md5, pid, n FROM effects WHERE consumer = \'d\' ORDER BY n')->{rows},
 	};
 	$there->leave;

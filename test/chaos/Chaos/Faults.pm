@@ -11,7 +11,7 @@ use Chaos::Entry qw(@vshards);
 use Chaos::Loop qw(run_for run_until);
 use Exporter 'import';
 
-our @EXPORT_OK = qw(%faults %weight fault some_server end_applier crash_applier);
+our @EXPORT_OK = qw(%faults %weight fault some_server process pause_process crash_by end_applier crash_applier hold_append_lock release_append_lock);
 
 our %faults;
 our %weight;
@@ -35,7 +35,7 @@ sub some_server { my ($cluster, $rng) = @_; return $rng->any(@{ $cluster->{nodes
 sub some_session
 {
 	my ($cluster, $rng, @of) = @_;
-	my @there = grep { $_->pid } @of ? @of : (@{ $cluster->{consumers} }, @{ $cluster->{appenders} });
+	my @there = grep { $_->pid } @of ? @of : (@{ $cluster->{consumers} }, @{ $cluster->{appenders} }, @{ $cluster->{submitters} });
 
 	return @there ? $rng->any(@there) : undef;
 }
@@ -60,6 +60,35 @@ sub crash_by
 			$server->{control}{connection} != $connection && $server->{control}->is_connected;
 		},
 		"$server->{name} to come back after a crash");
+	return;
+}
+
+# Somebody who has appended something, and does not end: all others wait.
+sub hold_append_lock
+{
+	my ($cluster) = @_;
+	my $holder = Chaos::Appender::Holder->new(name => 'holder', cluster => $cluster);
+	my $entry = Chaos::Entry::noop_entry();
+
+	run_until(
+		sub {
+			$holder->{in_flight} = [];
+			$holder->sending($entry);
+			my $result = $holder->ask(q{BEGIN; SELECT seq_append('')});
+			return $result && !$result->{error} && !$result->{lost};
+		},
+		'an append');
+	return $holder;
+}
+
+sub release_append_lock
+{
+	my ($holder) = @_;
+
+	$holder->ask('ROLLBACK') if $holder->is_connected;
+	$holder->refuse;
+	$holder->leave;
+	Chaos::Loop::remove_actor($holder);
 	return;
 }
 
@@ -384,6 +413,15 @@ our @ISA = ('Chaos::Worker');
 
 # a database that is not there yet
 sub may_fail { my ($self, $state) = @_; return $state eq '3D000' || $self->SUPER::may_fail($state); }
+sub next_plan { return; }
+
+package Chaos::Appender::Holder;
+
+use strict;
+use warnings;
+
+our @ISA = ('Chaos::Appender');
+
 sub next_plan { return; }
 
 package Chaos::Appender::Hasty;

@@ -12,6 +12,7 @@ use warnings;
 use CalvinVectors;
 use Chaos::Entry qw(@vshards);
 use Chaos::Loop qw(violation);
+use Chaos::Order;
 use Digest::MD5 qw(md5_hex);
 
 my %KIND = (batch => 'epoch_batch', noop => 'noop', ack => 'completion_ack', undecodable => 'undecodable');
@@ -22,6 +23,7 @@ sub new
 	my $machine = machine_new();
 
 	return bless {
+		order => Chaos::Order->new(@vshards),
 		entries => {},		# md5 => [entries], those not seen in the log yet
 		acked => [],		# acknowledged since the last look at the log
 		machine => $machine,
@@ -56,10 +58,13 @@ sub acknowledged
 	return;
 }
 
-# The next row of the log.
+# The next row of the log; of a batch of the sequencer's there is the hex of its
+# bytes as well.
 sub append
 {
-	my ($self, $log_index, $md5, $length, $kind, $epoch) = @_;
+	my ($self, $log_index, $md5, $length, $kind, $epoch, $hex) = @_;
+
+	$self->sent($self->sequenced(pack('H*', substr $hex, 2), $epoch)) if defined $hex;
 	my $candidates = $self->{entries}{$md5};
 	my $row = "log_index $log_index, md5 $md5, $length bytes, kind $kind";
 
@@ -86,6 +91,55 @@ sub append
 	$self->stream_out($log_index, $best, $outcome) if $outcome eq 'applied' || $outcome eq 'gap';
 	delete @{$best}{qw(bytes txns)};
 	return;
+}
+
+# An entry that was made of submissions.
+sub sequenced
+{
+	my ($self, $bytes, $epoch) = @_;
+	my @txns = $self->{order}->take_batch($bytes, $epoch);
+
+	return {
+		kind => 'batch', bytes => $bytes, md5 => md5_hex($bytes), known => 'acked', epoch => $epoch,
+		txns => \@txns
+	};
+}
+
+# What must become of a database that has been restored, whose log is ours up to
+# log_index "end" and goes on with batches of submissions: [log_index, entry, epoch].
+sub restored
+{
+	my ($self, $end, $since, @batches) = @_;
+	my $last_epoch = $self->{at}{$end}{epoch} // -1;
+	my %at = ($end => $self->{at}{$end});
+	my %streams;
+
+	foreach my $vshard (@vshards)
+	{
+		my $stream = $self->{streams}{$vshard};
+		my @in = grep { $stream->{keys}[$_] =~ /^(\d+)/ && $1 <= $last_epoch } 0 .. $#{ $stream->{keys} };
+
+		$streams{$vshard} = { offset => $stream->{offset}, keys => [ @{ $stream->{keys} }[@in] ], contents => [ @{ $stream->{contents} }[@in] ], place => {} };
+		$streams{$vshard}{place}{ $streams{$vshard}{keys}[$_] } = $stream->{offset} + $_ foreach 0 .. $#in;
+	}
+	my $restored = bless {
+		order => $self->{order}, streams => \%streams, at => \%at, entries => {}, applied => { map { ($_ => []) } @vshards },
+		machine => { %{ machine_new() }, epoch => $self->{at}{$end}{epoch}, digest => unpack('Q>', pack 'H16', $self->{at}{$end}{digest}) },
+		checked_epoch => $self->{checked_epoch}
+	}, ref $self;
+	my @contents = $self->{order}->check_restored($last_epoch, $since, map { [ $_->[1], $_->[2] ] } @batches);
+
+	foreach my $batch (@batches)
+	{
+		my ($log_index, $bytes, $epoch) = @$batch;
+		my (undef, @txns) = @{ shift @contents };
+		my $outcome = machine_step($restored->{machine}, { kind => 'epoch_batch', epoch => $epoch });
+		my $digest = machine_digest($restored->{machine}, $log_index, $bytes, $outcome);
+
+		$at{$log_index} = { digest => $digest, epoch => $epoch };
+		$restored->stream_out($log_index, { epoch => $epoch, txns => \@txns }, $outcome);
+	}
+	return $restored;
 }
 
 sub rank { return { acked => 0, unknown => 1, sent => 1, refused => 2 }->{ $_[0]{known} }; }

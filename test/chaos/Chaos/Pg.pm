@@ -24,7 +24,7 @@ sub new
 	my ($class, %of) = @_;
 	my $self = bless { %of, state => 'starting', in => '', out => '', result => fresh() }, $class;
 	my $startup = pack('N', 196608)
-	  . join('', map { "$_\0" } 'user', 'postgres', 'database', $of{database} || 'postgres',
+	  . join('', map { "$_\0" } 'user', $of{user} || 'postgres', 'database', $of{database} || 'postgres',
 		'application_name', $of{name} || 'chaos', 'client_min_messages', 'warning')
 	  . "\0";
 
