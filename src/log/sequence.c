@@ -481,12 +481,13 @@ tell(Step *step)
 		}
 	}
 	admission_release_rows(step->slot, uncounted, bytes);
+	submitters_note_placed(step->slot, placed, step->nsubmissions);
+	pg_write_barrier();
 	submitters_count_sequenced(step->slot, step->nsubmissions, step->bytes,
 							   step->epochs);
 	rotation_note(step->bytes);
 	for (size_t i = 0; i < step->nwritten; i++)
 		submitters_note_latency(step->slot, now - step->written[i]);
-	submitters_note_placed(step->slot, placed, step->nsubmissions);
 }
 
 /* One transaction of the sequencer. */

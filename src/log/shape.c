@@ -231,55 +231,71 @@ shape_check_inbox(Relation rel)
 							 "It is another kind of relation, or stored in another way.");
 }
 
-/* What pg_class says of that is set by a CREATE INDEX that is rolled back, too. */
+/* Was a row of a catalog written by this transaction? */
 static bool
-has_index(Oid relid)
+is_ours(HeapTuple tuple)
+{
+	return TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(tuple->t_data));
+}
+
+/* Has this transaction made an index?  What pg_class says is not rolled back. */
+static bool
+got_index(Oid relid)
 {
 	Relation	rel = table_open(IndexRelationId, AccessShareLock);
 	ScanKeyData key;
 	SysScanDesc scan;
-	bool		found;
+	HeapTuple	tuple;
+	bool		found = false;
 
 	ScanKeyInit(&key, Anum_pg_index_indrelid, BTEqualStrategyNumber, F_OIDEQ,
 				ObjectIdGetDatum(relid));
 	scan = systable_beginscan(rel, IndexIndrelidIndexId, true, NULL, 1, &key);
-	found = HeapTupleIsValid(systable_getnext(scan));
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+		found |= is_ours(tuple);
 	systable_endscan(scan);
 	table_close(rel, AccessShareLock);
 	return found;
 }
 
+static bool
+column_is_spoilt(Oid relid, int column)
+{
+	HeapTuple	tuple = SearchSysCache2(ATTNUM, ObjectIdGetDatum(relid),
+										Int16GetDatum((int16) (column + 1)));
+	Form_pg_attribute attribute;
+	bool		spoilt;
+
+	if (!HeapTupleIsValid(tuple))
+		return false;
+	attribute = (Form_pg_attribute) GETSTRUCT(tuple);
+	spoilt = is_ours(tuple) &&
+		(attribute->attisdropped || attribute->atttypid != inbox_columns[column].type ||
+		 strcmp(NameStr(attribute->attname), inbox_columns[column].name) != 0 ||
+		 (column == INBOX_ATTR_DATA - 1 && attribute->attstorage != TYPSTORAGE_PLAIN));
+	ReleaseSysCache(tuple);
+	return spoilt;
+}
+
 bool
-shape_inbox_intact(Oid relid)
+shape_inbox_spoilt(Oid relid)
 {
 	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
 	Form_pg_class relation;
-	bool		intact;
+	bool		spoilt;
 
 	if (!HeapTupleIsValid(tuple))
 		return false;
 	relation = (Form_pg_class) GETSTRUCT(tuple);
-	intact = relation->relkind == RELKIND_MATVIEW && !relation->relispopulated &&
-		!(relation->relhasindex && has_index(relid)) &&
-		relation->relam == HEAP_TABLE_AM_OID &&
-		relation->relpersistence == RELPERSISTENCE_PERMANENT &&
-		relation->relnatts == lengthof(inbox_columns);
+	spoilt = is_ours(tuple) &&
+		(relation->relkind != RELKIND_MATVIEW || relation->relispopulated ||
+		 relation->relam != HEAP_TABLE_AM_OID ||
+		 relation->relpersistence != RELPERSISTENCE_PERMANENT ||
+		 relation->relnatts != lengthof(inbox_columns));
 	ReleaseSysCache(tuple);
-	for (int i = 0; i < INBOX_ATTRS && intact; i++)
-	{
-		tuple = SearchSysCache2(ATTNUM, ObjectIdGetDatum(relid),
-								Int16GetDatum((int16) (i + 1)));
-		intact = HeapTupleIsValid(tuple);
-		if (!intact)
-			break;
-		intact = ((Form_pg_attribute) GETSTRUCT(tuple))->atttypid == inbox_columns[i].type &&
-			strcmp(NameStr(((Form_pg_attribute) GETSTRUCT(tuple))->attname),
-				   inbox_columns[i].name) == 0 &&
-			(i != INBOX_ATTR_DATA - 1 ||
-			 ((Form_pg_attribute) GETSTRUCT(tuple))->attstorage == TYPSTORAGE_PLAIN);
-		ReleaseSysCache(tuple);
-	}
-	return intact;
+	for (int i = 0; i < INBOX_ATTRS && !spoilt; i++)
+		spoilt = column_is_spoilt(relid, i);
+	return spoilt || got_index(relid);
 }
 
 static const OwnTrigger *

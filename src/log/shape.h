@@ -108,8 +108,11 @@ extern bool shape_is_inbox_name(const char *name);
 /* An error unless an open partition is as it was made. */
 extern void shape_check_inbox(Relation rel);
 
-/* Likewise by the catalogs alone, for the guard. */
-extern bool shape_inbox_intact(Oid relid);
+/*
+ * Likewise by the catalogs alone, for the guard: has this transaction made it another
+ * one?  What others have done before is not its doing.
+ */
+extern bool shape_inbox_spoilt(Oid relid);
 
 /* Does a row inserted into seq_log meet nothing but what the script made? */
 extern bool shape_log_is_bare(Relation rel);

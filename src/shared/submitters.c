@@ -604,13 +604,10 @@ submitters_note_placed(DatabaseSlot *slot, const PlacedSubmission *placed, size_
 	ConditionVariableBroadcast(&place->placed_signal);
 }
 
-/* May a transaction under way, or a packet that waits, still bring this number? */
+/* May a transaction under way still bring this number? */
 static bool
-number_may_come(DatabaseSlot *slot, uint64 number)
+number_is_under_way(DatabaseSlot *slot, uint64 number)
 {
-	SubmitterFigures figures;
-
-	/* transactions first: what they submit is counted before they are over */
 	for (int i = 0; i < nsubmitters; i++)
 	{
 		uint64		first = pg_atomic_read_u64(&submitters[i].number);
@@ -621,20 +618,20 @@ number_may_come(DatabaseSlot *slot, uint64 number)
 		if (submitters[i].number_database == slot->database)
 			return true;
 	}
+	/* what others have submitted was counted before they were over */
 	pg_memory_barrier();
-	submitters_figures(slot, &figures);
-	return figures.submitted + figures.found > figures.sequenced;
+	return false;
 }
 
-/* Look through what was placed since *seen; *gap: some of that is gone. */
+/* Look through what was placed since the last look. */
 static bool
-find_in_ring(SubmitterPlace *place, uint64 number, uint64 *seen, bool *gap,
+find_in_ring(SubmitterPlace *place, uint64 number, PlacedSearch *search,
 			 PlacedSubmission *found)
 {
 	uint64		count = pg_atomic_read_u64(&place->placed);
-	uint64		from = Max(*seen, count > (uint64) ring_size ? count - ring_size : 0);
+	uint64		from = Max(search->seen, count > (uint64) ring_size ? count - ring_size : 0);
 
-	*gap = from > *seen;
+	search->gap |= from > search->seen;
 	pg_read_barrier();
 	for (uint64 i = from; i < count; i++)
 	{
@@ -650,27 +647,32 @@ find_in_ring(SubmitterPlace *place, uint64 number, uint64 *seen, bool *gap,
 		if (pg_atomic_read_u64(&entry->number) == number)
 			return true;
 	}
-	*seen = count;
+	search->seen = count;
 	return false;
 }
 
 PlacedVerdict
-submitters_find_placed(DatabaseSlot *slot, uint64 number, uint64 *seen,
+submitters_find_placed(DatabaseSlot *slot, uint64 number, PlacedSearch *search,
 					   PlacedSubmission *found)
 {
 	SubmitterPlace *place = place_of(slot);
-	bool		gap;
-	bool		later_gap;
-	bool		may_come;
+	SubmitterFigures figures;
 
-	if (find_in_ring(place, number, seen, &gap, found))
+	if (find_in_ring(place, number, search, found))
 		return PLACED_FOUND;
-	if (!gap)
+	if (!search->gap)
 		return PLACED_NOT_YET;
-	may_come = number_may_come(slot, number);
-	pg_memory_barrier();
-	/* it may have come while we asked */
-	if (find_in_ring(place, number, seen, &later_gap, found))
-		return PLACED_FOUND;
-	return may_come && !later_gap ? PLACED_NOT_YET : PLACED_FORGOTTEN;
+	if (search->goal == 0)
+	{
+		if (number_is_under_way(slot, number))
+			return PLACED_NOT_YET;
+		submitters_figures(slot, &figures);
+		search->goal = Max(figures.submitted + figures.found, 1);
+	}
+	submitters_figures(slot, &figures);
+	if (figures.sequenced < search->goal)
+		return PLACED_UNCLEAR;
+	/* what is counted as sequenced was placed before */
+	pg_read_barrier();
+	return find_in_ring(place, number, search, found) ? PLACED_FOUND : PLACED_FORGOTTEN;
 }

@@ -194,15 +194,22 @@ typedef enum PlacedVerdict
 {
 	PLACED_FOUND,
 	PLACED_NOT_YET,	  /* or it was rolled back, while all are remembered */
+	PLACED_UNCLEAR,	  /* it may be one of those that wait, or was forgotten */
 	PLACED_FORGOTTEN  /* nobody can bring it any more, and some are not remembered */
 } PlacedVerdict;
 
-/*
- * Look a submission up among those remembered.  *seen: how many had been placed
- * when it was last looked at, 0 before; only later ones are looked at again.
- */
+/* One search, over as many looks as it takes; zeros at first. */
+typedef struct PlacedSearch
+{
+	uint64		seen; /* how many had been placed at the last look */
+	bool		gap;  /* some of those are not remembered */
+	uint64		goal; /* if not 0: when so many are sequenced, it cannot come any more */
+} PlacedSearch;
+
+/* Look a submission up among those remembered. */
 extern PlacedVerdict submitters_find_placed(DatabaseSlot *slot, uint64 number,
-											uint64 *seen, PlacedSubmission *found);
+											PlacedSearch *search,
+											PlacedSubmission *found);
 
 /* Signalled after each submitters_note_placed(). */
 extern ConditionVariable *submitters_placed_signal(DatabaseSlot *slot);

@@ -100,23 +100,45 @@ check_new_trigger(Oid log, const CreateTrigStmt *statement)
 	}
 }
 
+static void
+refuse_change(const char *name)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("\"%s\" must stay as extension %s made it", name, EXTENSION_NAME),
+			 errdetail("Submissions wait in it.")));
+}
+
+/* What a command has given another name, or moved to another schema; or NULL. */
+static const RangeVar *
+moved_relation(const Node *statement)
+{
+	if (IsA(statement, RenameStmt))
+		return ((const RenameStmt *) statement)->renameType == OBJECT_COLUMN ? NULL :
+			((const RenameStmt *) statement)->relation;
+	if (IsA(statement, AlterObjectSchemaStmt))
+		return ((const AlterObjectSchemaStmt *) statement)->relation;
+	return NULL;
+}
+
 /* The heaps that submissions wait in. */
 static void
 check_inbox(Oid log, const Node *statement)
 {
-	char		name[NAMEDATALEN];
+	const RangeVar *moved = moved_relation(statement);
 
 	if (IsA(statement, RefreshMatViewStmt))
 		inbox_check_refresh(((const RefreshMatViewStmt *) statement)->relation);
 	for (uint32 i = 0; i < INBOX_PARTITIONS; i++)
 	{
+		char		name[NAMEDATALEN];
+		Oid			relid;
+
 		shape_inbox_name(i, name);
-		if (!shape_inbox_intact(get_relname_relid(name, get_rel_namespace(log))))
-			ereport(ERROR,
-					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					 errmsg("\"%s\" must stay as extension %s made it", name,
-							EXTENSION_NAME),
-					 errdetail("Submissions wait in it.")));
+		relid = get_relname_relid(name, get_rel_namespace(log));
+		if (OidIsValid(relid) ? shape_inbox_spoilt(relid) :
+			moved != NULL && strcmp(moved->relname, name) == 0)
+			refuse_change(name);
 	}
 }
 

@@ -11,6 +11,7 @@
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "shared/admission.h"
+#include "shared/clock.h"
 #include "shared/database.h"
 #include "shared/settings.h"
 #include "shared/submitters.h"
@@ -22,6 +23,13 @@
 
 CALVIN_FUNCTION(seq_submission);
 CALVIN_FUNCTION(seq_sequencer_info);
+
+/*
+ * How long it is looked, whatever the timeout is, whether a submission that is not
+ * remembered is one of those that wait: that clears up when these are sequenced.
+ */
+#define UNCLEAR_MS 200
+#define UNCLEAR_POLL_MS 5
 
 /* An error unless the number may be of one that is known, or still to come. */
 static void
@@ -42,15 +50,18 @@ check_number(DatabaseSlot *slot, int64 number)
 				 errhint("Look for it in the log.")));
 }
 
-static bool
-find(DatabaseSlot *slot, int64 number, uint64 *seen, PlacedSubmission *found)
+static PlacedVerdict
+find(DatabaseSlot *slot, int64 number, PlacedSearch *search, PlacedSubmission *found)
 {
-	switch (submitters_find_placed(slot, (uint64) number, seen, found))
+	PlacedVerdict verdict = submitters_find_placed(slot, (uint64) number, search,
+												   found);
+
+	switch (verdict)
 	{
 		case PLACED_FOUND:
-			return true;
 		case PLACED_NOT_YET:
-			return false;
+		case PLACED_UNCLEAR:
+			return verdict;
 		case PLACED_FORGOTTEN:
 			break;
 	}
@@ -71,9 +82,11 @@ seq_submission(PG_FUNCTION_ARGS)
 	DatabaseSlot *slot = attach_database();
 	ConditionVariable *signal = submitters_placed_signal(slot);
 	uint64		life = submitters_life(slot);
-	uint64		seen = 0;
+	int64		patience = clock_ms() + UNCLEAR_MS;
+	PlacedSearch search = {0};
 	PlacedSubmission placed;
-	bool		known = false;
+	PlacedVerdict verdict;
+	bool		known;
 	TupleDesc	desc;
 	Datum		values[2] = {0, 0};
 	bool		nulls[2] = {true, true};
@@ -92,15 +105,22 @@ seq_submission(PG_FUNCTION_ARGS)
 	{
 		long		left;
 
-		known = find(slot, number, &seen, &placed);
-		if (known || (left = deadline_left(deadline)) == 0)
+		verdict = find(slot, number, &search, &placed);
+		left = deadline_left(deadline);
+		/* who does not want to wait wants an answer all the same */
+		if (verdict == PLACED_UNCLEAR)
+			left = Max(left, (long) (patience - clock_ms()));
+		if (verdict == PLACED_FOUND || left <= 0)
 			break;
 		/* the extension may be dropped while we wait */
 		if (submitters_life(slot) != life || slot->database != MyDatabaseId)
 			break;
-		(void) ConditionVariableTimedSleep(signal, left, PG_WAIT_EXTENSION);
+		(void) ConditionVariableTimedSleep(signal, verdict == PLACED_UNCLEAR ?
+										   Min(left, UNCLEAR_POLL_MS) : left,
+										   PG_WAIT_EXTENSION);
 	}
 	ConditionVariableCancelSleep();
+	known = verdict == PLACED_FOUND;
 	/* what the applier has delivered is durable: before, a crash may still change it */
 	if (known && !state_wait_for_epoch(placed.epoch, deadline))
 		known = false;
