@@ -53,7 +53,8 @@
  */
 #define STEP_INTERVAL_US 1000
 #define REST_FACTOR 8
-#define REST_MAX_US 8000
+#define REST_MIN_US 5000
+#define REST_MAX_US 10000
 
 /* How often it is looked whether the log is restored that submissions belong to. */
 #define RESTORE_POLL_MS 200
@@ -542,11 +543,16 @@ take_step(DatabaseSlot *slot)
 		note_taken(&step);
 	MemoryContextSwitchTo(old);
 	PAUSE_POINT("sequence: before the commit");
+	/* the applier reads it as soon as this is committed */
+	submitters_set_busy(slot, step.nwritten > 1);
 	commit(&step, &self);
 
 	PAUSE_POINT("sequence: committed");
-	/* the applier is awake, and waits for this: it finds it under way */
-	if (step.epochs > 0)
+	/*
+	 * The applier is awake, and waits for this: it finds it under way.  Under load one
+	 * flush more would only be in the way of others'.
+	 */
+	if (step.nwritten == 1)
 		XLogFlush(XactLastCommitEnd);
 	taken = step.taken;
 	mark = step.mark;
@@ -689,7 +695,7 @@ sequence_some(DatabaseSlot *slot, long *wait_ms)
 	{
 		int64		now = clock_us();
 
-		rest_until = Max(rest_until, now + Min((now - start) * REST_FACTOR, REST_MAX_US));
+		rest_until = now + Min(Max((now - start) * REST_FACTOR, REST_MIN_US), REST_MAX_US);
 	}
 	if (!rotation_due(wait_ms))
 		return SEQUENCE_AGAIN;

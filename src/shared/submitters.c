@@ -53,6 +53,7 @@ typedef struct SubmitterPlace
 	pg_atomic_uint32 asleep;
 	pg_atomic_uint64 landed;
 	pg_atomic_uint32 restoring;
+	pg_atomic_uint32 busy;
 	pg_atomic_uint64 taken;
 	pg_atomic_uint64 taken_at;
 	pg_atomic_uint64 submitted;
@@ -119,6 +120,7 @@ init_place(SubmitterPlace *place, Placed *ring)
 	pg_atomic_init_u32(&place->asleep, 0);
 	pg_atomic_init_u64(&place->landed, 0);
 	pg_atomic_init_u32(&place->restoring, 0);
+	pg_atomic_init_u32(&place->busy, 0);
 	pg_atomic_init_u64(&place->taken, 0);
 	pg_atomic_init_u64(&place->taken_at, 0);
 	pg_atomic_init_u64(&place->submitted, 0);
@@ -183,6 +185,7 @@ submitters_begin_locked(DatabaseSlot *slot)
 	pg_atomic_write_u32(&place->asleep, 0);
 	pg_atomic_write_u64(&place->landed, 0);
 	pg_atomic_write_u32(&place->restoring, 0);
+	pg_atomic_write_u32(&place->busy, 0);
 	pg_atomic_write_u64(&place->taken, 0);
 	pg_atomic_write_u64(&place->taken_at, 0);
 	pg_atomic_write_u64(&place->submitted, 0);
@@ -470,6 +473,18 @@ bool
 submitters_restoring(DatabaseSlot *slot)
 {
 	return pg_atomic_read_u32(&place_of(slot)->restoring) != 0;
+}
+
+void
+submitters_set_busy(DatabaseSlot *slot, bool busy)
+{
+	pg_atomic_write_u32(&place_of(slot)->busy, busy);
+}
+
+bool
+submitters_busy(DatabaseSlot *slot)
+{
+	return pg_atomic_read_u32(&place_of(slot)->busy) != 0;
 }
 
 uint64

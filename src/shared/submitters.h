@@ -30,6 +30,7 @@
  *						stamp					packet is, wrong or missing at worst
  *	asleep				the sequencer			who has submitted: (5), then this
  *	landed				who restores			the sequencer
+ *	restoring, busy		the sequencer			views; the applier: a hint
  *	placed				the sequencer, after	seq_submission
  *						its commit
  *	submitted, ...		who has submitted		views; who asks whether an epoch is full
@@ -148,6 +149,13 @@ extern uint64 submitters_landed(DatabaseSlot *slot);
 /* The sequencer waits for a log to be restored, to which what has landed belongs. */
 extern void submitters_set_restoring(DatabaseSlot *slot, bool restoring);
 extern bool submitters_restoring(DatabaseSlot *slot);
+
+/*
+ * Did the last step of the sequencer find more than one transaction?  Then there are
+ * others who commit, and flush the write-ahead log, all the time.
+ */
+extern void submitters_set_busy(DatabaseSlot *slot, bool busy);
+extern bool submitters_busy(DatabaseSlot *slot);
 
 /* Figures of seq_sequencer. */
 typedef struct SubmitterFigures
