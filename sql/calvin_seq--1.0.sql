@@ -547,18 +547,18 @@ CREATE FUNCTION seq_sequencer_info(
 	OUT rejected_tenant_quota bigint, OUT rejected_inbox_full bigint,
 	OUT latency_p50_us double precision, OUT latency_p99_us double precision,
 	OUT latency_max_us double precision, OUT committing_pid integer,
-	OUT last_error text, OUT last_error_at timestamptz)
+	OUT restoring boolean, OUT last_error text, OUT last_error_at timestamptz)
 	RETURNS record
 	LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 CREATE VIEW seq_sequencer AS
 	SELECT i.pid, i.state, i.submitted, i.sequenced, i.epochs, i.waiting_rows,
 		i.waiting_bytes, i.oldest_waiting,
 		CASE WHEN w.blockers <> '{}' THEN 'append'
-			WHEN w.restored THEN 'restore'
+			WHEN i.restoring THEN 'restore'
 			WHEN i.committing_pid IS NOT NULL AND i.waiting_rows > 0 THEN 'commit'
 			END AS waits_for,
 		CASE WHEN w.blockers <> '{}' THEN w.blockers
-			WHEN i.committing_pid IS NOT NULL AND i.waiting_rows > 0 AND NOT w.restored
+			WHEN i.committing_pid IS NOT NULL AND i.waiting_rows > 0 AND NOT i.restoring
 				THEN ARRAY[i.committing_pid]
 			END AS waits_for_pids,
 		i.rejected, i.rejected_no_participants, i.rejected_plans_bytes,
@@ -568,8 +568,7 @@ CREATE VIEW seq_sequencer AS
 		i.latency_p50_us, i.latency_p99_us, i.latency_max_us,
 		i.last_error, i.last_error_at
 	FROM seq_sequencer_info() i,
-		LATERAL (SELECT pg_catalog.pg_blocking_pids(i.pid) AS blockers,
-			EXISTS (SELECT FROM seq_inbox) AS restored) w;
+		LATERAL (SELECT pg_catalog.pg_blocking_pids(i.pid) AS blockers) w;
 COMMENT ON VIEW seq_sequencer IS
 	'submissions since the server started, what waits, and the sequencer; latency from commit to log';
 COMMENT ON COLUMN seq_sequencer.waits_for IS

@@ -57,6 +57,13 @@
 #define compat_proc_number(proc) ((proc)->pgprocno)
 #endif
 
+/* The process of a virtual transaction; NULL if there is none. */
+#if PG_VERSION_NUM >= 170000
+#define compat_holder_proc(vxid) ProcNumberGetProc((vxid).procNumber)
+#else
+#define compat_holder_proc(vxid) BackendIdGetProc((vxid).backendId)
+#endif
+
 /* Give a table new, empty storage when this transaction commits. */
 #if PG_VERSION_NUM >= 160000
 #define compat_set_new_storage(rel) \

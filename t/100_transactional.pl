@@ -177,6 +177,15 @@ sql($node, $db, 'ALTER TABLE t ENABLE ALWAYS TRIGGER send');
 gives('SET session_replication_role = replica; INSERT INTO t VALUES (6); SELECT seq_send(\'a\', \'7\')', '6 7', 'with ENABLE ALWAYS, and for calls');
 sql($node, $db, "DROP TRIGGER send ON t; CREATE TRIGGER send AFTER INSERT OR UPDATE ON t FOR EACH ROW EXECUTE FUNCTION seq_send_changes('t', 'i')");
 
+$s = session($node, $db);
+$s->query("COPY t FROM STDIN;\n7\t\\N\n8\t\\N\n\\.\n");
+$s->query("BEGIN; INSERT INTO t VALUES (9); SAVEPOINT s; UPDATE t SET n = 'x' WHERE i = 7; ROLLBACK TO s; UPDATE t SET n = 'y' WHERE i = 8; DELETE FROM t WHERE i = 9; COMMIT");
+$s->quit;
+sql($node, $db, "SELECT seq_send('.', '0') AS n \\gset\nSELECT seq_submission(:n, '60s')");
+is(sql($node, $db, "SELECT string_agg(concat_ws(' ', collection, payload::jsonb ->> 'op', payload::jsonb #>> '{new,n}'), ', ' ORDER BY log_index, position) FROM sent WHERE collection ~ '^t/'"),
+	't/7 insert, t/8 insert, t/9 insert, t/8 update y', 'seq_send_changes, by COPY, and what was not rolled back');
+forget_sent($node, $db);
+
 #
 # Where nothing can be submitted
 #

@@ -27,7 +27,7 @@ batch_init(Batch *batch, MemoryContext context)
 }
 
 void
-batch_begin(Batch *batch)
+batch_begin(Batch *batch, bool locked)
 {
 	/* one of the largest size is not to be paid for ever after */
 	if (batch->body.size > KEEP_BYTES)
@@ -35,7 +35,8 @@ batch_begin(Batch *batch)
 	wire_buffer_reset(&batch->body);
 	batch->txns = 0;
 	batch->plans = 0;
-	append_lock();
+	if (!locked)
+		append_lock();
 	batch->epoch = append_next_epoch();
 	batch->epoch_system_ms = append_batch_ms();
 }

@@ -21,8 +21,11 @@ typedef struct Batch
 /* Once, with the context that its memory comes from. */
 extern void batch_init(Batch *batch, MemoryContext context);
 
-/* Begin with the epoch that follows the log's last, which is locked. */
-extern void batch_begin(Batch *batch);
+/*
+ * Begin with the epoch that follows the log's last; "locked" if append_lock() was
+ * just called, and nothing appended since.
+ */
+extern void batch_begin(Batch *batch, bool locked);
 
 /* May another transaction with so many bytes of plans, in so many of TxClass, be put into it? */
 extern bool batch_has_room(const Batch *batch, uint64 plans, uint64 size);

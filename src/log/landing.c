@@ -55,7 +55,7 @@ take_row(TupleTableSlot *slot, Batch *batch)
 	if (batch->txns > 0 && !batch_has_room(batch, figures.plans_bytes, size))
 		close_batch(batch);
 	if (batch->txns == 0)
-		batch_begin(batch);
+		batch_begin(batch, epochs == 0);
 	memcpy(batch_add(batch, figures.plans_bytes, (uint32) size),
 		   VARDATA_ANY(tx_class), size);
 	rows++;

@@ -39,6 +39,8 @@
 #include "storage/bufmgr.h"
 #include "storage/lmgr.h"
 #include "storage/lock.h"
+#include "storage/procarray.h"
+#include "storage/sinvaladt.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
@@ -54,7 +56,7 @@
 
 /* When something is in the way: doubling. */
 #define FIRST_RETRY_MS 100
-#define LAST_RETRY_MS 10000
+#define LAST_RETRY_MS 1000
 
 /* So many spans fit into a header; beyond, the oldest two become one. */
 #define MAX_SPANS 300
@@ -191,6 +193,18 @@ rotation_due(long *wait_ms)
 	return noted >= CHECK_BYTES;
 }
 
+/*
+ * Does one who has seq_inbox locked hold a snapshot, too?  A dump always does; others
+ * have just looked at the table, and will take another one before they do again.
+ */
+static bool
+has_snapshot(VirtualTransactionId holder)
+{
+	PGPROC	   *proc = compat_holder_proc(holder);
+
+	return proc != NULL && TransactionIdIsValid(((volatile PGPROC *) proc)->xmin);
+}
+
 /* Who has seq_inbox locked now?  Who is new pins what holds anything. */
 static void
 look_for_pins(const bool *used_now)
@@ -199,6 +213,7 @@ look_for_pins(const bool *used_now)
 	VirtualTransactionId *holders;
 	int			n;
 	Pin		   *now;
+	int			held = 0;
 	uint32		used = 0;
 
 	SET_LOCKTAG_RELATION(tag, MyDatabaseId,
@@ -213,21 +228,24 @@ look_for_pins(const bool *used_now)
 	{
 		bool		is_new = true;
 
-		now[i].holder = holders[i];
-		now[i].partitions = used;
+		if (!has_snapshot(holders[i]))
+			continue;
+		now[held].holder = holders[i];
+		now[held].partitions = used;
 		for (int j = 0; j < npins; j++)
 			if (VirtualTransactionIdEquals(pins[j].holder, holders[i]))
 			{
-				now[i].partitions = pins[j].partitions;
+				now[held].partitions = pins[j].partitions;
 				is_new = false;
 			}
 		begin_span |= is_new;
+		held++;
 	}
 	if (pins != NULL)
 		pfree(pins);
 	pfree(holders);
 	pins = now;
-	npins = n;
+	npins = held;
 }
 
 static bool
@@ -364,8 +382,6 @@ rotation_step(DatabaseSlot *slot, InboxTaken taken)
 		if (sizes[i] == 1)
 			used[i] = waiting_in_partition(partitions[i], i, snapshot, 0, &empty,
 										   &end) || !empty;
-		if (i != current && sizes[i] > 1)
-			retained += sizes[i];
 	}
 	read_newest(partitions, snapshot, newest);
 	UnregisterSnapshot(snapshot);
@@ -375,6 +391,9 @@ rotation_step(DatabaseSlot *slot, InboxTaken taken)
 	look_for_pins(used);
 	removed = false;
 	PAUSE_POINT("rotation: pins known");
+	for (uint32 i = 0; i < INBOX_PARTITIONS; i++)
+		if (i != current && sizes[i] > 1 && !is_pinned(i))
+			retained += sizes[i];
 
 	full = sizes[current] >= ROTATE_BLOCKS;
 	for (uint32 i = 0; i < INBOX_PARTITIONS && full && !done; i++)
@@ -385,7 +404,9 @@ rotation_step(DatabaseSlot *slot, InboxTaken taken)
 			if (done)
 				current = i;
 		}
-	due = retained > RETAIN_BLOCKS || (full && !have_empty);
+	/* while there are pins, the next one is to find as little as can be */
+	due = retained > (npins > 0 ? ROTATE_BLOCKS : RETAIN_BLOCKS) ||
+		(full && !have_empty);
 	if (!done && due)
 	{
 		/* the one that was begun first of those that may go */

@@ -20,6 +20,7 @@
 
 #include "access/relation.h"
 #include "access/xact.h"
+#include "access/xlog.h"
 #include "log/append.h"
 #include "log/batch.h"
 #include "log/landing.h"
@@ -52,7 +53,8 @@
  */
 #define STEP_INTERVAL_US 1000
 #define REST_FACTOR 8
-#define REST_MAX_US 8000
+#define REST_MIN_US 5000
+#define REST_MAX_US 10000
 
 /* How often it is looked whether the log is restored that submissions belong to. */
 #define RESTORE_POLL_MS 200
@@ -438,7 +440,7 @@ take_packet(Step *step, Packet *packet)
 				return false;
 		}
 		if (step->batch->txns == 0)
-			batch_begin(step->batch);
+			batch_begin(step->batch, step->epochs == 0);
 		add_submission(step, packet, &head);
 	}
 }
@@ -480,12 +482,13 @@ tell(Step *step)
 		}
 	}
 	admission_release_rows(step->slot, uncounted, bytes);
+	submitters_note_placed(step->slot, placed, step->nsubmissions);
+	pg_write_barrier();
 	submitters_count_sequenced(step->slot, step->nsubmissions, step->bytes,
 							   step->epochs);
 	rotation_note(step->bytes);
 	for (size_t i = 0; i < step->nwritten; i++)
 		submitters_note_latency(step->slot, now - step->written[i]);
-	submitters_note_placed(step->slot, placed, step->nsubmissions);
 }
 
 /* One transaction of the sequencer. */
@@ -540,9 +543,17 @@ take_step(DatabaseSlot *slot)
 		note_taken(&step);
 	MemoryContextSwitchTo(old);
 	PAUSE_POINT("sequence: before the commit");
+	/* the applier reads it as soon as this is committed */
+	submitters_set_busy(slot, step.nwritten > 1);
 	commit(&step, &self);
 
 	PAUSE_POINT("sequence: committed");
+	/*
+	 * The applier is awake, and waits for this: it finds it under way.  Under load one
+	 * flush more would only be in the way of others'.
+	 */
+	if (step.nwritten == 1)
+		XLogFlush(XactLastCommitEnd);
 	taken = step.taken;
 	mark = step.mark;
 	last_packets = step.nwritten;
@@ -591,6 +602,7 @@ take_landed(DatabaseSlot *slot, long *wait_ms)
 	commit(&step, &self);
 	landing_tell(slot);
 	landing = verdict != LANDING_EMPTY;
+	submitters_set_restoring(slot, verdict == LANDING_EARLY);
 	/* the rest of the dump is still to come: with it, rows of the log */
 	*wait_ms = verdict == LANDING_EARLY ? RESTORE_POLL_MS : 0;
 	return !landing;
@@ -600,10 +612,10 @@ take_landed(DatabaseSlot *slot, long *wait_ms)
 static SequencingNext
 idle(DatabaseSlot *slot, long wait_ms)
 {
-	submitters_set_asleep(slot, true);
+	submitters_set_asleep(slot, SEQUENCER_IDLE);
 	if (nothing_waits(slot))
 		return wait_ms < 0 ? SEQUENCE_IDLE : SEQUENCE_REST;
-	submitters_set_asleep(slot, false);
+	submitters_set_asleep(slot, SEQUENCER_AWAKE);
 	return SEQUENCE_AGAIN;
 }
 
@@ -611,10 +623,9 @@ idle(DatabaseSlot *slot, long wait_ms)
 static int64
 time_to_rest(DatabaseSlot *slot)
 {
-	uint64		drawn = submitters_next_stamp(slot) - taken.stamp;
 	int64		until = rest_until;
 
-	if (drawn >= (uint64) calvin_max_txns_per_epoch)
+	if (submitters_epoch_full(slot))
 		return 0;
 	if (first_seen == 0)
 		first_seen = clock_us();
@@ -628,7 +639,7 @@ sequence_some(DatabaseSlot *slot, long *wait_ms)
 	int64		start;
 	int64		rest;
 
-	submitters_set_asleep(slot, false);
+	submitters_set_asleep(slot, SEQUENCER_AWAKE);
 	if (context == NULL)
 	{
 		context = AllocSetContextCreate(TopMemoryContext, "calvin_seq sequencing",
@@ -645,10 +656,15 @@ sequence_some(DatabaseSlot *slot, long *wait_ms)
 	if (known && (rest = time_to_rest(slot)) > 0)
 	{
 		*wait_ms = rest / 1000;
-		if (*wait_ms > 0)
-			return SEQUENCE_REST;
-		/* shorter than a latch can wait */
-		pg_usleep(rest);
+		if (*wait_ms == 0)
+			pg_usleep(rest); /* shorter than a latch can wait */
+		else
+		{
+			submitters_set_asleep(slot, SEQUENCER_GATHERS);
+			if (!submitters_epoch_full(slot))
+				return SEQUENCE_REST;
+			submitters_set_asleep(slot, SEQUENCER_AWAKE);
+		}
 	}
 
 	SetCurrentStatementStartTimestamp();
@@ -679,7 +695,7 @@ sequence_some(DatabaseSlot *slot, long *wait_ms)
 	{
 		int64		now = clock_us();
 
-		rest_until = Max(rest_until, now + Min((now - start) * REST_FACTOR, REST_MAX_US));
+		rest_until = now + Min(Max((now - start) * REST_FACTOR, REST_MIN_US), REST_MAX_US);
 	}
 	if (!rotation_due(wait_ms))
 		return SEQUENCE_AGAIN;

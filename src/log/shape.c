@@ -9,13 +9,17 @@
 #include "access/htup_details.h"
 #include "access/relation.h"
 #include "access/sysattr.h"
+#include "access/table.h"
+#include "catalog/indexing.h"
 #include "catalog/pg_am_d.h"
 #include "catalog/pg_constraint.h"
+#include "catalog/pg_index.h"
 #include "catalog/pg_trigger.h"
 #include "catalog/pg_type_d.h"
 #include "commands/trigger.h"
 #include "log/inbox.h"
 #include "log/shape.h"
+#include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
 
@@ -227,36 +231,71 @@ shape_check_inbox(Relation rel)
 							 "It is another kind of relation, or stored in another way.");
 }
 
+/* Was a row of a catalog written by this transaction? */
+static bool
+is_ours(HeapTuple tuple)
+{
+	return TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(tuple->t_data));
+}
+
+/* Has this transaction made an index?  What pg_class says is not rolled back. */
+static bool
+got_index(Oid relid)
+{
+	Relation	rel = table_open(IndexRelationId, AccessShareLock);
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	bool		found = false;
+
+	ScanKeyInit(&key, Anum_pg_index_indrelid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(relid));
+	scan = systable_beginscan(rel, IndexIndrelidIndexId, true, NULL, 1, &key);
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+		found |= is_ours(tuple);
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return found;
+}
+
+static bool
+column_is_spoilt(Oid relid, int column)
+{
+	HeapTuple	tuple = SearchSysCache2(ATTNUM, ObjectIdGetDatum(relid),
+										Int16GetDatum((int16) (column + 1)));
+	Form_pg_attribute attribute;
+	bool		spoilt;
+
+	if (!HeapTupleIsValid(tuple))
+		return false;
+	attribute = (Form_pg_attribute) GETSTRUCT(tuple);
+	spoilt = is_ours(tuple) &&
+		(attribute->attisdropped || attribute->atttypid != inbox_columns[column].type ||
+		 strcmp(NameStr(attribute->attname), inbox_columns[column].name) != 0 ||
+		 (column == INBOX_ATTR_DATA - 1 && attribute->attstorage != TYPSTORAGE_PLAIN));
+	ReleaseSysCache(tuple);
+	return spoilt;
+}
+
 bool
-shape_inbox_intact(Oid relid)
+shape_inbox_spoilt(Oid relid)
 {
 	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
 	Form_pg_class relation;
-	bool		intact;
+	bool		spoilt;
 
 	if (!HeapTupleIsValid(tuple))
 		return false;
 	relation = (Form_pg_class) GETSTRUCT(tuple);
-	intact = relation->relkind == RELKIND_MATVIEW && !relation->relispopulated &&
-		relation->relam == HEAP_TABLE_AM_OID &&
-		relation->relpersistence == RELPERSISTENCE_PERMANENT &&
-		relation->relnatts == lengthof(inbox_columns);
+	spoilt = is_ours(tuple) &&
+		(relation->relkind != RELKIND_MATVIEW || relation->relispopulated ||
+		 relation->relam != HEAP_TABLE_AM_OID ||
+		 relation->relpersistence != RELPERSISTENCE_PERMANENT ||
+		 relation->relnatts != lengthof(inbox_columns));
 	ReleaseSysCache(tuple);
-	for (int i = 0; i < INBOX_ATTRS && intact; i++)
-	{
-		tuple = SearchSysCache2(ATTNUM, ObjectIdGetDatum(relid),
-								Int16GetDatum((int16) (i + 1)));
-		intact = HeapTupleIsValid(tuple);
-		if (!intact)
-			break;
-		intact = ((Form_pg_attribute) GETSTRUCT(tuple))->atttypid == inbox_columns[i].type &&
-			strcmp(NameStr(((Form_pg_attribute) GETSTRUCT(tuple))->attname),
-				   inbox_columns[i].name) == 0 &&
-			(i != INBOX_ATTR_DATA - 1 ||
-			 ((Form_pg_attribute) GETSTRUCT(tuple))->attstorage == TYPSTORAGE_PLAIN);
-		ReleaseSysCache(tuple);
-	}
-	return intact;
+	for (int i = 0; i < INBOX_ATTRS && !spoilt; i++)
+		spoilt = column_is_spoilt(relid, i);
+	return spoilt || got_index(relid);
 }
 
 static const OwnTrigger *
@@ -347,6 +386,23 @@ shape_is_own_trigger(Oid log, HeapTuple tuple, TupleDesc desc)
 		trigger->tgattr.dim1 == 0 && no_condition &&
 		calls_own_function(own, trigger->tgfoid, trigger->tgenabled,
 						   get_rel_namespace(log));
+}
+
+bool
+shape_is_landing_trigger(Oid landing, HeapTuple tuple, TupleDesc desc)
+{
+	static const OwnTrigger own = {
+		"seq_inbox_restore", "seq_inbox_before_insert",
+		TRIGGER_TYPE_ROW | TRIGGER_TYPE_BEFORE | TRIGGER_TYPE_INSERT
+	};
+	Form_pg_trigger trigger = (Form_pg_trigger) GETSTRUCT(tuple);
+	bool		no_condition;
+
+	(void) heap_getattr(tuple, Anum_pg_trigger_tgqual, desc, &no_condition);
+	return strcmp(NameStr(trigger->tgname), own.name) == 0 &&
+		trigger->tgtype == own.type && trigger->tgattr.dim1 == 0 && no_condition &&
+		calls_own_function(&own, trigger->tgfoid, trigger->tgenabled,
+						   get_rel_namespace(landing));
 }
 
 int

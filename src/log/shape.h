@@ -108,8 +108,11 @@ extern bool shape_is_inbox_name(const char *name);
 /* An error unless an open partition is as it was made. */
 extern void shape_check_inbox(Relation rel);
 
-/* Likewise by the catalogs alone, for the guard. */
-extern bool shape_inbox_intact(Oid relid);
+/*
+ * Likewise by the catalogs alone, for the guard: has this transaction made it another
+ * one?  What others have done before is not its doing.
+ */
+extern bool shape_inbox_spoilt(Oid relid);
 
 /* Does a row inserted into seq_log meet nothing but what the script made? */
 extern bool shape_log_is_bare(Relation rel);
@@ -120,7 +123,10 @@ extern bool shape_log_columns_intact(Oid log);
 /* Is a row of pg_trigger, of seq_log, one of ours as the script made it? */
 extern bool shape_is_own_trigger(Oid log, HeapTuple tuple, TupleDesc desc);
 
-/* So many of them there are. */
+/* Or of seq_inbox, which has one. */
+extern bool shape_is_landing_trigger(Oid landing, HeapTuple tuple, TupleDesc desc);
+
+/* So many of seq_log there are. */
 extern int	shape_own_triggers(void);
 
 #endif							/* CALVIN_LOG_SHAPE_H */

@@ -85,6 +85,7 @@ static int	partition = -1; /* chosen with the first row */
 /* What others do on commit may come behind us: it is written at once. */
 static bool committing = false;
 
+static bool numbered = false; /* numbers of this transaction are published */
 static bool drawn = false; /* the sequencer waits for this transaction */
 
 /* What is written under a stamp, and counts as waiting whether it commits or not. */
@@ -97,6 +98,7 @@ forget_all(void)
 	slot = NULL;
 	partition = -1;
 	committing = false;
+	numbered = false;
 	drawn = false;
 	flushed = NULL;
 }
@@ -383,12 +385,13 @@ at_end(bool committed)
 	}
 	for (Level *level = levels; serving && level != NULL; level = level->outer)
 		give_back(level);
-	if (drawn)
+	if (drawn || numbered)
 	{
 		PAUSE_POINT("submission: before clearing");
 		submitters_clear(slot);
-		submitters_wake(slot);
 	}
+	if (drawn)
+		submitters_wake(slot);
 	forget_all();
 }
 
@@ -543,6 +546,9 @@ submission_add(const uint8 *tx_class, Size size, uint64 plans_bytes,
 		level->nreserved++;
 	}
 	head.number = next_number();
+	if (!numbered)
+		submitters_begin_numbers(head.number);
+	numbered = true;
 	head.size = (uint32) size;
 	head.plans = (uint32) plans_bytes;
 	head.flags = counted ? RECORD_COUNTED : 0;

@@ -30,6 +30,7 @@
 #include "process/worker.h"
 #include "shared/database.h"
 #include "shared/pause.h"
+#include "shared/submitters.h"
 #include "shared/requests.h"
 #include "shared/worker_slot.h"
 #include "storage/latch.h"
@@ -290,6 +291,8 @@ prepare_burst(LogAccess *access, uint64 end, XLogRecPtr lsn)
 	{
 		commit(access);
 		set_activity(ACTIVITY_WAITING_SYNC);
+		if (submitters_busy(applier.slot))
+			durable_leave_to_others(lsn);
 		durable_wait(lsn, applier.slot - Calvin->databases);
 	}
 	if (router_unchanged(applying.router, end))

@@ -27,12 +27,17 @@
 #include "access/xlogrecord.h"
 #include "libpq/pqsignal.h"
 #include "pgstat.h"
+#include "miscadmin.h"
 #include "postmaster/interrupt.h"
 #include "process/durable.h"
 #include "replication/syncrep.h"
 #include "storage/procsignal.h"
 #include "utils/elog.h"
 #include "utils/guc.h"
+
+/* How often, and how far apart, it is looked whether others have flushed. */
+#define OTHERS_LOOKS 20
+#define OTHERS_LOOK_US 150
 
 static volatile sig_atomic_t waiting = false;
 static emit_log_hook_type prev_emit_log_hook = NULL;
@@ -119,6 +124,16 @@ bool
 durable_at_once(XLogRecPtr lsn)
 {
 	return lsn <= GetFlushRecPtr(NULL) && !compat_commits_wait();
+}
+
+void
+durable_leave_to_others(XLogRecPtr lsn)
+{
+	for (int i = 0; i < OTHERS_LOOKS && GetFlushRecPtr(NULL) < lsn; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		pg_usleep(OTHERS_LOOK_US);
+	}
 }
 
 void

@@ -19,6 +19,12 @@ extern XLogRecPtr durable_wal_end(void);
 extern bool durable_at_once(XLogRecPtr lsn);
 
 /*
+ * Where others commit all the time, one of them flushes that soon: wait for it, for a
+ * moment, rather than be in their way with a flush of one's own.
+ */
+extern void durable_leave_to_others(XLogRecPtr lsn);
+
+/*
  * Wait until WAL up to there is as safe as a commit in it would be with
  * synchronous_commit = on.  Does not return before: interrupts are served
  * meanwhile, and one that ends the process ends the wait.  "waiter" is a number

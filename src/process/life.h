@@ -23,7 +23,7 @@ extern DatabaseSlot *life_begin(WorkerKind kind);
 extern void life_serve_signals(void);
 
 /* The extension was dropped, perhaps made anew: this process is done. */
-extern void life_retire(void) pg_attribute_noreturn();
+pg_noreturn extern void life_retire(void);
 
 /*
  * After an error, with the place it jumped to as the exception stack: report

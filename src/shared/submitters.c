@@ -26,6 +26,8 @@ typedef struct Submitter
 	pg_atomic_uint64 stamp; /* not above its transaction's; 0: it has none */
 	Oid			database;	/* written before the stamp, while that is 0 */
 	pid_t		pid;		/* likewise */
+	pg_atomic_uint64 number; /* the first of its transaction; 0: it has none */
+	Oid			number_database; /* written before the number */
 } Submitter;
 
 /* Where a packet is: whole if "stamp" is the same before and after. */
@@ -50,6 +52,8 @@ typedef struct SubmitterPlace
 	pg_atomic_uint32 partition;
 	pg_atomic_uint32 asleep;
 	pg_atomic_uint64 landed;
+	pg_atomic_uint32 restoring;
+	pg_atomic_uint32 busy;
 	pg_atomic_uint64 taken;
 	pg_atomic_uint64 taken_at;
 	pg_atomic_uint64 submitted;
@@ -115,6 +119,8 @@ init_place(SubmitterPlace *place, Placed *ring)
 	pg_atomic_init_u32(&place->partition, 0);
 	pg_atomic_init_u32(&place->asleep, 0);
 	pg_atomic_init_u64(&place->landed, 0);
+	pg_atomic_init_u32(&place->restoring, 0);
+	pg_atomic_init_u32(&place->busy, 0);
 	pg_atomic_init_u64(&place->taken, 0);
 	pg_atomic_init_u64(&place->taken_at, 0);
 	pg_atomic_init_u64(&place->submitted, 0);
@@ -159,7 +165,10 @@ submitters_shmem_init(void)
 		return;
 	memset(memory, 0, submitters_shmem_size());
 	for (int i = 0; i < nsubmitters; i++)
+	{
 		pg_atomic_init_u64(&submitters[i].stamp, 0);
+		pg_atomic_init_u64(&submitters[i].number, 0);
+	}
 	for (int i = 0; i < calvin_max_databases; i++)
 		init_place(&places[i], (Placed *) (memory + backends_size() + places_size()) +
 				   (Size) i * ring_size);
@@ -175,6 +184,8 @@ submitters_begin_locked(DatabaseSlot *slot)
 	pg_atomic_write_u32(&place->partition, 0);
 	pg_atomic_write_u32(&place->asleep, 0);
 	pg_atomic_write_u64(&place->landed, 0);
+	pg_atomic_write_u32(&place->restoring, 0);
+	pg_atomic_write_u32(&place->busy, 0);
 	pg_atomic_write_u64(&place->taken, 0);
 	pg_atomic_write_u64(&place->taken_at, 0);
 	pg_atomic_write_u64(&place->submitted, 0);
@@ -202,7 +213,26 @@ submitters_life(DatabaseSlot *slot)
 static void
 forget_at_exit(int code, Datum arg)
 {
-	pg_atomic_write_u64(&submitters[compat_proc_number(MyProc)].stamp, 0);
+	Submitter  *me = &submitters[compat_proc_number(MyProc)];
+
+	pg_atomic_write_u64(&me->stamp, 0);
+	pg_atomic_write_u64(&me->number, 0);
+}
+
+void
+submitters_begin_numbers(uint64 number)
+{
+	static bool registered = false;
+	Submitter  *me = &submitters[compat_proc_number(MyProc)];
+
+	if (!registered)
+	{
+		on_shmem_exit(forget_at_exit, (Datum) 0);
+		registered = true;
+	}
+	me->number_database = MyDatabaseId;
+	pg_write_barrier();
+	pg_atomic_write_u64(&me->number, number);
 }
 
 /* Stamps of this life begin, unless they have begun already. */
@@ -223,16 +253,10 @@ begin_stamps(SubmitterPlace *place, uint64 least)
 uint64
 submitters_draw(DatabaseSlot *slot)
 {
-	static bool registered = false;
 	SubmitterPlace *place = place_of(slot);
 	Submitter  *me = &submitters[compat_proc_number(MyProc)];
 	uint64		next = pg_atomic_read_u64(&place->next_stamp);
 
-	if (!registered)
-	{
-		on_shmem_exit(forget_at_exit, (Datum) 0);
-		registered = true;
-	}
 	if (next == 0)
 	{
 		begin_stamps(place, 0);
@@ -254,7 +278,7 @@ void
 submitters_clear(DatabaseSlot *slot)
 {
 	pg_memory_barrier();
-	pg_atomic_write_u64(&submitters[compat_proc_number(MyProc)].stamp, 0);
+	forget_at_exit(0, (Datum) 0);
 	/* before submitters_asleep() */
 	pg_memory_barrier();
 }
@@ -409,7 +433,7 @@ submitters_number_known(DatabaseSlot *slot, uint64 number, bool *before_start)
 }
 
 void
-submitters_set_asleep(DatabaseSlot *slot, bool asleep)
+submitters_set_asleep(DatabaseSlot *slot, SequencerSleep asleep)
 {
 	pg_atomic_write_u32(&place_of(slot)->asleep, asleep);
 	pg_memory_barrier();
@@ -418,8 +442,18 @@ submitters_set_asleep(DatabaseSlot *slot, bool asleep)
 void
 submitters_wake(DatabaseSlot *slot)
 {
-	if (pg_atomic_read_u32(&place_of(slot)->asleep) != 0)
-		database_wake_sequencer(slot);
+	switch ((SequencerSleep) pg_atomic_read_u32(&place_of(slot)->asleep))
+	{
+		case SEQUENCER_AWAKE:
+			return;
+		case SEQUENCER_GATHERS:
+			if (!submitters_epoch_full(slot))
+				return;
+			break;
+		case SEQUENCER_IDLE:
+			break;
+	}
+	database_wake_sequencer(slot);
 }
 
 void
@@ -427,6 +461,30 @@ submitters_note_landed(DatabaseSlot *slot)
 {
 	/* a full barrier, before submitters_wake() */
 	pg_atomic_fetch_add_u64(&place_of(slot)->landed, 1);
+}
+
+void
+submitters_set_restoring(DatabaseSlot *slot, bool restoring)
+{
+	pg_atomic_write_u32(&place_of(slot)->restoring, restoring);
+}
+
+bool
+submitters_restoring(DatabaseSlot *slot)
+{
+	return pg_atomic_read_u32(&place_of(slot)->restoring) != 0;
+}
+
+void
+submitters_set_busy(DatabaseSlot *slot, bool busy)
+{
+	pg_atomic_write_u32(&place_of(slot)->busy, busy);
+}
+
+bool
+submitters_busy(DatabaseSlot *slot)
+{
+	return pg_atomic_read_u32(&place_of(slot)->busy) != 0;
 }
 
 uint64
@@ -506,6 +564,18 @@ submitters_figures(DatabaseSlot *slot, SubmitterFigures *figures)
 	figures->submitted_bytes = pg_atomic_read_u64(&place->submitted_bytes);
 }
 
+bool
+submitters_epoch_full(DatabaseSlot *slot)
+{
+	SubmitterFigures figures;
+
+	submitters_figures(slot, &figures);
+	return figures.submitted + figures.found - figures.sequenced >=
+		(uint64) calvin_max_txns_per_epoch ||
+		figures.submitted_bytes + figures.found_bytes - figures.sequenced_bytes >=
+		(uint64) calvin_max_bytes_per_epoch;
+}
+
 void
 submitters_note_latency(DatabaseSlot *slot, int64 usecs)
 {
@@ -549,24 +619,40 @@ submitters_note_placed(DatabaseSlot *slot, const PlacedSubmission *placed, size_
 	ConditionVariableBroadcast(&place->placed_signal);
 }
 
-PlacedVerdict
-submitters_find_placed(DatabaseSlot *slot, uint64 number, uint64 *seen,
-					   PlacedSubmission *found)
+/* May a transaction under way still bring this number? */
+static bool
+number_is_under_way(DatabaseSlot *slot, uint64 number)
 {
-	SubmitterPlace *place = place_of(slot);
-	uint64		count = pg_atomic_read_u64(&place->placed);
-	uint64		from = Max(*seen, count > (uint64) ring_size ? count - ring_size : 0);
-	bool		passed = from > *seen;
-	bool		lower = false;
+	for (int i = 0; i < nsubmitters; i++)
+	{
+		uint64		first = pg_atomic_read_u64(&submitters[i].number);
 
+		if (first == 0 || first > number)
+			continue;
+		pg_read_barrier();
+		if (submitters[i].number_database == slot->database)
+			return true;
+	}
+	/* what others have submitted was counted before they were over */
+	pg_memory_barrier();
+	return false;
+}
+
+/* Look through what was placed since the last look. */
+static bool
+find_in_ring(SubmitterPlace *place, uint64 number, PlacedSearch *search,
+			 PlacedSubmission *found)
+{
+	uint64		count = pg_atomic_read_u64(&place->placed);
+	uint64		from = Max(search->seen, count > (uint64) ring_size ? count - ring_size : 0);
+
+	search->gap |= from > search->seen;
 	pg_read_barrier();
 	for (uint64 i = from; i < count; i++)
 	{
 		Placed	   *entry = &place->ring[i % ring_size];
-		uint64		other = pg_atomic_read_u64(&entry->number);
 
-		lower |= other != 0 && other < number;
-		if (other != number)
+		if (pg_atomic_read_u64(&entry->number) != number)
 			continue;
 		pg_read_barrier();
 		found->number = number;
@@ -574,11 +660,34 @@ submitters_find_placed(DatabaseSlot *slot, uint64 number, uint64 *seen,
 		found->position = pg_atomic_read_u64(&entry->position);
 		pg_read_barrier();
 		if (pg_atomic_read_u64(&entry->number) == number)
-			return PLACED_FOUND;
+			return true;
 	}
-	/* nothing that has gone was of a higher number: it was not among them */
-	if (passed && !lower)
-		return PLACED_FORGOTTEN;
-	*seen = count;
-	return PLACED_NOT_YET;
+	search->seen = count;
+	return false;
+}
+
+PlacedVerdict
+submitters_find_placed(DatabaseSlot *slot, uint64 number, PlacedSearch *search,
+					   PlacedSubmission *found)
+{
+	SubmitterPlace *place = place_of(slot);
+	SubmitterFigures figures;
+
+	if (find_in_ring(place, number, search, found))
+		return PLACED_FOUND;
+	if (!search->gap)
+		return PLACED_NOT_YET;
+	if (search->goal == 0)
+	{
+		if (number_is_under_way(slot, number))
+			return PLACED_NOT_YET;
+		submitters_figures(slot, &figures);
+		search->goal = Max(figures.submitted + figures.found, 1);
+	}
+	submitters_figures(slot, &figures);
+	if (figures.sequenced < search->goal)
+		return PLACED_UNCLEAR;
+	/* what is counted as sequenced was placed before */
+	pg_read_barrier();
+	return find_in_ring(place, number, search, found) ? PLACED_FOUND : PLACED_FORGOTTEN;
 }

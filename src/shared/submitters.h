@@ -30,10 +30,11 @@
  *						stamp					packet is, wrong or missing at worst
  *	asleep				the sequencer			who has submitted: (5), then this
  *	landed				who restores			the sequencer
+ *	restoring, busy		the sequencer			views; the applier: a hint
  *	placed				the sequencer, after	seq_submission
  *						its commit
- *	submitted, rows_*	who has submitted		views
- *	sequenced, ...		the sequencer			views
+ *	submitted, ...		who has submitted		views; who asks whether an epoch is full
+ *	sequenced, ...		the sequencer			likewise
  *
  * A place of it belongs to the DatabaseSlot of the same number, and begins anew
  * with it.
@@ -72,7 +73,10 @@ extern uint64 submitters_life(DatabaseSlot *slot);
  */
 extern uint64 submitters_draw(DatabaseSlot *slot);
 
-/* This transaction has drawn a stamp, and is visible now, or rolled back. */
+/* This transaction uses numbers from this one on, until submitters_clear(). */
+extern void submitters_begin_numbers(uint64 number);
+
+/* This transaction is visible now, or rolled back. */
 extern void submitters_clear(DatabaseSlot *slot);
 
 /*
@@ -116,18 +120,42 @@ extern void submitters_set_partition(DatabaseSlot *slot, uint32 partition);
 extern bool submitters_take_number(DatabaseSlot *slot, uint64 *number);
 extern void submitters_add_numbers(DatabaseSlot *slot, uint64 first, uint64 n);
 
+/* Who has submitted has to wake the sequencer ... */
+typedef enum SequencerSleep
+{
+	SEQUENCER_AWAKE,   /* not at all */
+	SEQUENCER_GATHERS, /* if an epoch is full */
+	SEQUENCER_IDLE	   /* in any case */
+} SequencerSleep;
+
 /*
  * The sequencer announces that it is going to sleep, and looks once more for work
- * before it does; who has submitted wakes it then.
+ * before it does.
  */
-extern void submitters_set_asleep(DatabaseSlot *slot, bool asleep);
+extern void submitters_set_asleep(DatabaseSlot *slot, SequencerSleep asleep);
 
-/* The sequencer has something to look at: after submitters_clear(). */
+/* Do as many submissions wait as an epoch takes, or as many bytes? */
+extern bool submitters_epoch_full(DatabaseSlot *slot);
+
+/*
+ * The sequencer has something to look at, that is counted: after submitters_clear().
+ */
 extern void submitters_wake(DatabaseSlot *slot);
 
 /* Submissions were restored into the table seq_inbox, so often. */
 extern void submitters_note_landed(DatabaseSlot *slot);
 extern uint64 submitters_landed(DatabaseSlot *slot);
+
+/* The sequencer waits for a log to be restored, to which what has landed belongs. */
+extern void submitters_set_restoring(DatabaseSlot *slot, bool restoring);
+extern bool submitters_restoring(DatabaseSlot *slot);
+
+/*
+ * Did the last step of the sequencer find more than one transaction?  Then there are
+ * others who commit, and flush the write-ahead log, all the time.
+ */
+extern void submitters_set_busy(DatabaseSlot *slot, bool busy);
+extern bool submitters_busy(DatabaseSlot *slot);
 
 /* Figures of seq_sequencer. */
 typedef struct SubmitterFigures
@@ -173,16 +201,23 @@ extern void submitters_note_placed(DatabaseSlot *slot,
 typedef enum PlacedVerdict
 {
 	PLACED_FOUND,
-	PLACED_NOT_YET,	  /* not among those remembered, which are all since *seen */
-	PLACED_FORGOTTEN  /* others of higher numbers have pushed it out, or it has not come yet */
+	PLACED_NOT_YET,	  /* or it was rolled back, while all are remembered */
+	PLACED_UNCLEAR,	  /* it may be one of those that wait, or was forgotten */
+	PLACED_FORGOTTEN  /* nobody can bring it any more, and some are not remembered */
 } PlacedVerdict;
 
-/*
- * Look a submission up among those remembered.  *seen: how many had been placed
- * when it was last looked at, 0 before; only later ones are looked at again.
- */
+/* One search, over as many looks as it takes; zeros at first. */
+typedef struct PlacedSearch
+{
+	uint64		seen; /* how many had been placed at the last look */
+	bool		gap;  /* some of those are not remembered */
+	uint64		goal; /* if not 0: when so many are sequenced, it cannot come any more */
+} PlacedSearch;
+
+/* Look a submission up among those remembered. */
 extern PlacedVerdict submitters_find_placed(DatabaseSlot *slot, uint64 number,
-											uint64 *seen, PlacedSubmission *found);
+											PlacedSearch *search,
+											PlacedSubmission *found);
 
 /* Signalled after each submitters_note_placed(). */
 extern ConditionVariable *submitters_placed_signal(DatabaseSlot *slot);

@@ -31,6 +31,13 @@ at_xact_event(XactEvent event, void *arg)
 			}
 			wake = recheck = landed = false;
 			break;
+		case XACT_EVENT_PRE_PREPARE:
+			if (landed)
+				ereport(ERROR,
+						(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+						 errmsg("cannot PREPARE a transaction that has restored submissions into seq_inbox"),
+						 errhint("Restore in a transaction of its own.")));
+			break;
 		case XACT_EVENT_ABORT:
 		case XACT_EVENT_PREPARE:
 			wake = recheck = landed = false;

@@ -27,8 +27,11 @@
 
 CALVIN_FUNCTION(seq_log_guard);
 
+typedef bool (*IsOwnTrigger) (Oid relid, HeapTuple tuple, TupleDesc desc);
+
+/* How many of its triggers are ours, as they were made? */
 static int
-count_intact(Oid log)
+count_intact(Oid relid, IsOwnTrigger is_own)
 {
 	Relation	rel = table_open(TriggerRelationId, AccessShareLock);
 	ScanKeyData key;
@@ -37,10 +40,10 @@ count_intact(Oid log)
 	int			count = 0;
 
 	ScanKeyInit(&key, Anum_pg_trigger_tgrelid, BTEqualStrategyNumber, F_OIDEQ,
-				ObjectIdGetDatum(log));
+				ObjectIdGetDatum(relid));
 	scan = systable_beginscan(rel, TriggerRelidNameIndexId, true, NULL, 1, &key);
 	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
-		count += shape_is_own_trigger(log, tuple, RelationGetDescr(rel));
+		count += is_own(relid, tuple, RelationGetDescr(rel));
 	systable_endscan(scan);
 	table_close(rel, AccessShareLock);
 	return count;
@@ -79,7 +82,7 @@ static void
 check_new_trigger(Oid log, const CreateTrigStmt *statement)
 {
 	static const char *const tables[] = {
-		LOG_NAME, CURSORS_NAME, SNAPSHOTS_NAME, IDENTITY_NAME
+		LOG_NAME, CURSORS_NAME, SNAPSHOTS_NAME, IDENTITY_NAME, LANDING_NAME
 	};
 
 	for (size_t i = 0; i < lengthof(tables); i++)
@@ -97,23 +100,45 @@ check_new_trigger(Oid log, const CreateTrigStmt *statement)
 	}
 }
 
+static void
+refuse_change(const char *name)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("\"%s\" must stay as extension %s made it", name, EXTENSION_NAME),
+			 errdetail("Submissions wait in it.")));
+}
+
+/* What a command has given another name, or moved to another schema; or NULL. */
+static const RangeVar *
+moved_relation(const Node *statement)
+{
+	if (IsA(statement, RenameStmt))
+		return ((const RenameStmt *) statement)->renameType == OBJECT_COLUMN ? NULL :
+			((const RenameStmt *) statement)->relation;
+	if (IsA(statement, AlterObjectSchemaStmt))
+		return ((const AlterObjectSchemaStmt *) statement)->relation;
+	return NULL;
+}
+
 /* The heaps that submissions wait in. */
 static void
 check_inbox(Oid log, const Node *statement)
 {
-	char		name[NAMEDATALEN];
+	const RangeVar *moved = moved_relation(statement);
 
 	if (IsA(statement, RefreshMatViewStmt))
 		inbox_check_refresh(((const RefreshMatViewStmt *) statement)->relation);
 	for (uint32 i = 0; i < INBOX_PARTITIONS; i++)
 	{
+		char		name[NAMEDATALEN];
+		Oid			relid;
+
 		shape_inbox_name(i, name);
-		if (!shape_inbox_intact(get_relname_relid(name, get_rel_namespace(log))))
-			ereport(ERROR,
-					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					 errmsg("\"%s\" must stay as extension %s made it", name,
-							EXTENSION_NAME),
-					 errdetail("Submissions wait in it.")));
+		relid = get_relname_relid(name, get_rel_namespace(log));
+		if (OidIsValid(relid) ? shape_inbox_spoilt(relid) :
+			moved != NULL && strcmp(moved->relname, name) == 0)
+			refuse_change(name);
 	}
 }
 
@@ -122,6 +147,7 @@ Datum
 seq_log_guard(PG_FUNCTION_ARGS)
 {
 	Oid			log;
+	Oid			landing;
 
 	if (!CALLED_AS_EVENT_TRIGGER(fcinfo))
 		ereport(ERROR,
@@ -152,7 +178,14 @@ seq_log_guard(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("seq_log cannot take part in inheritance or partitioning"),
 				 errdetail("Rows would come and go by other tables' names.")));
-	if (count_intact(log) != shape_own_triggers())
+	landing = get_relname_relid(LANDING_NAME, get_rel_namespace(log));
+	if (OidIsValid(landing) && count_intact(landing, shape_is_landing_trigger) != 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the trigger of seq_inbox must stay as it is"),
+				 errdetail("Without it nobody would learn of what is restored there."),
+				 errhint("Use pg_restore without --disable-triggers.")));
+	if (count_intact(log, shape_is_own_trigger) != shape_own_triggers())
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("the triggers of seq_log must stay as they are"),

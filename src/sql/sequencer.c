@@ -11,6 +11,7 @@
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "shared/admission.h"
+#include "shared/clock.h"
 #include "shared/database.h"
 #include "shared/settings.h"
 #include "shared/submitters.h"
@@ -22,6 +23,13 @@
 
 CALVIN_FUNCTION(seq_submission);
 CALVIN_FUNCTION(seq_sequencer_info);
+
+/*
+ * How long it is looked, whatever the timeout is, whether a submission that is not
+ * remembered is one of those that wait: that clears up when these are sequenced.
+ */
+#define UNCLEAR_MS 200
+#define UNCLEAR_POLL_MS 5
 
 /* An error unless the number may be of one that is known, or still to come. */
 static void
@@ -42,22 +50,25 @@ check_number(DatabaseSlot *slot, int64 number)
 				 errhint("Look for it in the log.")));
 }
 
-static bool
-find(DatabaseSlot *slot, int64 number, uint64 *seen, PlacedSubmission *found)
+static PlacedVerdict
+find(DatabaseSlot *slot, int64 number, PlacedSearch *search, PlacedSubmission *found)
 {
-	switch (submitters_find_placed(slot, (uint64) number, seen, found))
+	PlacedVerdict verdict = submitters_find_placed(slot, (uint64) number, search,
+												   found);
+
+	switch (verdict)
 	{
 		case PLACED_FOUND:
-			return true;
 		case PLACED_NOT_YET:
-			return false;
+		case PLACED_UNCLEAR:
+			return verdict;
 		case PLACED_FORGOTTEN:
 			break;
 	}
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			 errmsg("submission " INT64_FORMAT " is not known any more", number),
-			 errdetail("It is not among the last %d that were sequenced, and all of those came later.",
+			 errdetail("It is not among the last %d that were sequenced, and nothing waits that it could be.",
 					   calvin_submissions_remembered),
 			 errhint("Ask earlier, raise calvin_seq.submissions_remembered, or look for it in the log.")));
 }
@@ -71,9 +82,11 @@ seq_submission(PG_FUNCTION_ARGS)
 	DatabaseSlot *slot = attach_database();
 	ConditionVariable *signal = submitters_placed_signal(slot);
 	uint64		life = submitters_life(slot);
-	uint64		seen = 0;
+	int64		patience = clock_ms() + UNCLEAR_MS;
+	PlacedSearch search = {0};
 	PlacedSubmission placed;
-	bool		known = false;
+	PlacedVerdict verdict;
+	bool		known;
 	TupleDesc	desc;
 	Datum		values[2] = {0, 0};
 	bool		nulls[2] = {true, true};
@@ -92,15 +105,22 @@ seq_submission(PG_FUNCTION_ARGS)
 	{
 		long		left;
 
-		known = find(slot, number, &seen, &placed);
-		if (known || (left = deadline_left(deadline)) == 0)
+		verdict = find(slot, number, &search, &placed);
+		left = deadline_left(deadline);
+		/* who does not want to wait wants an answer all the same */
+		if (verdict == PLACED_UNCLEAR)
+			left = Max(left, (long) (patience - clock_ms()));
+		if (verdict == PLACED_FOUND || left <= 0)
 			break;
 		/* the extension may be dropped while we wait */
 		if (submitters_life(slot) != life || slot->database != MyDatabaseId)
 			break;
-		(void) ConditionVariableTimedSleep(signal, left, PG_WAIT_EXTENSION);
+		(void) ConditionVariableTimedSleep(signal, verdict == PLACED_UNCLEAR ?
+										   Min(left, UNCLEAR_POLL_MS) : left,
+										   PG_WAIT_EXTENSION);
 	}
 	ConditionVariableCancelSleep();
+	known = verdict == PLACED_FOUND;
 	/* what the applier has delivered is durable: before, a crash may still change it */
 	if (known && !state_wait_for_epoch(placed.epoch, deadline))
 		known = false;
@@ -138,10 +158,10 @@ put_quantile(DatabaseSlot *slot, double fraction, Datum *value, bool *isnull)
  * (pid int, state text, submitted bigint, sequenced bigint, epochs bigint,
  *  waiting_rows bigint, waiting_bytes bigint, oldest_waiting timestamptz,
  *  rejected bigint, rejected_<reason> bigint ..., latency_p50_us, latency_p99_us,
- *  latency_max_us double precision, committing_pid int, last_error text,
+ *  latency_max_us double precision, committing_pid int, restoring boolean, last_error text,
  *  last_error_at timestamptz)
  */
-#define SEQUENCER_COLUMNS (15 + ADMISSION_REASONS)
+#define SEQUENCER_COLUMNS (16 + ADMISSION_REASONS)
 
 Datum
 seq_sequencer_info(PG_FUNCTION_ARGS)
@@ -188,6 +208,7 @@ seq_sequencer_info(PG_FUNCTION_ARGS)
 	(void) submitters_limit(slot, &holder);
 	values[i] = Int32GetDatum((int32) holder);
 	nulls[i++] = holder == 0;
+	values[i++] = BoolGetDatum(submitters_restoring(slot));
 	nulls[i] = worker->last_error_at == 0;
 	values[i++] = CStringGetTextDatum(worker->last_error);
 	nulls[i] = worker->last_error_at == 0;
