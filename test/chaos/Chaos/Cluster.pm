@@ -35,6 +35,8 @@ my %conf = (
 	restart_after_crash => 'on',
 	dynamic_shared_memory_type => 'mmap',
 	autovacuum => 'off',
+	# a session that has had help keeps a segment, for as long as it lives
+	max_parallel_workers_per_gather => 0,
 	max_standby_streaming_delay => '1s',
 	deadlock_timeout => '100ms',
 	log_line_prefix => '%m [%p] %b %q%a ',
