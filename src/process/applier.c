@@ -337,6 +337,12 @@ apply_burst(void)
 	XLogRecPtr	lsn;
 	char		activity[100];
 
+	/*
+	 * What we were woken for is in the write-ahead log, most likely with nothing
+	 * behind it: flushed by now, it is read by the transaction that finds it.
+	 */
+	if (!RecoveryInProgress() && !submitters_busy(applier.slot))
+		XLogFlush(durable_wal_end());
 	open_to_look(&access);
 	apply_look_for_late_rows(&applying, &access);
 	end = (uint64) log_last_index(&access);

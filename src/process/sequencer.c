@@ -41,7 +41,7 @@ wait_for_work(long wait_ms)
 {
 	pgstat_report_stat(wait_ms < 0);
 	pgstat_report_activity(STATE_IDLE, wait_ms < 0 ? "waiting for submissions" :
-						   "waiting to close an epoch");
+						   "waiting to close an epoch, or to rotate the inbox");
 	(void) WaitLatch(MyLatch,
 					 WL_LATCH_SET | WL_EXIT_ON_PM_DEATH |
 					 (wait_ms >= 0 ? WL_TIMEOUT : 0),

@@ -357,6 +357,7 @@ submitters_note_place(DatabaseSlot *slot, uint64 stamp, uint64 place, int64 at)
 	pg_atomic_write_u64(&cell->stamp, 0);
 	pg_write_barrier();
 	pg_atomic_write_u64(&cell->place, place);
+	PAUSE_POINT("submitters: in a cell");
 	pg_atomic_write_u64(&cell->at, (uint64) at);
 	pg_write_barrier();
 	pg_atomic_write_u64(&cell->stamp, stamp);
