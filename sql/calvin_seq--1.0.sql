@@ -534,7 +534,7 @@ CREATE FUNCTION seq_submission(submission bigint, timeout interval DEFAULT '0',
 	RETURNS record
 	LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION seq_submission(bigint, interval) IS
-	'where a submission went, nulls if it is not in the log yet; waits up to timeout for that';
+	'where a submission went, nulls if it is not in the log yet; waits up to timeout for that; numbers are unique among committed transactions: one whose transaction was lost in a crash may be given to another';
 
 CREATE FUNCTION seq_sequencer_info(
 	OUT pid integer, OUT state text, OUT submitted bigint, OUT sequenced bigint,
