@@ -67,7 +67,8 @@ sub tables
 {
 	my ($cluster) = @_;
 	my @rows = $cluster->rows($cluster->{primary},
-		"SELECT t::regclass FROM pg_extension, unnest(extconfig) t WHERE extname = 'calvin_seq' ORDER BY pg_table_size(t) DESC, t");
+		"SELECT t::regclass FROM pg_extension, unnest(extconfig) t JOIN pg_class c ON c.oid = t AND relkind = 'r'"
+		  . " WHERE extname = 'calvin_seq' ORDER BY pg_table_size(t) DESC, t");
 
 	return map { $_->[0] } @rows;
 }
