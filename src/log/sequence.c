@@ -53,8 +53,8 @@
  */
 #define STEP_INTERVAL_US 1000
 #define REST_FACTOR 8
-#define REST_MIN_US 8000
-#define REST_MAX_US 10000
+#define REST_MIN_US 2500
+#define REST_MAX_US 5000
 
 /* How often it is looked whether the log is restored that submissions belong to. */
 #define RESTORE_POLL_MS 200

@@ -36,8 +36,8 @@
 #include "utils/guc.h"
 
 /* How often, and how far apart, it is looked whether others have flushed. */
-#define OTHERS_LOOKS 20
-#define OTHERS_LOOK_US 150
+#define OTHERS_LOOKS 15
+#define OTHERS_LOOK_US 100
 
 static volatile sig_atomic_t waiting = false;
 static emit_log_hook_type prev_emit_log_hook = NULL;
