@@ -76,6 +76,15 @@ wait_in_log('open');
 #
 $node->append_conf('postgresql.conf', "synchronous_standby_names = 'nobody'");
 $node->reload;
+# the checkpointer has to have heard of it
+for (my $held = 0; !$held;)
+{
+	$one->send('SELECT txid_current()');
+	$held = sql($node, 'postgres', q{SELECT wait_event = 'SyncRep' FROM pg_stat_activity WHERE pid = } . $one->pid) eq 't'
+	  while !$held && $one->running;
+	sql($node, 'postgres', 'SELECT pg_cancel_backend(' . $one->pid . ')') if $held;
+	$one->finish;
+}
 $one->send(send_text('confirmed_late'));
 wait_for_sql($node, 'postgres', q{SELECT wait_event = 'SyncRep' FROM pg_stat_activity WHERE pid = } . $one->pid);
 $two->query('SET synchronous_commit = local');
