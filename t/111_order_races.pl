@@ -79,7 +79,7 @@ $node->reload;
 # the checkpointer has to have heard of it
 for (my $held = 0; !$held;)
 {
-	$one->send('SELECT txid_current()');
+	$one->send(q{SELECT pg_logical_emit_message(true, 'a', 'something to be confirmed')});
 	$held = sql($node, 'postgres', q{SELECT wait_event = 'SyncRep' FROM pg_stat_activity WHERE pid = } . $one->pid) eq 't'
 	  while !$held && $one->running;
 	sql($node, 'postgres', 'SELECT pg_cancel_backend(' . $one->pid . ')') if $held;
