@@ -119,15 +119,6 @@ sequence_forget(void)
 	}
 }
 
-static int64
-clock_us(void)
-{
-	instr_time	now;
-
-	INSTR_TIME_SET_CURRENT(now);
-	return (int64) INSTR_TIME_GET_MICROSEC(now);
-}
-
 /* Is the extension there, and the one that was looked at before? */
 static bool
 extension_is_ours(DatabaseSlot *slot)
@@ -226,7 +217,7 @@ look_up(DatabaseSlot *slot)
 	open_partitions(&step);
 	take_snapshot(&step);
 	waiting_find_taken(step.rels, step.snapshot, &found, &highest);
-	submitters_raise(slot, highest + 1);
+	submitters_begin_stamps(slot, highest + 1);
 	if (submitters_next_stamp(slot) <= highest)
 		ereport(ERROR,
 				(errcode(ERRCODE_DATA_CORRUPTED),

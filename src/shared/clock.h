@@ -20,4 +20,14 @@ clock_ms(void)
 	return (int64) INSTR_TIME_GET_MILLISEC(now);
 }
 
+/* The same in microseconds. */
+static inline int64
+clock_us(void)
+{
+	instr_time	now;
+
+	INSTR_TIME_SET_CURRENT(now);
+	return (int64) INSTR_TIME_GET_MICROSEC(now);
+}
+
 #endif							/* CALVIN_SHARED_CLOCK_H */

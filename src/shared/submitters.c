@@ -23,11 +23,10 @@
 
 typedef struct Submitter
 {
-	pg_atomic_uint64 stamp; /* not above its transaction's; 0: it has none */
-	Oid			database;	/* written before the stamp, while that is 0 */
-	pid_t		pid;		/* likewise */
+	Oid			database; /* both are written before the two below, */
+	pid_t		pid;	  /* while these are 0 */
 	pg_atomic_uint64 number; /* the first of its transaction; 0: it has none */
-	Oid			number_database; /* written before the number */
+	pg_atomic_uint64 stamp;	 /* not above its transaction's; 0: it has none */
 } Submitter;
 
 /* Where a packet is: whole if "stamp" is the same before and after. */
@@ -230,15 +229,16 @@ submitters_begin_numbers(uint64 number)
 		on_shmem_exit(forget_at_exit, (Datum) 0);
 		registered = true;
 	}
-	me->number_database = MyDatabaseId;
+	me->database = MyDatabaseId;
+	me->pid = MyProcPid;
 	pg_write_barrier();
 	pg_atomic_write_u64(&me->number, number);
 }
 
-/* Stamps of this life begin, unless they have begun already. */
-static void
-begin_stamps(SubmitterPlace *place, uint64 least)
+void
+submitters_begin_stamps(DatabaseSlot *slot, uint64 least)
 {
+	SubmitterPlace *place = place_of(slot);
 	uint64		begin = (uint64) GetXLogInsertRecPtr() * STAMPS_PER_BYTE;
 
 	SpinLockAcquire(&place->numbers_mutex);
@@ -259,16 +259,12 @@ submitters_draw(DatabaseSlot *slot)
 
 	if (next == 0)
 	{
-		begin_stamps(place, 0);
+		submitters_begin_stamps(slot, 0);
 		next = pg_atomic_read_u64(&place->next_stamp);
 	}
+	Assert(pg_atomic_read_u64(&me->number) != 0);
 	if (pg_atomic_read_u64(&me->stamp) == 0)
-	{
-		me->database = MyDatabaseId;
-		me->pid = MyProcPid;
-		pg_write_barrier();
 		pg_atomic_write_u64(&me->stamp, next);
-	}
 	PAUSE_POINT("submitters: before drawing");
 	/* a full barrier */
 	return pg_atomic_fetch_add_u64(&place->next_stamp, 1);
@@ -312,12 +308,6 @@ uint64
 submitters_next_stamp(DatabaseSlot *slot)
 {
 	return pg_atomic_read_u64(&place_of(slot)->next_stamp);
-}
-
-void
-submitters_raise(DatabaseSlot *slot, uint64 stamp)
-{
-	begin_stamps(place_of(slot), stamp);
 }
 
 uint64
@@ -556,8 +546,6 @@ submitters_figures(DatabaseSlot *slot, SubmitterFigures *figures)
 	figures->sequenced = pg_atomic_read_u64(&place->sequenced);
 	figures->sequenced_bytes = pg_atomic_read_u64(&place->sequenced_bytes);
 	figures->epochs = pg_atomic_read_u64(&place->epochs);
-	figures->taken = pg_atomic_read_u64(&place->taken);
-	figures->taken_at = (int64) pg_atomic_read_u64(&place->taken_at);
 	pg_read_barrier();
 	figures->found = pg_atomic_read_u64(&place->found);
 	figures->found_bytes = pg_atomic_read_u64(&place->found_bytes);
@@ -631,7 +619,7 @@ number_is_under_way(DatabaseSlot *slot, uint64 number)
 		if (first == 0 || first > number)
 			continue;
 		pg_read_barrier();
-		if (submitters[i].number_database == slot->database)
+		if (submitters[i].database == slot->database)
 			return true;
 	}
 	/* what others have submitted was counted before they were over */

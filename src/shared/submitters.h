@@ -66,15 +66,15 @@ extern void submitters_begin_locked(DatabaseSlot *slot);
 /* Another number each time that a slot begins anew. */
 extern uint64 submitters_life(DatabaseSlot *slot);
 
-/*
- * Draw a stamp for this transaction: above those of all transactions that were
- * visible to it, or acknowledged, before.  From then until submitters_clear() the
- * sequencer waits.
- */
-extern uint64 submitters_draw(DatabaseSlot *slot);
-
 /* This transaction uses numbers from this one on, until submitters_clear(). */
 extern void submitters_begin_numbers(uint64 number);
+
+/*
+ * Draw a stamp for this transaction: above those of all transactions that were
+ * visible to it, or acknowledged, before.  It has begun its numbers.  From then until
+ * submitters_clear() the sequencer waits.
+ */
+extern uint64 submitters_draw(DatabaseSlot *slot);
 
 /* This transaction is visible now, or rolled back. */
 extern void submitters_clear(DatabaseSlot *slot);
@@ -90,10 +90,10 @@ extern uint64 submitters_limit(DatabaseSlot *slot, pid_t *holder);
 extern uint64 submitters_next_stamp(DatabaseSlot *slot);
 
 /*
- * At the sequencer's start: the first stamp of this life is not below that, unless
- * one was drawn already.
+ * Stamps of this life begin, not below "least"; unless they have begun already, by
+ * who has drawn one or by the sequencer.
  */
-extern void submitters_raise(DatabaseSlot *slot, uint64 stamp);
+extern void submitters_begin_stamps(DatabaseSlot *slot, uint64 least);
 
 /* The first stamp of this life; what has lower ones was found. */
 extern uint64 submitters_first_stamp(DatabaseSlot *slot);
@@ -167,8 +167,6 @@ typedef struct SubmitterFigures
 	uint64		submitted_bytes;
 	uint64		sequenced_bytes;
 	uint64		found_bytes;
-	uint64		taken;		/* stamps below are dealt with, */
-	int64		taken_at;	/* since this TimestampTz; 0: none so far */
 } SubmitterFigures;
 
 extern void submitters_count_submitted(DatabaseSlot *slot, uint64 rows,
@@ -176,6 +174,8 @@ extern void submitters_count_submitted(DatabaseSlot *slot, uint64 rows,
 extern void submitters_count_sequenced(DatabaseSlot *slot, uint64 rows,
 									   uint64 bytes, uint64 epochs);
 extern void submitters_count_found(DatabaseSlot *slot, uint64 rows, uint64 bytes);
+
+/* Stamps below are dealt with, since then (a TimestampTz). */
 extern void submitters_set_taken(DatabaseSlot *slot, uint64 stamp, int64 at);
 
 /* When the first packet that waits was written, about; 0: nothing waits. */
