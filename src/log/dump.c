@@ -169,14 +169,12 @@ dump_waiting(DumpEmit emit, void *context)
 	submission.place = find_last_place();
 	submission.log_end = find_log_end();
 	PAUSE_POINT("dump: before the partitions");
-	for (uint32 i = 0; i < INBOX_PARTITIONS; i++)
-		partitions[i] = inbox_open(i, InvalidOid, AccessShareLock);
+	inbox_open_all(partitions);
 	snapshot = inbox_statement_snapshot();
 	/* with all of them open, none is emptied any more */
 	waiting_find_taken(partitions, snapshot, &taken, &highest);
 	require_complete(partitions, snapshot, taken);
 	emit_all(partitions, snapshot, taken, &submission, emit, context);
 	UnregisterSnapshot(snapshot);
-	for (uint32 i = 0; i < INBOX_PARTITIONS; i++)
-		relation_close(partitions[i], AccessShareLock);
+	inbox_close_all(partitions);
 }

@@ -84,6 +84,21 @@ inbox_open(uint32 partition, Oid extension, LOCKMODE mode)
 	}
 }
 
+void
+inbox_open_all(Relation *partitions)
+{
+	for (uint32 i = 0; i < INBOX_PARTITIONS; i++)
+		partitions[i] = inbox_open(i, InvalidOid, AccessShareLock);
+}
+
+void
+inbox_close_all(Relation *partitions)
+{
+	for (uint32 i = 0; i < INBOX_PARTITIONS; i++)
+		if (partitions[i] != NULL)
+			relation_close(partitions[i], AccessShareLock);
+}
+
 Snapshot
 inbox_latest_snapshot(void)
 {

@@ -83,6 +83,10 @@ typedef struct InboxRow
  */
 extern Relation inbox_open(uint32 partition, Oid extension, LOCKMODE mode);
 
+/* All of them, to be read. */
+extern void inbox_open_all(Relation *partitions);
+extern void inbox_close_all(Relation *partitions);
+
 /*
  * What is committed now, or what the running statement sees; to be given back with
  * UnregisterSnapshot().  Nobody but the sequencer gives a partition other storage, so

@@ -110,9 +110,10 @@ read_header(Relation rel, uint32 partition, Snapshot snapshot, Header *header)
 	inbox_scan(rel, partition, snapshot, visit_header, header);
 }
 
-/* The newest header of all partitions. */
+/* The newest header of all partitions, and the numbers of all, unless NULL. */
 static void
-read_newest(Relation *partitions, Snapshot snapshot, Header *newest)
+read_headers(Relation *partitions, Snapshot snapshot, Header *newest,
+			 uint64 *numbers)
 {
 	Header	   *header = palloc(sizeof(Header));
 
@@ -123,6 +124,8 @@ read_newest(Relation *partitions, Snapshot snapshot, Header *newest)
 		read_header(partitions[i], i, snapshot, header);
 		if (header->number > newest->number)
 			*newest = *header;
+		if (numbers != NULL)
+			numbers[i] = header->number;
 	}
 	pfree(header);
 }
@@ -133,7 +136,7 @@ rotation_removed(Relation *partitions, Snapshot snapshot, int *n)
 	Header	   *newest = palloc(sizeof(Header));
 	RemovedSpan *spans;
 
-	read_newest(partitions, snapshot, newest);
+	read_headers(partitions, snapshot, newest, NULL);
 	*n = newest->nspans;
 	spans = palloc(Max(*n, 1) * sizeof(RemovedSpan));
 	memcpy(spans, newest->spans, *n * sizeof(RemovedSpan));
@@ -145,24 +148,20 @@ void
 rotation_begin(DatabaseSlot *slot, Relation *partitions, Snapshot snapshot)
 {
 	Header	   *newest = palloc(sizeof(Header));
-	Header	   *header = palloc(sizeof(Header));
+	uint64		numbers[INBOX_PARTITIONS];
+	uint64		highest = 0;
 	uint32		current = 0;
 
 	/* the one that was begun last is, if nothing else, the one to go on with */
-	newest->number = 0;
+	read_headers(partitions, snapshot, newest, numbers);
 	for (uint32 i = 0; i < INBOX_PARTITIONS; i++)
-	{
-		read_header(partitions[i], i, snapshot, header);
-		if (header->number > newest->number &&
-			RelationGetNumberOfBlocks(partitions[i]) > 1)
+		if (numbers[i] > highest && RelationGetNumberOfBlocks(partitions[i]) > 1)
 		{
-			*newest = *header;
+			highest = numbers[i];
 			current = i;
 		}
-	}
 	submitters_set_partition(slot, current);
 	pfree(newest);
-	pfree(header);
 	noted = 0;
 	blocked = false;
 	more = true;
@@ -350,6 +349,30 @@ try_renew(DatabaseSlot *slot, uint32 partition, bool activate,
 	return true;
 }
 
+/* Empty the one that was begun first of those that may go. */
+static bool
+renew_oldest(DatabaseSlot *slot, uint32 current, const BlockNumber *sizes,
+			 const uint64 *numbers, InboxTaken taken, Header *newest)
+{
+	uint32		tried = 0;
+
+	for (;;)
+	{
+		int			oldest = -1;
+
+		for (uint32 i = 0; i < INBOX_PARTITIONS; i++)
+			if (i != current && sizes[i] > 1 && !is_pinned(i) &&
+				!(tried & (UINT32_C(1) << i)) &&
+				(oldest < 0 || numbers[i] < numbers[oldest]))
+				oldest = (int) i;
+		if (oldest < 0)
+			return false;
+		if (try_renew(slot, (uint32) oldest, false, taken, newest))
+			return true;
+		tried |= UINT32_C(1) << oldest;
+	}
+}
+
 void
 rotation_step(DatabaseSlot *slot, InboxTaken taken)
 {
@@ -361,7 +384,6 @@ rotation_step(DatabaseSlot *slot, InboxTaken taken)
 	uint64		retained = 0;
 	Snapshot	snapshot = inbox_latest_snapshot();
 	Header	   *newest = palloc(sizeof(Header));
-	Header	   *header = palloc(sizeof(Header));
 	bool		used[INBOX_PARTITIONS];
 	bool		full;
 	bool		due;
@@ -371,23 +393,20 @@ rotation_step(DatabaseSlot *slot, InboxTaken taken)
 	bool		empty;
 	uint64		end;
 
+	inbox_open_all(partitions);
+	read_headers(partitions, snapshot, newest, numbers);
 	for (uint32 i = 0; i < INBOX_PARTITIONS; i++)
 	{
-		partitions[i] = inbox_open(i, InvalidOid, AccessShareLock);
 		sizes[i] = RelationGetNumberOfBlocks(partitions[i]);
-		read_header(partitions[i], i, snapshot, header);
-		numbers[i] = header->number;
 		/* one block may be a header, or hold what somebody was late with */
 		used[i] = sizes[i] > 1;
 		if (sizes[i] == 1)
 			used[i] = waiting_in_partition(partitions[i], i, snapshot, 0, &empty,
 										   &end) || !empty;
 	}
-	read_newest(partitions, snapshot, newest);
 	UnregisterSnapshot(snapshot);
 	/* nobody but us may be in the way of ourselves */
-	for (uint32 i = 0; i < INBOX_PARTITIONS; i++)
-		relation_close(partitions[i], AccessShareLock);
+	inbox_close_all(partitions);
 	look_for_pins(used);
 	removed = false;
 	PAUSE_POINT("rotation: pins known");
@@ -408,25 +427,7 @@ rotation_step(DatabaseSlot *slot, InboxTaken taken)
 	due = retained > (npins > 0 ? ROTATE_BLOCKS : RETAIN_BLOCKS) ||
 		(full && !have_empty);
 	if (!done && due)
-	{
-		/* the one that was begun first of those that may go */
-		uint32		tried = 0;
-
-		while (!done)
-		{
-			int			oldest = -1;
-
-			for (uint32 i = 0; i < INBOX_PARTITIONS; i++)
-				if (i != current && sizes[i] > 1 && !is_pinned(i) &&
-					!(tried & (UINT32_C(1) << i)) &&
-					(oldest < 0 || numbers[i] < numbers[oldest]))
-					oldest = (int) i;
-			if (oldest < 0)
-				break;
-			tried |= UINT32_C(1) << oldest;
-			done = try_renew(slot, (uint32) oldest, false, taken, newest);
-		}
-	}
+		done = renew_oldest(slot, current, sizes, numbers, taken, newest);
 	CommitTransactionCommand();
 	log_become_self(&self);
 

@@ -119,21 +119,20 @@ sequence_forget(void)
 	}
 }
 
-/* Is the extension there, and the one that was looked at before? */
+/* False, and none: the extension is gone, or not the one that was looked at before. */
 static bool
-extension_is_ours(DatabaseSlot *slot)
+start_transaction(DatabaseSlot *slot)
 {
-	const LogTable *table = log_table_find();
+	const LogTable *table;
 
-	return table != NULL && (!known || table->extension == extension) &&
-		database_bind(slot, table->log);
-}
-
-static void
-open_partitions(Step *step)
-{
-	for (uint32 i = 0; i < INBOX_PARTITIONS; i++)
-		step->rels[i] = inbox_open(i, InvalidOid, AccessShareLock);
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	table = log_table_find();
+	if (table != NULL && (!known || table->extension == extension) &&
+		database_bind(slot, table->log))
+		return true;
+	AbortCurrentTransaction();
+	return false;
 }
 
 /* A partition, for a packet in it. */
@@ -155,14 +154,6 @@ reader_of(Step *step, uint32 partition)
 		reader->snapshot = step->snapshot;
 	}
 	return reader;
-}
-
-static void
-close_partitions(Step *step)
-{
-	for (uint32 i = 0; i < INBOX_PARTITIONS; i++)
-		if (step->rels[i] != NULL)
-			relation_close(step->rels[i], AccessShareLock);
 }
 
 /*
@@ -193,7 +184,7 @@ commit(Step *step, const LogIdentity *self)
 		PopActiveSnapshot();
 		UnregisterSnapshot(step->snapshot);
 	}
-	close_partitions(step);
+	inbox_close_all(step->rels);
 	CommitTransactionCommand();
 	log_become_self(self);
 }
@@ -214,7 +205,7 @@ look_up(DatabaseSlot *slot)
 	uint64		bytes;
 
 	begin(&step, slot, &self);
-	open_partitions(&step);
+	inbox_open_all(step.rels);
 	take_snapshot(&step);
 	waiting_find_taken(step.rels, step.snapshot, &found, &highest);
 	submitters_begin_stamps(slot, highest + 1);
@@ -624,6 +615,16 @@ time_to_rest(DatabaseSlot *slot)
 	return until - clock_us();
 }
 
+/* One look at the inbox's partitions. */
+static SequencingNext
+rotate(DatabaseSlot *slot)
+{
+	if (!start_transaction(slot))
+		return SEQUENCE_GONE;
+	rotation_step(slot, taken);
+	return SEQUENCE_AGAIN;
+}
+
 SequencingNext
 sequence_some(DatabaseSlot *slot, long *wait_ms)
 {
@@ -640,9 +641,7 @@ sequence_some(DatabaseSlot *slot, long *wait_ms)
 	if (known && nothing_waits(slot))
 	{
 		first_seen = 0;
-		if (rotation_due(wait_ms))
-			goto rotate;
-		return idle(slot, *wait_ms);
+		return rotation_due(wait_ms) ? rotate(slot) : idle(slot, *wait_ms);
 	}
 	if (known && (rest = time_to_rest(slot)) > 0)
 	{
@@ -658,13 +657,8 @@ sequence_some(DatabaseSlot *slot, long *wait_ms)
 		}
 	}
 
-	SetCurrentStatementStartTimestamp();
-	StartTransactionCommand();
-	if (!extension_is_ours(slot))
-	{
-		AbortCurrentTransaction();
+	if (!start_transaction(slot))
 		return SEQUENCE_GONE;
-	}
 	pgstat_report_activity(STATE_RUNNING, "sequencing submissions");
 	if (!known)
 	{
@@ -688,16 +682,5 @@ sequence_some(DatabaseSlot *slot, long *wait_ms)
 
 		rest_until = now + Min(Max((now - start) * REST_FACTOR, REST_MIN_US), REST_MAX_US);
 	}
-	if (!rotation_due(wait_ms))
-		return SEQUENCE_AGAIN;
-
-rotate:
-	StartTransactionCommand();
-	if (!extension_is_ours(slot))
-	{
-		AbortCurrentTransaction();
-		return SEQUENCE_GONE;
-	}
-	rotation_step(slot, taken);
-	return SEQUENCE_AGAIN;
+	return rotation_due(wait_ms) ? rotate(slot) : SEQUENCE_AGAIN;
 }
