@@ -27,15 +27,23 @@ batch_init(Batch *batch, MemoryContext context)
 }
 
 void
-batch_begin(Batch *batch, bool locked)
+batch_start(Batch *batch)
+{
+	batch->txns = 0;
+	batch->epochs = 0;
+	append_lock();
+}
+
+static void
+begin_epoch(Batch *batch)
 {
 	/* one of the largest size is not to be paid for ever after */
 	if (batch->body.size > KEEP_BYTES)
 		wire_buffer_free(&batch->body);
 	wire_buffer_reset(&batch->body);
-	batch->txns = 0;
 	batch->plans = 0;
-	if (!locked)
+	/* where the log ends behind what this transaction has appended */
+	if (batch->epochs > 0)
 		append_lock();
 	batch->epoch = append_next_epoch();
 	batch->epoch_system_ms = append_batch_ms();
@@ -56,7 +64,9 @@ batch_add(Batch *batch, uint64 plans, uint32 size)
 	WireBuffer *body = &batch->body;
 	uint8	   *space;
 
-	if (batch->txns > 0)
+	if (batch->txns == 0)
+		begin_epoch(batch);
+	else
 		wire_put_int(body, batch->epoch_system_ms); /* of the one before */
 	wire_put_array_header(body, 4);
 	wire_put_uint(body, batch->epoch);
@@ -74,8 +84,9 @@ batch_append(Batch *batch)
 	WireEntry	what = {0};
 	bytea	   *bytes;
 
-	if (batch->txns > 0)
-		wire_put_int(&batch->body, batch->epoch_system_ms);
+	if (batch->txns == 0)
+		return;
+	wire_put_int(&batch->body, batch->epoch_system_ms);
 	memory_bytea_init(&entry);
 	wire_put_array_header(&entry, 2);
 	wire_put_str(&entry, "EpochBatch", strlen("EpochBatch"));
@@ -94,4 +105,6 @@ batch_append(Batch *batch)
 	what.length = VARSIZE(bytes) - VARHDRSZ;
 	(void) append_insert(bytes, &what);
 	pfree(bytes);
+	batch->txns = 0;
+	batch->epochs++;
 }

@@ -28,14 +28,6 @@ static uint64 bytes;
 static uint64 epochs;
 
 static void
-close_batch(Batch *batch)
-{
-	batch_append(batch);
-	batch->txns = 0;
-	epochs++;
-}
-
-static void
 take_row(TupleTableSlot *slot, Batch *batch)
 {
 	bool		isnull;
@@ -52,10 +44,8 @@ take_row(TupleTableSlot *slot, Batch *batch)
 				 errmsg("a row of seq_inbox is no submission"),
 				 errdetail("Its submission number is " INT64_FORMAT ".",
 						   DatumGetInt64(slot_getattr(slot, LANDING_ATTR_SUBMISSION, &isnull)))));
-	if (batch->txns > 0 && !batch_has_room(batch, figures.plans_bytes, size))
-		close_batch(batch);
-	if (batch->txns == 0)
-		batch_begin(batch, epochs == 0);
+	if (!batch_has_room(batch, figures.plans_bytes, size))
+		batch_append(batch);
 	memcpy(batch_add(batch, figures.plans_bytes, (uint32) size),
 		   VARDATA_ANY(tx_class), size);
 	rows++;
@@ -71,9 +61,8 @@ landing_take(DatabaseSlot *slot, Batch *batch)
 	LandingVerdict verdict = LANDING_EMPTY;
 	int64		log_end;
 
-	rows = bytes = epochs = 0;
-	batch->txns = 0;
-	append_lock();
+	rows = bytes = 0;
+	batch_start(batch);
 	log_end = append_committed_end();
 	side_access_begin(&access, SIDE_LANDING, RowExclusiveLock, ACCESS_LATEST);
 	PushActiveSnapshot(access.snapshot);
@@ -100,8 +89,8 @@ landing_take(DatabaseSlot *slot, Batch *batch)
 	}
 	index_endscan(scan);
 	ExecDropSingleTupleTableSlot(row);
-	if (batch->txns > 0)
-		close_batch(batch);
+	batch_append(batch);
+	epochs = (uint64) batch->epochs;
 	PopActiveSnapshot();
 	side_access_end(&access);
 	return verdict;

@@ -23,6 +23,18 @@ memory_init(void)
 	wire_yield = serve_interrupts;
 }
 
+void
+memory_grow(MemoryContext context, void **array, Size *size, Size needed,
+			Size element)
+{
+	Size		wanted = Max(needed, Max(*size * 2, Max(256 / element, 1)));
+
+	if (needed <= *size)
+		return;
+	*array = memory_realloc(context, *array, wanted * element);
+	*size = wanted;
+}
+
 void *
 memory_realloc(void *context, void *pointer, size_t size)
 {

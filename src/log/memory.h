@@ -21,6 +21,13 @@ extern void memory_init(void);
 extern void *memory_realloc(void *context, void *pointer, size_t size);
 
 /*
+ * Room for "needed" elements in an array, of the context if there is none yet; at
+ * least twice as many as there was, so that adding one by one costs no more.
+ */
+extern void memory_grow(MemoryContext context, void **array, Size *size,
+						Size needed, Size element);
+
+/*
  * tx_class of a transaction in the form that is delivered: as it stands in
  * the log if that is canonical, otherwise written anew into "buffer".  What that
  * needs meanwhile is of the current memory context, which is to be reset after

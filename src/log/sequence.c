@@ -24,6 +24,7 @@
 #include "log/append.h"
 #include "log/batch.h"
 #include "log/landing.h"
+#include "log/memory.h"
 #include "log/packet.h"
 #include "log/rotation.h"
 #include "log/sequence.h"
@@ -79,7 +80,6 @@ typedef struct Step
 	PacketMark	mark;	/* where that is, if it lies within a packet */
 	Batch	   *batch;
 	uint64		bytes;
-	int			epochs;
 	Taken	   *submissions;
 	size_t		nsubmissions;
 	size_t		submissions_size;
@@ -338,16 +338,6 @@ find_next(Step *step, int *at, const InboxReader **reader, InboxRow *row)
 	return false;
 }
 
-static void *
-grown(void *array, size_t *size, size_t n, size_t element)
-{
-	if (n < *size)
-		return array;
-	*size = Max(*size * 2, 256);
-	return array == NULL ? palloc_extended(*size * element, MCXT_ALLOC_HUGE) :
-		repalloc_huge(array, *size * element);
-}
-
 static uint64
 tenant_of(const uint8 *tx_class, uint32 size)
 {
@@ -366,8 +356,8 @@ add_submission(Step *step, Packet *packet, const RecordHead *head)
 	Taken	   *added;
 
 	packet_read(packet, tx_class, head->size);
-	step->submissions = grown(step->submissions, &step->submissions_size,
-							  step->nsubmissions, sizeof(Taken));
+	memory_grow(CurrentMemoryContext, (void **) &step->submissions,
+				&step->submissions_size, step->nsubmissions + 1, sizeof(Taken));
 	added = &step->submissions[step->nsubmissions++];
 	added->placed.number = head->number;
 	added->placed.epoch = step->batch->epoch;
@@ -381,18 +371,10 @@ add_submission(Step *step, Packet *packet, const RecordHead *head)
 	step->bytes += head->size;
 }
 
-static void
-close_batch(Step *step)
-{
-	batch_append(step->batch);
-	step->epochs++;
-	step->batch->txns = 0;
-}
-
 static inline bool
 step_is_full(const Step *step)
 {
-	return step->bytes >= STEP_BYTES || step->epochs >= STEP_EPOCHS;
+	return step->bytes >= STEP_BYTES || step->batch->epochs >= STEP_EPOCHS;
 }
 
 /*
@@ -414,15 +396,12 @@ take_packet(Step *step, Packet *packet)
 		packet_mark(packet, &step->mark);
 		if (!packet_next(packet, &head))
 			return true;
-		if (step->batch->txns > 0 &&
-			!batch_has_room(step->batch, head.plans, head.size))
+		if (!batch_has_room(step->batch, head.plans, head.size))
 		{
-			close_batch(step);
+			batch_append(step->batch);
 			if (step_is_full(step))
 				return false;
 		}
-		if (step->batch->txns == 0)
-			batch_begin(step->batch, step->epochs == 0);
 		add_submission(step, packet, &head);
 	}
 }
@@ -467,7 +446,7 @@ tell(Step *step)
 	submitters_note_placed(step->slot, placed, step->nsubmissions);
 	pg_write_barrier();
 	submitters_count_sequenced(step->slot, step->nsubmissions, step->bytes,
-							   step->epochs);
+							   (uint64) step->batch->epochs);
 	rotation_note(step->bytes);
 	for (size_t i = 0; i < step->nwritten; i++)
 		submitters_note_latency(step->slot, now - step->written[i]);
@@ -493,8 +472,7 @@ take_step(DatabaseSlot *slot)
 	old = MemoryContextSwitchTo(memory);
 	step.taken = taken;
 	step.mark = mark;
-	batch.txns = 0;
-	append_lock();
+	batch_start(step.batch);
 	PAUSE_POINT("sequence: before the limit");
 	step.limit = submitters_limit(slot, &holder);
 	PAUSE_POINT("sequence: before the snapshot");
@@ -509,8 +487,8 @@ take_step(DatabaseSlot *slot)
 		packet_close(&packet);
 		if (!whole)
 			break;
-		step.written = grown(step.written, &step.written_size, step.nwritten,
-							 sizeof(int64));
+		memory_grow(CurrentMemoryContext, (void **) &step.written,
+					&step.written_size, step.nwritten + 1, sizeof(int64));
 		step.written[step.nwritten++] = packet.at;
 		if (list.packets != NULL && at < list.n &&
 			list.packets[at].stamp == step.taken.stamp)
@@ -518,10 +496,9 @@ take_step(DatabaseSlot *slot)
 		step.taken.stamp++;
 		step.taken.ordinal = 0;
 	}
-	if (step.batch->txns > 0)
-		close_batch(&step);
+	batch_append(step.batch);
 	PAUSE_POINT("sequence: appended");
-	if (step.epochs > 0)
+	if (step.batch->epochs > 0)
 		note_taken(&step);
 	MemoryContextSwitchTo(old);
 	PAUSE_POINT("sequence: before the commit");

@@ -20,6 +20,7 @@
 #include "access/xlog.h"
 #include "log/attach.h"
 #include "log/inbox.h"
+#include "log/memory.h"
 #include "log/numbers.h"
 #include "log/record.h"
 #include "log/submission.h"
@@ -65,10 +66,10 @@ typedef struct Level
 	Size		size;
 	Piece	   *pieces;
 	int			npieces;
-	int			pieces_size;
+	Size		pieces_size;
 	Reserved   *reserved;
 	int			nreserved;
-	int			reserved_size;
+	Size		reserved_size;
 	uint64		rows;
 	uint64		bytes;
 } Level;
@@ -104,19 +105,6 @@ forget_all(void)
 }
 
 static void
-grow(void **array, int *size, int needed, Size element)
-{
-	int			wanted = Max(needed, *size == 0 ? 8 : *size * 2);
-
-	if (needed <= *size)
-		return;
-	*array = *array == NULL ?
-		MemoryContextAllocHuge(TopTransactionContext, wanted * element) :
-		repalloc_huge(*array, wanted * element);
-	*size = wanted;
-}
-
-static void
 add_piece(Level *level, InboxPlace place, uint32 len)
 {
 	Piece	   *last = level->npieces == 0 ? NULL : &level->pieces[level->npieces - 1];
@@ -127,30 +115,18 @@ add_piece(Level *level, InboxPlace place, uint32 len)
 		last->len += len;
 		return;
 	}
-	grow((void **) &level->pieces, &level->pieces_size, level->npieces + 1,
-		 sizeof(Piece));
+	memory_grow(TopTransactionContext, (void **) &level->pieces, &level->pieces_size,
+				level->npieces + 1, sizeof(Piece));
 	level->pieces[level->npieces].place = place;
 	level->pieces[level->npieces].len = len;
 	level->npieces++;
 }
 
 static void
-reserve_memory(Level *level, Size more)
-{
-	Size		wanted = Max(level->used + more, Max(level->size * 2, 1024));
-
-	if (level->used + more <= level->size)
-		return;
-	level->memory = level->memory == NULL ?
-		MemoryContextAllocHuge(TopTransactionContext, wanted) :
-		repalloc_huge(level->memory, wanted);
-	level->size = wanted;
-}
-
-static void
 add_bytes(Level *level, const void *data, Size len)
 {
-	reserve_memory(level, len);
+	memory_grow(TopTransactionContext, (void **) &level->memory, &level->size,
+				level->used + len, 1);
 	memcpy(level->memory + level->used, data, len);
 	level->used += len;
 	add_piece(level, INBOX_NOWHERE, (uint32) len);
@@ -230,8 +206,9 @@ merge(Level *child, Level *parent)
 	}
 	if (child->nreserved > 0)
 	{
-		grow((void **) &parent->reserved, &parent->reserved_size,
-			 parent->nreserved + child->nreserved, sizeof(Reserved));
+		memory_grow(TopTransactionContext, (void **) &parent->reserved,
+					&parent->reserved_size, parent->nreserved + child->nreserved,
+					sizeof(Reserved));
 		memcpy(parent->reserved + parent->nreserved, child->reserved,
 			   child->nreserved * sizeof(Reserved));
 		parent->nreserved += child->nreserved;
@@ -477,8 +454,8 @@ prepare_level(void)
 {
 	Level	   *level = current_level();
 
-	grow((void **) &level->reserved, &level->reserved_size, level->nreserved + 1,
-		 sizeof(Reserved));
+	memory_grow(TopTransactionContext, (void **) &level->reserved,
+				&level->reserved_size, level->nreserved + 1, sizeof(Reserved));
 	return level;
 }
 
