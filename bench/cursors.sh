@@ -26,17 +26,6 @@ SLICES=${SLICES:-10}
 VSHARDS=${VSHARDS:-8}
 HOLD=${HOLD:-1}
 
-finish() {
-	local status=$?
-	trap - EXIT
-	trap '' HUP INT TERM
-	if [ "$status" -ne 0 ] && [ -n "$work" ] && [ -s "$work/cursors/log" ]; then
-		tail -n 30 "$work/cursors/log" >&2
-	fi
-	cleanup || true
-	exit "$status"
-}
-
 setup() {
 	cluster_psql cursors -qAt -v ON_ERROR_STOP=1 -d postgres <<'EOS' >&2
 CREATE EXTENSION calvin_seq;
@@ -86,10 +75,7 @@ EOS
 }
 
 main() {
-	trap finish EXIT
-	trap 'exit 129' HUP
-	trap 'exit 130' INT
-	trap 'exit 143' TERM
+	cluster_traps cursors
 	[ -n "${NO_DEPS:-}" ] || DEPS=bench bash "$top/scripts/deps.sh"
 	find_server
 	make_work

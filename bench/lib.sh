@@ -8,6 +8,26 @@ bench_sections="delivery peers end_to_end latency append replay catchup growth m
 
 # The client is built against the system's libpq, the module against the header
 # that the private server has.
+# What a benchmark needs before it has a server: packages, unless NO_DEPS is set, the
+# extension in a private server's tree, and the client.
+bench_prepare() {
+	[ -n "${NO_DEPS:-}" ] || DEPS=bench bash "$top/scripts/deps.sh"
+	find_server
+	make_work
+	heading "building for $server_version"
+	copy_sources
+	guarded pgxs_make -s -j "$jobs" all || die "the build failed"
+	make_private_server
+	bench_build || die "the benchmark's build failed"
+}
+
+# The cluster "bench", for a run of $BENCH_SIZE, and clients connect to it.
+bench_server() {
+	cluster_init bench < <(bench_settings "$BENCH_SIZE")
+	cluster_start bench
+	cluster_use bench
+}
+
 bench_build() {
 	guarded in_tree make -s -C bench "PG_CONFIG=$pg_config" "CC=${CC:-gcc}" calvin_bench || return 1
 	guarded in_tree make -s -C bench/module "PG_CONFIG=$bin/pg_config" with_llvm=no all install

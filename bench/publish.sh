@@ -28,33 +28,10 @@ EVENTS=${EVENTS:-1}
 BENCH_SIZE=quick
 BENCH_REPEAT=1
 
-finish() {
-	local status=$?
-	trap - EXIT
-	trap '' HUP INT TERM
-	if [ "$status" -ne 0 ] && [ -n "$work" ] && [ -s "$work/bench/log" ]; then
-		tail -n 30 "$work/bench/log" >&2
-	fi
-	cleanup || true
-	exit "$status"
-}
-
 main() {
-	trap finish EXIT
-	trap 'exit 129' HUP
-	trap 'exit 130' INT
-	trap 'exit 143' TERM
-	[ -n "${NO_DEPS:-}" ] || DEPS=bench bash "$top/scripts/deps.sh"
-	find_server
-	make_work
-	heading "building for $server_version"
-	copy_sources
-	guarded pgxs_make -s -j "$jobs" all || die "the build failed"
-	make_private_server
-	bench_build || die "the benchmark's build failed"
-	cluster_init bench < <(bench_settings "$BENCH_SIZE")
-	cluster_start bench
-	cluster_use bench
+	cluster_traps bench
+	bench_prepare
+	bench_server
 	heading "$EVENTS a transaction, $SECONDS_EACH s each"
 	# shellcheck disable=SC2086
 	guarded bench_client publish_ratio "$SECONDS_EACH" "$EVENTS" $CLIENTS || die "measuring failed"

@@ -28,24 +28,9 @@ BENCH_SIZE=${BENCH_SIZE:-quick}
 BENCH_REPEAT=${BENCH_REPEAT:-3}
 out=$(realpath -m "${BENCH_OUT:-$top/bench-results}")
 
-finish() {
-	local status=$?
-	trap - EXIT
-	trap '' HUP INT TERM
-	if [ "$status" -ne 0 ] && [ -n "$work" ] && [ -s "$work/bench/log" ]; then
-		note "the end of the server's log:"
-		tail -n 30 "$work/bench/log" >&2
-	fi
-	cleanup || true
-	exit "$status"
-}
-
 main() {
 	local section
-	trap finish EXIT
-	trap 'exit 129' HUP
-	trap 'exit 130' INT
-	trap 'exit 143' TERM
+	cluster_traps bench
 	case $BENCH_SIZE in tiny | quick | full) ;; *) die "BENCH_SIZE is tiny, quick or full" ;; esac
 	[[ $BENCH_REPEAT =~ ^[1-9][0-9]*$ ]] || die "BENCH_REPEAT is a number above 0"
 	for section in ${BENCH_ONLY:-}; do
@@ -55,19 +40,10 @@ main() {
 		[ -r "$PGMQ_SQL" ] || die "PGMQ_SQL cannot be read: $PGMQ_SQL"
 		PGMQ_SQL=$(realpath "$PGMQ_SQL")
 	fi
-	[ -n "${NO_DEPS:-}" ] || DEPS=bench bash "$top/scripts/deps.sh"
 	mkdir -p "$out"
-	find_server
-	make_work
-	heading "building for $server_version"
-	copy_sources
-	guarded pgxs_make -s -j "$jobs" all || die "the build failed"
-	make_private_server
-	bench_build || die "the benchmark's build failed"
+	bench_prepare
 	case " ${BENCH_ONLY:-publish} " in *" publish"*) bench_peers || die "a peer could not be prepared" ;; esac
-	cluster_init bench < <(bench_settings "$BENCH_SIZE")
-	cluster_start bench
-	cluster_use bench
+	bench_server
 	bench_machine >"$work/figures"
 	for section in ${BENCH_ONLY:-$bench_sections}; do
 		heading "$section, after $(elapsed)"

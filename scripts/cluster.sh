@@ -58,3 +58,25 @@ cluster_psql() {
 	shift
 	PGHOST=$work/$name PGPORT=5432 PGUSER=postgres as_user "$bin/psql" -X "$@"
 }
+
+# cluster_traps NAME: however the script ends, what it has made is removed; after a
+# failure the end of that cluster's log is shown.
+cluster_traps() {
+	# shellcheck disable=SC2064
+	trap "cluster_finish '$1'" EXIT
+	trap 'exit 129' HUP
+	trap 'exit 130' INT
+	trap 'exit 143' TERM
+}
+
+cluster_finish() {
+	local status=$?
+	trap - EXIT
+	trap '' HUP INT TERM
+	if [ "$status" -ne 0 ] && [ -n "$work" ] && [ -s "$work/$1/log" ]; then
+		note "the end of the server's log:"
+		tail -n 30 "$work/$1/log" >&2
+	fi
+	cleanup || true
+	exit "$status"
+}

@@ -43,6 +43,12 @@ extern void sleep_us(int us);
 extern void figure(double value, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));
 
+/*
+ * The median, the 99th percentile and the maximum of durations, which are sorted:
+ * figures "<what>.p50", ".p99" and ".max".
+ */
+extern void figure_durations(double *us, int n, const char *what);
+
 /* A number of a process's /proc/PID/status, by its name there. */
 extern int64_t process_figure(int pid, const char *field);
 

@@ -113,3 +113,23 @@ bench_read_settings(void)
 	if (bench_repeat < 1)
 		die("BENCH_REPEAT is a number above 0");
 }
+
+static int
+compare(const void *a, const void *b)
+{
+	double		x = *(const double *) a;
+	double		y = *(const double *) b;
+
+	return (x > y) - (x < y);
+}
+
+void
+figure_durations(double *us, int n, const char *what)
+{
+	if (n == 0)
+		die("not one sample of %s", what);
+	qsort(us, (size_t) n, sizeof(double), compare);
+	figure(us[n / 2], "%s.p50", what);
+	figure(us[n * 99 / 100], "%s.p99", what);
+	figure(us[n - 1], "%s.max", what);
+}

@@ -38,24 +38,6 @@ typedef struct Latency
 	double	   *theirs;
 } Latency;
 
-static int
-compare(const void *a, const void *b)
-{
-	double		x = *(const double *) a;
-	double		y = *(const double *) b;
-
-	return (x > y) - (x < y);
-}
-
-static void
-report(double *us, int n, const char *name)
-{
-	qsort(us, (size_t) n, sizeof(double), compare);
-	figure(us[n / 2], "latency.%s.p50", name);
-	figure(us[n * 99 / 100], "latency.%s.p99", name);
-	figure(us[n - 1], "latency.%s.max", name);
-}
-
 /* Microseconds from sending the append to having its row. */
 static double
 sample_ours(Latency *latency)
@@ -119,8 +101,8 @@ sample(Latency *latency, const char *name)
 		latency->theirs[i] = sample_theirs(latency);
 	}
 	snprintf(theirs, sizeof(theirs), "%s_notify", name);
-	report(latency->ours, latency->samples, name);
-	report(latency->theirs, latency->samples, theirs);
+	figure_durations(latency->ours, latency->samples, name);
+	figure_durations(latency->theirs, latency->samples, theirs);
 }
 
 static void
@@ -137,7 +119,7 @@ sample_beside_idle(Latency *latency)
 		db_send(idle[i], "SELECT * FROM seq_receive(1, '1h', 'idle')");
 	}
 	sleep_us(100000);
-	sample(latency, "idle");
+	sample(latency, "latency.idle");
 	for (int i = 0; i < IDLE_SUBSCRIPTIONS; i++)
 	{
 		PGcancel   *cancel = PQgetCancel(idle[i]);
@@ -220,7 +202,7 @@ sample_under_load(Latency *latency)
 			loader_main(latency->shared);
 	}
 	sleep_us(by_size(50, 300, 300) * 1000);
-	sample(latency, "load");
+	sample(latency, "latency.load");
 	latency->shared->stop = true;
 	for (int i = 0; i < 2; i++)
 	{
@@ -273,7 +255,7 @@ section_latency(void)
 
 	for (int i = 0; i < bench_repeat; i++)
 	{
-		sample(&latency, "alone");
+		sample(&latency, "latency.alone");
 		sample_beside_idle(&latency);
 		sample_under_load(&latency);
 	}

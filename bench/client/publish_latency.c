@@ -27,27 +27,10 @@ typedef struct Probe
 	int			count[2];
 } Probe;
 
-static int
-compare(const void *a, const void *b)
-{
-	double		x = *(const double *) a;
-	double		y = *(const double *) b;
-
-	return (x > y) - (x < y);
-}
-
 static void
 report(Probe *probe, int which, const char *name)
 {
-	double	   *us = probe->us[which];
-	int			n = probe->count[which];
-
-	if (n == 0)
-		die("not one sample of %s", name);
-	qsort(us, (size_t) n, sizeof(double), compare);
-	figure(us[n / 2], "publish.latency.%s.p50", name);
-	figure(us[n * 99 / 100], "publish.latency.%s.p99", name);
-	figure(us[n - 1], "publish.latency.%s.max", name);
+	figure_durations(probe->us[which], probe->count[which], name);
 	probe->count[which] = 0;
 }
 
@@ -174,12 +157,12 @@ section_publish_latency(void)
 			sample_send(probe);
 			sample_notify(probe);
 		}
-		report(probe, 0, "alone");
-		report(probe, 1, "alone_notify");
+		report(probe, 0, "publish.latency.alone");
+		report(probe, 1, "publish.latency.alone_notify");
 		sample_under_load(probe, &publish_send, 0);
 		sample_under_load(probe, &publish_notify, 1);
-		report(probe, 0, "load");
-		report(probe, 1, "load_notify");
+		report(probe, 0, "publish.latency.load");
+		report(probe, 1, "publish.latency.load_notify");
 	}
 	PQfinish(probe->receiver);
 	PQfinish(probe->listener);
