@@ -5,9 +5,9 @@
 #include "compat.h"
 
 #include "access/htup_details.h"
-#include "commands/trigger.h"
 #include "funcapi.h"
 #include "log/cursors.h"
+#include "sql/triggers.h"
 #include "utils/timestamp.h"
 
 CALVIN_FUNCTION(seq_cursors_info);
@@ -60,13 +60,7 @@ seq_cursor_positions_before_insert(PG_FUNCTION_ARGS)
 	Datum		name;
 	int32		vshard;
 
-	if (!CALLED_AS_TRIGGER(fcinfo) ||
-		!TRIGGER_FIRED_BEFORE(trigger->tg_event) ||
-		!TRIGGER_FIRED_FOR_ROW(trigger->tg_event) ||
-		!TRIGGER_FIRED_BY_INSERT(trigger->tg_event))
-		ereport(ERROR,
-				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("seq_cursor_positions_before_insert() was not called by its trigger")));
+	trigger_require_before_insert(fcinfo, "seq_cursor_positions_before_insert");
 	if (cursors_storing())
 		return PointerGetDatum(trigger->tg_trigtuple);
 	desc = RelationGetDescr(trigger->tg_relation);

@@ -5,13 +5,13 @@
 #include "compat.h"
 
 #include "access/htup_details.h"
-#include "commands/trigger.h"
 #include "funcapi.h"
 #include "log/dump.h"
 #include "log/report.h"
 #include "log/table.h"
 #include "replication/logicalworker.h"
 #include "shared/wakeup.h"
+#include "sql/triggers.h"
 #include "utils/builtins.h"
 #include "utils/tuplestore.h"
 
@@ -61,13 +61,7 @@ seq_inbox_before_insert(PG_FUNCTION_ARGS)
 	bool		canonical;
 	WireError	error;
 
-	if (!CALLED_AS_TRIGGER(fcinfo) ||
-		!TRIGGER_FIRED_BEFORE(trigger->tg_event) ||
-		!TRIGGER_FIRED_FOR_ROW(trigger->tg_event) ||
-		!TRIGGER_FIRED_BY_INSERT(trigger->tg_event))
-		ereport(ERROR,
-				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("seq_inbox_before_insert() was not called by its trigger")));
+	trigger_require_before_insert(fcinfo, "seq_inbox_before_insert");
 	if (RelationGetRelid(trigger->tg_relation) !=
 		log_side_table(log_table_require(), SIDE_LANDING))
 		return PointerGetDatum(trigger->tg_trigtuple);

@@ -11,6 +11,7 @@
 #include "log/identity.h"
 #include "log/report.h"
 #include "log/snapshots.h"
+#include "sql/triggers.h"
 #include "utils/builtins.h"
 
 CALVIN_FUNCTION(seq_log_before_insert);
@@ -36,6 +37,13 @@ is_before_row_insert(FunctionCallInfo fcinfo)
 		TRIGGER_FIRED_BEFORE(trigger->tg_event) &&
 		TRIGGER_FIRED_FOR_ROW(trigger->tg_event) &&
 		TRIGGER_FIRED_BY_INSERT(trigger->tg_event);
+}
+
+void
+trigger_require_before_insert(FunctionCallInfo fcinfo, const char *function)
+{
+	if (!is_before_row_insert(fcinfo))
+		report_misuse(function);
 }
 
 /* The entry of a row that is inserted, detoasted. */
@@ -78,8 +86,7 @@ seq_log_before_insert(PG_FUNCTION_ARGS)
 	Datum		values[3];
 	bool		nulls[3] = {false, false, false};
 
-	if (!is_before_row_insert(fcinfo))
-		report_misuse("seq_log_before_insert");
+	trigger_require_before_insert(fcinfo, "seq_log_before_insert");
 	if (RelationGetRelid(trigger->tg_relation) != log_table_require()->log)
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
@@ -156,8 +163,7 @@ seq_snapshots_before_insert(PG_FUNCTION_ARGS)
 	bool		no_base;
 	bool		no_version;
 
-	if (!is_before_row_insert(fcinfo))
-		report_misuse("seq_snapshots_before_insert");
+	trigger_require_before_insert(fcinfo, "seq_snapshots_before_insert");
 	tuple = trigger->tg_trigtuple;
 	desc = RelationGetDescr(trigger->tg_relation);
 	log_index = heap_getattr(tuple, SNAPSHOT_ATTR_INDEX, desc, &no_index);
