@@ -124,6 +124,22 @@ foreach my $point ('submitters: before drawing', 'submission: stamp drawn', 'sub
 }
 
 #
+# Somebody submits while the sequencer is about to sleep: it is woken, or does not.
+#
+foreach my $point ('sequence: going to sleep', 'sequencer: before waiting')
+{
+	my $n = ++$sent;
+
+	$pauses->arm($point, worker($node, 'sequencer'));
+	$one->query(send_text("awake$n"));
+	$pauses->reached($point);
+	$two->query(send_text("asleep$n"));
+	$pauses->release($point);
+	wait_in_log("asleep$n");
+	is_in_log("awake$n asleep$n", "the sequencer falls asleep at \"$point\"");
+}
+
+#
 # The sequencer is killed between any two steps
 #
 foreach my $point ('sequence: before the limit', 'sequence: before the snapshot', 'sequence: appended', 'sequence: before the commit', 'sequence: committed')

@@ -572,6 +572,7 @@ static SequencingNext
 idle(DatabaseSlot *slot, long wait_ms)
 {
 	submitters_set_asleep(slot, SEQUENCER_IDLE);
+	PAUSE_POINT("sequence: going to sleep");
 	if (nothing_waits(slot))
 		return wait_ms < 0 ? SEQUENCE_IDLE : SEQUENCE_REST;
 	submitters_set_asleep(slot, SEQUENCER_AWAKE);

@@ -17,6 +17,7 @@
 #include "postmaster/interrupt.h"
 #include "process/life.h"
 #include "process/worker.h"
+#include "shared/pause.h"
 #include "shared/worker_slot.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
@@ -42,6 +43,7 @@ wait_for_work(long wait_ms)
 	pgstat_report_stat(wait_ms < 0);
 	pgstat_report_activity(STATE_IDLE, wait_ms < 0 ? "waiting for submissions" :
 						   "waiting to close an epoch, or to rotate the inbox");
+	PAUSE_POINT("sequencer: before waiting");
 	(void) WaitLatch(MyLatch,
 					 WL_LATCH_SET | WL_EXIT_ON_PM_DEATH |
 					 (wait_ms >= 0 ? WL_TIMEOUT : 0),
