@@ -120,6 +120,82 @@ COMMENT ON VIEW seq_cursors IS
 	'durable cursors: the first key that each (name, vshard) has not processed';
 
 --
+-- Consumers by name
+--
+
+CREATE TABLE seq_registrations (
+	name name PRIMARY KEY,
+	id bigint NOT NULL UNIQUE CHECK (id > 0),
+	kind text NOT NULL CHECK (kind IN ('stream', 'group')),
+	owner oid NOT NULL,
+	owner_name name,
+	vshards integer[],
+	partitions integer CHECK (partitions BETWEEN 1 AND 1024),
+	collections text[],
+	registered_at timestamptz NOT NULL,
+	CHECK (partitions IS NOT NULL OR kind = 'stream')
+);
+COMMENT ON TABLE seq_registrations IS
+	'registered consumers and groups; to be read as seq_consumers';
+COMMENT ON COLUMN seq_registrations.id IS
+	'tells a consumer from one of the same name before it';
+COMMENT ON COLUMN seq_registrations.owner_name IS
+	'in a dump: the owner, whose number may be another one where it is restored';
+COMMENT ON COLUMN seq_registrations.collections IS
+	'names, or prefixes that end in %; null: all';
+
+CREATE FUNCTION seq_registrations_before_insert() RETURNS trigger
+	LANGUAGE C AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION seq_registrations_before_insert() FROM PUBLIC;
+CREATE TRIGGER seq_registrations_restore BEFORE INSERT ON seq_registrations
+	FOR EACH ROW EXECUTE FUNCTION seq_registrations_before_insert();
+ALTER TABLE seq_registrations ENABLE ALWAYS TRIGGER seq_registrations_restore;
+
+-- A role has another number elsewhere, but its name.
+SELECT pg_catalog.pg_extension_config_dump('seq_registrations',
+	'WHERE false UNION ALL SELECT name, id, kind, 0::pg_catalog.oid,'
+	' pg_catalog.pg_get_userbyid(owner), vshards, partitions, collections, registered_at'
+	' FROM @extschema@.seq_registrations');
+
+-- As durable cursors are stored: the newest version is the last one of its key.
+CREATE TABLE seq_group_positions (
+	id bigint,
+	"partition" integer CHECK ("partition" BETWEEN 0 AND 1023),
+	version bigint CHECK (version > 0),
+	epoch bigint NOT NULL CHECK (epoch >= 0),
+	"position" bigint NOT NULL CHECK ("position" >= 0),
+	vshard integer NOT NULL CHECK (vshard BETWEEN 0 AND 1023),
+	moved_at timestamptz NOT NULL,
+	delivered bigint NOT NULL DEFAULT 0 CHECK (delivered >= 0),
+	attempts integer NOT NULL DEFAULT 0 CHECK (attempts >= 0),
+	retried bigint NOT NULL DEFAULT 0 CHECK (retried >= 0),
+	retry_at timestamptz,
+	error text,
+	PRIMARY KEY (id, "partition", version)
+);
+COMMENT ON TABLE seq_group_positions IS
+	'the first key that each partition of a group has not processed; to be read as seq_consumers';
+COMMENT ON COLUMN seq_group_positions.attempts IS
+	'of a handler, at the transaction that is next';
+SELECT pg_catalog.pg_extension_config_dump('seq_group_positions', '');
+
+CREATE TABLE seq_parked_txns (
+	id bigint,
+	epoch bigint CHECK (epoch >= 0),
+	"position" bigint CHECK ("position" >= 0),
+	vshard integer CHECK (vshard BETWEEN 0 AND 1023),
+	epoch_system_ms bigint NOT NULL,
+	tx_class bytea NOT NULL,
+	reason text NOT NULL,
+	attempts integer NOT NULL CHECK (attempts >= 0),
+	parked_at timestamptz NOT NULL,
+	PRIMARY KEY (id, epoch, "position", vshard)
+);
+COMMENT ON TABLE seq_parked_txns IS
+	'transactions that groups have set aside; to be read as seq_parked';
+SELECT pg_catalog.pg_extension_config_dump('seq_parked_txns', '');
+
+--
 -- Snapshots of the state machine
 --
 
@@ -426,6 +502,69 @@ COMMENT ON VIEW seq_subscriptions IS
 	'consumers of this database: queue sizes in bytes, lag in epochs';
 
 --
+-- Groups: fetching without a session of one's own
+--
+
+-- None is strict: what a null would mean is said by an error.
+CREATE FUNCTION seq_create_group(name text, partitions integer DEFAULT 16,
+	vshards integer[] DEFAULT NULL, collections text[] DEFAULT NULL,
+	from_epoch bigint DEFAULT NULL)
+	RETURNS void
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION seq_create_group(text, integer, integer[], text[], bigint) IS
+	'make a group, of 1 to 1024 partitions, that gets what is for these vshards (null: all) and collections (names, or prefixes that end in %; null: all), from an epoch on (null: from the log''s end when this transaction commits)';
+
+CREATE FUNCTION seq_drop_group(name text) RETURNS void
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION seq_drop_group(text) IS
+	'forget a group, its positions and what it has parked; waits for transactions that have fetched for it';
+
+CREATE FUNCTION seq_fetch(name text, max_txns integer DEFAULT 100,
+	timeout interval DEFAULT '0')
+	RETURNS SETOF seq_txn
+	LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 100 AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION seq_fetch(text, integer, interval) IS
+	'the next transactions for a group, which this transaction has processed if it commits; waits up to timeout for the first';
+
+CREATE FUNCTION seq_fetch_json(name text, max_txns integer DEFAULT 100,
+	timeout interval DEFAULT '0', OUT vshard integer, OUT epoch bigint,
+	OUT "position" integer, OUT at timestamptz, OUT collection text,
+	OUT tenant_id bigint, OUT payload jsonb)
+	RETURNS SETOF record
+	LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 100 AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION seq_fetch_json(text, integer, interval) IS
+	'as seq_fetch, for what seq_send has sent; an error that names the transaction if its plans are not JSON';
+
+CREATE FUNCTION seq_park(name text, vshard integer, epoch bigint,
+	"position" integer, reason text)
+	RETURNS void
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION seq_park(text, integer, bigint, integer, text) IS
+	'set a transaction aside for a group, which has not processed it yet, or has fetched it in this transaction';
+
+CREATE FUNCTION seq_retry(name text, vshard integer, epoch bigint,
+	"position" integer)
+	RETURNS seq_txn
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION seq_retry(text, integer, bigint, integer) IS
+	'take a parked transaction back; if this one commits it is processed';
+
+CREATE FUNCTION seq_drop_parked(name text, vshard integer, epoch bigint,
+	"position" integer)
+	RETURNS void
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION seq_drop_parked(text, integer, bigint, integer) IS
+	'forget a parked transaction, which nobody will process';
+
+CREATE VIEW seq_parked AS
+	SELECT r.name, p.vshard, p.epoch, p."position",
+		pg_catalog.to_timestamp(p.epoch_system_ms / 1000.0) AS at,
+		p.reason, p.attempts, p.parked_at, p.tx_class
+	FROM seq_parked_txns p JOIN seq_registrations r ON r.id = p.id;
+COMMENT ON VIEW seq_parked IS
+	'transactions that groups have set aside, for seq_retry or seq_drop_parked';
+
+--
 -- Replay
 --
 
@@ -596,6 +735,13 @@ REVOKE ALL ON FUNCTION
 	seq_rewind(text),
 	seq_drop_cursor(text, integer[]),
 	seq_cursors_info(),
+	seq_create_group(text, integer, integer[], text[], bigint),
+	seq_drop_group(text),
+	seq_fetch(text, integer, interval),
+	seq_fetch_json(text, integer, interval),
+	seq_park(text, integer, bigint, integer, text),
+	seq_retry(text, integer, bigint, integer),
+	seq_drop_parked(text, integer, bigint, integer),
 	seq_replay(integer, bigint, bigint),
 	seq_wait_for_epoch(bigint, interval),
 	seq_wait_for_index(bigint, interval),
@@ -626,7 +772,7 @@ GRANT EXECUTE ON FUNCTION
 	seq_sequencer_info()
 	TO pg_monitor;
 GRANT SELECT ON seq_subscriptions, seq_cursors, seq_state, seq_progress, seq_metrics,
-	seq_sequencer
+	seq_sequencer, seq_parked
 	TO pg_monitor;
 
 -- A column of one of these types in somebody's table would be in the way of
@@ -634,8 +780,9 @@ GRANT SELECT ON seq_subscriptions, seq_cursors, seq_state, seq_progress, seq_met
 REVOKE ALL ON TYPE
 	seq_txn,
 	seq_log, seq_cursor_positions, seq_snapshots, seq_identity, seq_inbox,
+	seq_registrations, seq_group_positions, seq_parked_txns,
 	seq_inbox_0, seq_inbox_1, seq_inbox_2, seq_inbox_3, seq_inbox_4, seq_inbox_5,
 	seq_inbox_6, seq_inbox_7,
 	seq_subscriptions, seq_cursors, seq_state, seq_progress, seq_metrics,
-	seq_sequencer
+	seq_sequencer, seq_parked
 	FROM PUBLIC;

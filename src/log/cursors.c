@@ -32,6 +32,7 @@
 #include "log/access.h"
 #include "log/cursors.h"
 #include "log/insert.h"
+#include "log/newest.h"
 #include "log/remove.h"
 #include "miscadmin.h"
 #include "shared/pause.h"
@@ -42,20 +43,8 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
-/*
- * So many replaced rows are looked at with every one that is stored.  Those
- * that nobody can see any more give their place in the index back.
- */
-#define DEAD_ROWS_TRIED 2
-
-/* Looking for the newest row of a cursor, by one descent each. */
-typedef struct CursorScan
-{
-	SideAccess	access;
-	IndexScanDesc scan;
-	TupleTableSlot *slot; /* the row found */
-	TupleTableSlot *behind;
-} CursorScan;
+/* Looking for the newest row of a cursor. */
+typedef NewestScan CursorScan;
 
 struct CursorWalk
 {
@@ -71,35 +60,7 @@ static FullTransactionId stored_in = {0}; /* the last transaction that did */
 static void
 scan_begin(CursorScan *scan, LOCKMODE mode, AccessSnapshot kind)
 {
-	SideAccess *access = &scan->access;
-
-	side_access_begin(access, SIDE_CURSORS, mode, kind);
-	scan->scan = compat_index_beginscan(access->rel, access->by_key,
-										access->snapshot, 2);
-	scan->slot = table_slot_create(access->rel, NULL);
-	scan->behind = table_slot_create(access->rel, NULL);
-}
-
-static void
-scan_end(CursorScan *scan)
-{
-	index_endscan(scan->scan);
-	ExecDropSingleTupleTableSlot(scan->slot);
-	ExecDropSingleTupleTableSlot(scan->behind);
-	side_access_end(&scan->access);
-}
-
-/* Go on with what is committed by now. */
-static void
-scan_refresh(CursorScan *scan)
-{
-	SideAccess *access = &scan->access;
-
-	ExecClearTuple(scan->slot);
-	index_endscan(scan->scan);
-	side_access_refresh(access);
-	scan->scan = compat_index_beginscan(access->rel, access->by_key,
-										access->snapshot, 2);
+	newest_begin(scan, SIDE_CURSORS, mode, kind, 2);
 }
 
 /* The last row in the order of the key with these bounds, or false. */
@@ -110,16 +71,11 @@ scan_last(CursorScan *scan, StrategyNumber name_strategy, RegProcedure name_proc
 {
 	ScanKeyData keys[2];
 
-	CHECK_FOR_INTERRUPTS();
 	ScanKeyInit(&keys[0], CURSOR_ATTR_NAME, name_strategy, name_proc,
 				NameGetDatum(name));
 	ScanKeyInit(&keys[1], CURSOR_ATTR_VSHARD, vshard_strategy, vshard_proc,
 				Int32GetDatum(vshard));
-	index_rescan(scan->scan, keys, 2, NULL, 0);
-	if (!index_getnext_slot(scan->scan, BackwardScanDirection, scan->slot))
-		return false;
-	slot_getallattrs(scan->slot);
-	return true;
+	return newest_find(scan, keys);
 }
 
 static bool
@@ -134,21 +90,6 @@ scan_before_vshard(CursorScan *scan, const NameData *name, int32 vshard)
 {
 	return scan_last(scan, BTEqualStrategyNumber, F_NAMEEQ, name,
 					 BTLessStrategyNumber, F_INT4LT, vshard);
-}
-
-/* Have the index forget rows behind the newest one that are dead to everybody. */
-static void
-scan_try_dead(CursorScan *scan)
-{
-	for (int i = 0; i < DEAD_ROWS_TRIED; i++)
-	{
-		if (index_getnext_tid(scan->scan, BackwardScanDirection) == NULL)
-			return;
-		(void) index_fetch_heap(scan->scan, scan->behind);
-	}
-	ExecClearTuple(scan->behind);
-	/* only now the last one is marked */
-	(void) index_getnext_tid(scan->scan, BackwardScanDirection);
 }
 
 static void
@@ -186,7 +127,7 @@ cursors_load(const char *name, int n, const uint16 *vshards, StreamCursor *rows)
 	for (int i = 0; i < n; i++)
 		if (scan_newest(&scan, &wanted, vshards[i]))
 			read_row(scan.slot, &rows[found++]);
-	scan_end(&scan);
+	newest_end(&scan);
 	return found;
 }
 
@@ -237,7 +178,7 @@ cursors_walk_next(CursorWalk *walk, NamedCursor *cursor)
 void
 cursors_walk_end(CursorWalk *walk)
 {
-	scan_end(&walk->scan);
+	newest_end(&walk->scan);
 	pfree(walk);
 }
 
@@ -397,13 +338,13 @@ remove_version(CursorScan *scan, Insert *insert, const NameData *name,
 		switch (remove_row(insert, scan->slot, scan->access.snapshot))
 		{
 			case REMOVAL_DONE:
-				scan_try_dead(scan);
+				newest_try_dead(scan);
 				return true;
 			case REMOVAL_KEPT:
 				return false;
 			case REMOVAL_GONE:
 				/* in vain, unless seq_truncate() has moved it along */
-				scan_refresh(scan);
+				newest_refresh(scan);
 				break;
 		}
 	}
@@ -473,7 +414,7 @@ first_ones_alone(CursorScan *scan, const NameData *name, int n,
 		if (rows[i].version > 0)
 			continue;
 		if (!refreshed)
-			scan_refresh(scan);
+			newest_refresh(scan);
 		refreshed = true;
 		if (!scan_newest(scan, name, rows[i].vshard))
 			return false;
@@ -541,7 +482,7 @@ cursors_store(const char *name, int n, StreamCursor *rows)
 		ok = store_rows(&scan, &insert, &wanted, n, rows);
 		insert_end(&insert);
 		ok = ok && first_ones_alone(&scan, &wanted, n, rows);
-		scan_end(&scan);
+		newest_end(&scan);
 	}
 	PG_CATCH();
 	{
@@ -593,7 +534,7 @@ drop_one(CursorScan *scan, Insert *insert, const NameData *name, uint16 vshard)
 		}
 		CommandCounterIncrement();
 		insert->estate->es_output_cid = GetCurrentCommandId(true);
-		scan_refresh(scan);
+		newest_refresh(scan);
 	}
 	return dropped;
 }
@@ -626,7 +567,7 @@ cursors_drop(const char *name, int n, const uint16 *vshards)
 	for (int i = 0; vshards != NULL && i < n; i++)
 		dropped += drop_one(&scan, &insert, &wanted, vshards[i]);
 	insert_end(&insert);
-	scan_end(&scan);
+	newest_end(&scan);
 	log_become_self(&self);
 	return dropped;
 }

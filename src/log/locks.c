@@ -113,3 +113,35 @@ log_try_lock_table_for_transaction(Oid relid, LOCKMODE mode)
 	PG_END_TRY();
 	return locked;
 }
+
+bool
+log_lock_object_for_transaction(Oid class, Oid object, uint16 subid, LOCKMODE mode,
+								bool wait)
+{
+	ResourceOwner before = charge_transaction();
+	LockAcquireResult result = LOCKACQUIRE_NOT_AVAIL;
+	LOCKTAG		tag;
+
+	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, class, object, subid);
+	PG_TRY();
+	{
+		result = LockAcquire(&tag, mode, false, !wait);
+	}
+	PG_FINALLY();
+	{
+		CurrentResourceOwner = before;
+	}
+	PG_END_TRY();
+	return result != LOCKACQUIRE_NOT_AVAIL;
+}
+
+void
+log_unlock_object(Oid class, Oid object, uint16 subid, LOCKMODE mode)
+{
+	ResourceOwner before = charge_transaction();
+	LOCKTAG		tag;
+
+	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, class, object, subid);
+	(void) LockRelease(&tag, mode, false);
+	CurrentResourceOwner = before;
+}

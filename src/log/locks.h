@@ -32,4 +32,13 @@ extern void log_wait_for_lock(uint16 subid, LOCKMODE mode);
 /* As log_lock_table_for_transaction(); false, and no lock, if others are in the way. */
 extern bool log_try_lock_table_for_transaction(Oid relid, LOCKMODE mode);
 
+/*
+ * The same for anything else that is named by three numbers: false, and no lock, if
+ * others are in the way and it is not to wait.  What is let go before the end must
+ * have been taken in the same (sub)transaction.
+ */
+extern bool log_lock_object_for_transaction(Oid class, Oid object, uint16 subid,
+											LOCKMODE mode, bool wait);
+extern void log_unlock_object(Oid class, Oid object, uint16 subid, LOCKMODE mode);
+
 #endif							/* CALVIN_LOG_LOCKS_H */

@@ -60,6 +60,25 @@ static const OwnColumn landing_columns[] = {
 	{"tx_class", BYTEAOID}
 };
 
+static const OwnColumn registrations_columns[] = {
+	{"name", NAMEOID}, {"id", INT8OID}, {"kind", TEXTOID}, {"owner", OIDOID},
+	{"owner_name", NAMEOID}, {"vshards", INT4ARRAYOID}, {"partitions", INT4OID},
+	{"collections", TEXTARRAYOID}, {"registered_at", TIMESTAMPTZOID}
+};
+
+static const OwnColumn group_positions_columns[] = {
+	{"id", INT8OID}, {"partition", INT4OID}, {"version", INT8OID},
+	{"epoch", INT8OID}, {"position", INT8OID}, {"vshard", INT4OID},
+	{"moved_at", TIMESTAMPTZOID}, {"delivered", INT8OID}, {"attempts", INT4OID},
+	{"retried", INT8OID}, {"retry_at", TIMESTAMPTZOID}, {"error", TEXTOID}
+};
+
+static const OwnColumn parked_columns[] = {
+	{"id", INT8OID}, {"epoch", INT8OID}, {"position", INT8OID}, {"vshard", INT4OID},
+	{"epoch_system_ms", INT8OID}, {"tx_class", BYTEAOID}, {"reason", TEXTOID},
+	{"attempts", INT4OID}, {"parked_at", TIMESTAMPTZOID}
+};
+
 static const OwnColumn inbox_columns[] = {
 	{"stamp", INT8OID}, {"at", INT8OID}, {"link", INT8OID}, {"kind", CHAROID},
 	{"data", BYTEAOID}
@@ -83,6 +102,12 @@ static const OwnSideTable side_tables[SIDE_TABLES] = {
 	lengthof(identity_columns), IDENTITY_ATTR_ONE, 1},
 	[SIDE_LANDING] = {LANDING_NAME, landing_columns,
 	lengthof(landing_columns), LANDING_ATTR_PLACE, 1},
+	[SIDE_REGISTRATIONS] = {REGISTRATIONS_NAME, registrations_columns,
+	lengthof(registrations_columns), REGISTRATION_ATTR_NAME, 1},
+	[SIDE_GROUP_POSITIONS] = {GROUP_POSITIONS_NAME, group_positions_columns,
+	lengthof(group_positions_columns), GROUP_ATTR_ID, 3},
+	[SIDE_PARKED] = {PARKED_NAME, parked_columns,
+	lengthof(parked_columns), PARKED_ATTR_ID, 4},
 };
 
 typedef struct OwnTrigger

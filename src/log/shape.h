@@ -22,6 +22,9 @@
 #define IDENTITY_NAME "seq_identity"
 #define LANDING_NAME "seq_inbox"
 #define NUMBERS_NAME "seq_submission_numbers"
+#define REGISTRATIONS_NAME "seq_registrations"
+#define GROUP_POSITIONS_NAME "seq_group_positions"
+#define PARKED_NAME "seq_parked_txns"
 
 /* Columns of seq_log. */
 #define LOG_ATTR_INDEX 1
@@ -76,16 +79,62 @@
 #define LANDING_ATTR_LOG_END 3
 #define LANDING_ATTR_TX_CLASS 4
 
+/* Columns of seq_registrations. */
+#define REGISTRATION_ATTR_NAME 1
+#define REGISTRATION_ATTR_ID 2
+#define REGISTRATION_ATTR_KIND 3
+#define REGISTRATION_ATTR_OWNER 4
+#define REGISTRATION_ATTR_OWNER_NAME 5
+#define REGISTRATION_ATTR_VSHARDS 6
+#define REGISTRATION_ATTR_PARTITIONS 7
+#define REGISTRATION_ATTR_COLLECTIONS 8
+#define REGISTRATION_ATTR_REGISTERED_AT 9
+#define REGISTRATION_ATTRS 9
+
+/* Contents of seq_registrations.kind. */
+#define REGISTRATION_KIND_STREAM "stream"
+#define REGISTRATION_KIND_GROUP "group"
+
+/* Columns of seq_group_positions. */
+#define GROUP_ATTR_ID 1
+#define GROUP_ATTR_PARTITION 2
+#define GROUP_ATTR_VERSION 3
+#define GROUP_ATTR_EPOCH 4
+#define GROUP_ATTR_POSITION 5
+#define GROUP_ATTR_VSHARD 6
+#define GROUP_ATTR_MOVED_AT 7
+#define GROUP_ATTR_DELIVERED 8
+#define GROUP_ATTR_ATTEMPTS 9
+#define GROUP_ATTR_RETRIED 10
+#define GROUP_ATTR_RETRY_AT 11
+#define GROUP_ATTR_ERROR 12
+#define GROUP_ATTRS 12
+
+/* Columns of seq_parked_txns. */
+#define PARKED_ATTR_ID 1
+#define PARKED_ATTR_EPOCH 2
+#define PARKED_ATTR_POSITION 3
+#define PARKED_ATTR_VSHARD 4
+#define PARKED_ATTR_SYSTEM_MS 5
+#define PARKED_ATTR_TX_CLASS 6
+#define PARKED_ATTR_REASON 7
+#define PARKED_ATTR_ATTEMPTS 8
+#define PARKED_ATTR_PARKED_AT 9
+#define PARKED_ATTRS 9
+
 /* The other tables than seq_log. */
 typedef enum SideTable
 {
 	SIDE_CURSORS,	/* seq_cursor_positions, key (name, vshard, incarnation, version) */
 	SIDE_SNAPSHOTS, /* seq_snapshots, key (log_index) */
 	SIDE_IDENTITY,	/* seq_identity, key (one) */
-	SIDE_LANDING	/* seq_inbox, key (place) */
+	SIDE_LANDING,	/* seq_inbox, key (place) */
+	SIDE_REGISTRATIONS, /* seq_registrations, key (name) */
+	SIDE_GROUP_POSITIONS, /* seq_group_positions, key (id, partition, version) */
+	SIDE_PARKED		/* seq_parked_txns, key (id, epoch, position, vshard) */
 } SideTable;
 
-#define SIDE_TABLES 4
+#define SIDE_TABLES 7
 
 extern const char *shape_side_name(SideTable side);
 

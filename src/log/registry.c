@@ -1,0 +1,350 @@
+/*
+ * registry.c
+ *	  Consumers by name, and whose they are: the table seq_registrations.
+ *
+ * What a registration is about never changes: whoever wants another one takes it
+ * away and registers anew, under another id.  So whatever is known of an id holds.
+ */
+#include "compat.h"
+
+#include "access/genam.h"
+#include "access/stratnum.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "catalog/pg_type_d.h"
+#include "executor/executor.h"
+#include "log/access.h"
+#include "log/insert.h"
+#include "log/locks.h"
+#include "log/memory.h"
+#include "log/newest.h"
+#include "log/registry.h"
+#include "log/remove.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/timestamp.h"
+
+/* Sub-object numbers of an id: its partitions from 0 on, and all of it. */
+#define REGISTRATION_LOCK 0xffff
+
+static bool adding = false;
+
+static uint16 *
+read_vshards(Datum datum, int *n)
+{
+	Datum	   *elements;
+	uint16	   *vshards;
+
+	deconstruct_array(DatumGetArrayTypeP(datum), INT4OID, sizeof(int32), true,
+					  TYPALIGN_INT, &elements, NULL, n);
+	vshards = palloc(sizeof(uint16) * Max(*n, 1));
+	for (int i = 0; i < *n; i++)
+		vshards[i] = (uint16) DatumGetInt32(elements[i]);
+	return vshards;
+}
+
+static char **
+read_collections(Datum datum, int *n)
+{
+	Datum	   *elements;
+	char	  **collections;
+
+	deconstruct_array(DatumGetArrayTypeP(datum), TEXTOID, -1, false, TYPALIGN_INT,
+					  &elements, NULL, n);
+	collections = palloc(sizeof(char *) * Max(*n, 1));
+	for (int i = 0; i < *n; i++)
+		collections[i] = TextDatumGetCString(elements[i]);
+	return collections;
+}
+
+static Registration *
+read_row(const TupleTableSlot *slot)
+{
+	Registration *registration = palloc0(sizeof(Registration));
+	const Datum *values = slot->tts_values;
+	const bool *nulls = slot->tts_isnull;
+	char	   *kind = TextDatumGetCString(values[REGISTRATION_ATTR_KIND - 1]);
+
+	registration->name = *DatumGetName(values[REGISTRATION_ATTR_NAME - 1]);
+	registration->id = (uint64) DatumGetInt64(values[REGISTRATION_ATTR_ID - 1]);
+	registration->kind = strcmp(kind, REGISTRATION_KIND_GROUP) == 0 ?
+		REGISTRATION_GROUP : REGISTRATION_STREAM;
+	registration->owner = DatumGetObjectId(values[REGISTRATION_ATTR_OWNER - 1]);
+	if (!nulls[REGISTRATION_ATTR_VSHARDS - 1])
+		registration->vshards = read_vshards(values[REGISTRATION_ATTR_VSHARDS - 1],
+											 &registration->nvshards);
+	if (!nulls[REGISTRATION_ATTR_PARTITIONS - 1])
+		registration->partitions =
+			DatumGetInt32(values[REGISTRATION_ATTR_PARTITIONS - 1]);
+	if (!nulls[REGISTRATION_ATTR_COLLECTIONS - 1])
+		registration->collections =
+			read_collections(values[REGISTRATION_ATTR_COLLECTIONS - 1],
+							 &registration->ncollections);
+	registration->registered_at =
+		DatumGetTimestampTz(values[REGISTRATION_ATTR_REGISTERED_AT - 1]);
+	pfree(kind);
+	return registration;
+}
+
+static bool
+scan_name(NewestScan *scan, const char *name)
+{
+	ScanKeyData key;
+	NameData	wanted;
+
+	namestrcpy(&wanted, name);
+	ScanKeyInit(&key, REGISTRATION_ATTR_NAME, BTEqualStrategyNumber, F_NAMEEQ,
+				NameGetDatum(&wanted));
+	return newest_find(scan, &key);
+}
+
+Registration *
+registry_find(const char *name)
+{
+	NewestScan	scan;
+	Registration *registration = NULL;
+
+	newest_begin(&scan, SIDE_REGISTRATIONS, AccessShareLock, ACCESS_LATEST, 1);
+	if (scan_name(&scan, name))
+		registration = read_row(scan.slot);
+	newest_end(&scan);
+	return registration;
+}
+
+int
+registry_list(Registration ***registrations)
+{
+	SideAccess	access;
+	IndexScanDesc scan;
+	TupleTableSlot *slot;
+	void	   *list = NULL;
+	Size		size = 0;
+	int			n = 0;
+
+	side_access_begin(&access, SIDE_REGISTRATIONS, AccessShareLock, ACCESS_LATEST);
+	scan = compat_index_beginscan(access.rel, access.by_key, access.snapshot, 0);
+	slot = table_slot_create(access.rel, NULL);
+	index_rescan(scan, NULL, 0, NULL, 0);
+	while (index_getnext_slot(scan, ForwardScanDirection, slot))
+	{
+		CHECK_FOR_INTERRUPTS();
+		slot_getallattrs(slot);
+		memory_grow(NULL, &list, &size, (Size) n + 1, sizeof(Registration *));
+		((Registration **) list)[n++] = read_row(slot);
+	}
+	index_endscan(scan);
+	ExecDropSingleTupleTableSlot(slot);
+	side_access_end(&access);
+	*registrations = list;
+	return n;
+}
+
+void
+registry_require_owner(const Registration *registration)
+{
+	if (has_privs_of_role(GetUserId(), registration->owner))
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 errmsg("permission denied for consumer \"%s\"",
+					NameStr(registration->name)),
+			 errdetail("It belongs to the role \"%s\".",
+					   GetUserNameFromId(registration->owner, true) != NULL ?
+					   GetUserNameFromId(registration->owner, true) :
+					   "that registered it, which was dropped"),
+			 errhint("Use another name, or become a member of that role.")));
+}
+
+Registration *
+registry_require(const char *name, RegistrationKind kind)
+{
+	Registration *registration = registry_find(name);
+	bool		group = kind == REGISTRATION_GROUP;
+
+	if (registration == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 group ? errmsg("there is no group \"%s\"", name) :
+				 errmsg("consumer \"%s\" is not registered", name),
+				 group ? errhint("Make it with seq_create_group().") :
+				 errhint("Register it with seq_register().")));
+	if (registration->kind != kind)
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 group ? errmsg("\"%s\" is a consumer, not a group", name) :
+				 errmsg("\"%s\" is a group, not a consumer", name),
+				 group ? errhint("Consumers receive with seq_receive().") :
+				 errhint("Groups fetch with seq_fetch().")));
+	registry_require_owner(registration);
+	return registration;
+}
+
+/* Not 0 and not that of another one, also as a lock's number. */
+static bool
+id_is_free(uint64 id, int n, Registration *const *registrations)
+{
+	if ((uint32) id == 0)
+		return false;
+	for (int i = 0; i < n; i++)
+		if ((uint32) registrations[i]->id == (uint32) id)
+			return false;
+	return true;
+}
+
+static uint64
+make_id(void)
+{
+	Registration **registrations;
+	int			n = registry_list(&registrations);
+	uint64		id;
+
+	do
+	{
+		if (!pg_strong_random(&id, sizeof(id)))
+			ereport(ERROR,
+					(errcode(ERRCODE_INTERNAL_ERROR),
+					 errmsg("could not generate random values")));
+		id &= PG_INT64_MAX;
+	} while (!id_is_free(id, n, registrations));
+	return id;
+}
+
+static void
+put(TupleTableSlot *slot, AttrNumber attribute, Datum value)
+{
+	slot->tts_values[attribute - 1] = value;
+	slot->tts_isnull[attribute - 1] = false;
+}
+
+static void
+fill_in(TupleTableSlot *slot, const Registration *registration)
+{
+	put(slot, REGISTRATION_ATTR_NAME, NameGetDatum(&registration->name));
+	put(slot, REGISTRATION_ATTR_ID, Int64GetDatum((int64) registration->id));
+	put(slot, REGISTRATION_ATTR_KIND,
+		CStringGetTextDatum(registration->kind == REGISTRATION_GROUP ?
+							REGISTRATION_KIND_GROUP : REGISTRATION_KIND_STREAM));
+	put(slot, REGISTRATION_ATTR_OWNER, ObjectIdGetDatum(registration->owner));
+	if (registration->vshards != NULL)
+	{
+		Datum	   *elements = palloc(sizeof(Datum) * registration->nvshards);
+
+		for (int i = 0; i < registration->nvshards; i++)
+			elements[i] = Int32GetDatum(registration->vshards[i]);
+		put(slot, REGISTRATION_ATTR_VSHARDS,
+			PointerGetDatum(construct_array(elements, registration->nvshards, INT4OID,
+											sizeof(int32), true, TYPALIGN_INT)));
+	}
+	if (registration->partitions > 0)
+		put(slot, REGISTRATION_ATTR_PARTITIONS,
+			Int32GetDatum(registration->partitions));
+	if (registration->collections != NULL)
+	{
+		Datum	   *elements = palloc(sizeof(Datum) * registration->ncollections);
+
+		for (int i = 0; i < registration->ncollections; i++)
+			elements[i] = CStringGetTextDatum(registration->collections[i]);
+		put(slot, REGISTRATION_ATTR_COLLECTIONS,
+			PointerGetDatum(construct_array(elements, registration->ncollections,
+											TEXTOID, -1, false, TYPALIGN_INT)));
+	}
+	put(slot, REGISTRATION_ATTR_REGISTERED_AT,
+		TimestampTzGetDatum(registration->registered_at));
+}
+
+void
+registry_add(Registration *registration)
+{
+	const LogTable *table = log_table_require();
+	Oid			relid = log_side_table(table, SIDE_REGISTRATIONS);
+	LogIdentity self;
+	Insert		insert;
+	bool		kept;
+
+	/* one at a time: the name is looked for, then the row is there */
+	log_lock_object_for_transaction(relid, InvalidOid, REGISTRATION_LOCK,
+									ExclusiveLock, true);
+	if (registry_find(NameStr(registration->name)) != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_DUPLICATE_OBJECT),
+				 errmsg("\"%s\" is registered already", NameStr(registration->name)),
+				 errhint("Use another name, or end that one with seq_unregister() or seq_drop_group().")));
+	registration->id = make_id();
+	registration->registered_at = GetCurrentTimestamp();
+	self = log_become_side_owner(table, SIDE_REGISTRATIONS, false);
+	adding = true;
+	PG_TRY();
+	{
+		insert_begin(&insert, relid, true);
+		fill_in(insert.slot, registration);
+		kept = insert_row(&insert);
+		insert_end(&insert);
+	}
+	PG_FINALLY();
+	{
+		adding = false;
+	}
+	PG_END_TRY();
+	log_become_self(&self);
+	if (!kept)
+		ereport(ERROR,
+				(errcode(ERRCODE_TRIGGERED_ACTION_EXCEPTION),
+				 errmsg("a trigger on %s has kept \"%s\" out", REGISTRATIONS_NAME,
+						NameStr(registration->name))));
+}
+
+bool
+registry_remove(const Registration *registration)
+{
+	const LogTable *table = log_table_require();
+	LogIdentity self = log_become_side_owner(table, SIDE_REGISTRATIONS, false);
+	NewestScan	scan;
+	Insert		insert;
+	bool		removed = false;
+
+	newest_begin(&scan, SIDE_REGISTRATIONS, RowExclusiveLock, ACCESS_LATEST, 1);
+	insert_begin(&insert, RelationGetRelid(scan.access.rel), true);
+	if (scan_name(&scan, NameStr(registration->name)) &&
+		DatumGetInt64(scan.slot->tts_values[REGISTRATION_ATTR_ID - 1]) ==
+		(int64) registration->id)
+		removed = remove_row(&insert, scan.slot, scan.access.snapshot) == REMOVAL_DONE;
+	insert_end(&insert);
+	newest_end(&scan);
+	log_become_self(&self);
+	return removed;
+}
+
+bool
+registry_adding(void)
+{
+	return adding;
+}
+
+void
+registry_lock(uint64 id, LOCKMODE mode)
+{
+	Oid			relid = log_side_table(log_table_require(), SIDE_REGISTRATIONS);
+
+	(void) log_lock_object_for_transaction(relid, (Oid) id, REGISTRATION_LOCK, mode,
+										   true);
+}
+
+bool
+registry_lock_partition(uint64 id, int partition, bool wait)
+{
+	Oid			relid = log_side_table(log_table_require(), SIDE_REGISTRATIONS);
+
+	return log_lock_object_for_transaction(relid, (Oid) id, (uint16) partition,
+										   ExclusiveLock, wait);
+}
+
+void
+registry_unlock_partition(uint64 id, int partition)
+{
+	Oid			relid = log_side_table(log_table_require(), SIDE_REGISTRATIONS);
+
+	log_unlock_object(relid, (Oid) id, (uint16) partition, ExclusiveLock);
+}

@@ -1,0 +1,75 @@
+/*
+ * registry.h
+ *	  Consumers by name, and whose they are: the table seq_registrations.
+ */
+#ifndef CALVIN_LOG_REGISTRY_H
+#define CALVIN_LOG_REGISTRY_H
+
+#include "compat.h"
+
+#include "datatype/timestamp.h"
+#include "storage/lockdefs.h"
+
+typedef enum RegistrationKind
+{
+	REGISTRATION_STREAM, /* of sessions, with a durable cursor for each vshard */
+	REGISTRATION_GROUP	 /* of workers, with a position for each partition */
+} RegistrationKind;
+
+/* One of them, palloc'd as a whole by who returns it. */
+typedef struct Registration
+{
+	NameData	name;
+	uint64		id; /* another one for each registration; never 0 */
+	RegistrationKind kind;
+	Oid			owner;
+	int			nvshards;
+	uint16	   *vshards; /* ascending; NULL: all */
+	int			partitions; /* of a group */
+	int			ncollections;
+	char	  **collections; /* in the database's encoding; NULL: all */
+	TimestampTz registered_at;
+} Registration;
+
+/*
+ * Whatever was registered under that name, as committed now and by this transaction;
+ * NULL if nothing.
+ */
+extern Registration *registry_find(const char *name);
+
+/* The same, or an error; also unless the present user has the rights of its owner. */
+extern Registration *registry_require(const char *name, RegistrationKind kind);
+
+/* All of them, in the order of their names; how many. */
+extern int	registry_list(Registration ***registrations);
+
+/* An error unless the present user has the rights of its owner. */
+extern void registry_require_owner(const Registration *registration);
+
+/*
+ * Register what is filled in but for id and registered_at, which are set; an error
+ * if the name is taken.  Who does it at the same time is waited for.
+ */
+extern void registry_add(Registration *registration);
+
+/* Take it away; false if somebody else has. */
+extern bool registry_remove(const Registration *registration);
+
+/*
+ * The lock on a registration, to the end of the (sub)transaction: who uses it holds
+ * it in RowExclusiveLock, who takes it away in ExclusiveLock.
+ */
+extern void registry_lock(uint64 id, LOCKMODE mode);
+
+/*
+ * The lock on a partition of a group, to the end of the (sub)transaction: exclusive.
+ * Without "wait" false if another transaction has it.  One that gave nothing can be
+ * let go at once.
+ */
+extern bool registry_lock_partition(uint64 id, int partition, bool wait);
+extern void registry_unlock_partition(uint64 id, int partition);
+
+/* Is this session registering just now?  For the trigger on the table. */
+extern bool registry_adding(void);
+
+#endif							/* CALVIN_LOG_REGISTRY_H */
