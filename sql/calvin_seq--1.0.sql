@@ -189,10 +189,13 @@ CREATE TABLE seq_parked_txns (
 	reason text NOT NULL,
 	attempts integer NOT NULL CHECK (attempts >= 0),
 	parked_at timestamptz NOT NULL,
+	settled boolean NOT NULL DEFAULT false,
 	PRIMARY KEY (id, epoch, "position", vshard)
 );
 COMMENT ON TABLE seq_parked_txns IS
 	'transactions that groups have set aside; to be read as seq_parked';
+COMMENT ON COLUMN seq_parked_txns.settled IS
+	'retried or dropped before its group came to it, which is still to pass over it';
 SELECT pg_catalog.pg_extension_config_dump('seq_parked_txns', '');
 
 --
@@ -560,7 +563,8 @@ CREATE VIEW seq_parked AS
 	SELECT r.name, p.vshard, p.epoch, p."position",
 		pg_catalog.to_timestamp(p.epoch_system_ms / 1000.0) AS at,
 		p.reason, p.attempts, p.parked_at, p.tx_class
-	FROM seq_parked_txns p JOIN seq_registrations r ON r.id = p.id;
+	FROM seq_parked_txns p JOIN seq_registrations r ON r.id = p.id
+	WHERE NOT p.settled;
 COMMENT ON VIEW seq_parked IS
 	'transactions that groups have set aside, for seq_retry or seq_drop_parked';
 

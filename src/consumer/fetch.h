@@ -14,7 +14,7 @@
 
 typedef struct FetchRequest
 {
-	Group	   *group;
+	FetchGroup *group;
 	int			max_txns;
 	int64		deadline;	/* of waiting for the first one, as clock_ms() tells time */
 	int			partition;	/* the only one to be taken, or -1 */
@@ -26,16 +26,18 @@ typedef struct FetchRequest
 
 typedef struct Fetch Fetch;
 
+/* An error on a standby, in a read-only transaction, without preload. */
+extern void fetch_refuse(void);
+
 /*
  * Take partitions that have something, waiting for that up to the deadline.  Lives in
- * the current memory context.  An error on a standby, in a read-only transaction,
- * without preload, if the group has lost what it needs.
+ * the current memory context.  An error if the group has lost what it needs.
  */
 extern Fetch *fetch_begin(const FetchRequest *request);
 
 /*
  * The next transaction, valid until the next call, or false after the last; *partition
- * is where it belongs.
+ * is where it belongs.  It is the group's if the function returns true.
  */
 extern bool fetch_next(Fetch *fetch, Delivery *delivery, int *partition);
 
@@ -46,15 +48,11 @@ extern void fetch_end(Fetch *fetch);
 extern TimestampTz fetch_next_retry(const Fetch *fetch);
 
 /*
- * Take a partition, and what it stands at; the store is open for writing until
- * group_store_end().  Without "wait" false if another transaction has it.
+ * Take a partition, and read what it stands at; the store is open for writing until
+ * group_store_end().  Without "wait" false, and nothing is open, if another
+ * transaction has it.
  */
-extern bool fetch_take(Group *group, int partition, bool wait, GroupStore *store,
+extern bool fetch_take(FetchGroup *group, int partition, bool wait, GroupStore *store,
 					   GroupPosition *position);
-
-/*
- * Where a partition stood when this transaction took it; false if it has not.
- */
-extern bool fetch_taken_from(uint64 id, int partition, GroupKey *key);
 
 #endif							/* CALVIN_CONSUMER_FETCH_H */

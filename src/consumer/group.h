@@ -15,16 +15,16 @@
 #define GROUP_MASK_WORDS (WIRE_VSHARDS / 64)
 
 /* One name of the filter, in the log's UTF-8. */
-typedef struct GroupFilter
+typedef struct FetchGroupFilter
 {
 	uint32		len;
 	bool		prefix;
 	char	   *name;
 } GroupFilter;
 
-typedef struct Group
+typedef struct FetchGroup
 {
-	struct Group *link;
+	struct FetchGroup *link;
 	MemoryContext context;
 	uint64		id;
 	NameData	name;
@@ -40,15 +40,28 @@ typedef struct Group
 	 */
 	GroupKey   *known;
 	bool	   *is_known;
-} Group;
+} FetchGroup;
 
-/* Of a registration; kept for the session. */
-extern Group *group_open(const Registration *registration);
+/* Of a registration; kept to the end of the transaction at least. */
+extern FetchGroup *group_open(const Registration *registration);
+
+/* A partition has been moved: look again how far. */
+extern void group_forget_known(uint64 id, int partition);
+
+/* At the end of a transaction: not too many are kept. */
+extern void group_trim(void);
 
 /* The group of a name, which the present user may use, locked against its end. */
-extern Group *group_require(const char *name);
+extern FetchGroup *group_require(const char *name);
 
-/* Is a transaction for the group, as what it is for a vshard? */
-extern bool group_wants(const Group *group, const WireTxn *txn, uint16 vshard);
+/*
+ * Is a transaction for the group, as what it is for a vshard?  With a filter: does it
+ * write a collection there that passes it?
+ */
+extern bool group_wants(const FetchGroup *group, const WireTxn *txn, uint16 vshard);
+
+/* The first such collection of a TxClass; false if there is none. */
+extern bool group_collection(const FetchGroup *group, WireSlice tx_class, uint16 vshard,
+							 WireSlice *name);
 
 #endif							/* CALVIN_CONSUMER_GROUP_H */

@@ -31,14 +31,19 @@ typedef struct BlockEntry
 struct BatchWalk
 {
 	const char *consumer; /* that it is for, or NULL */
+	bool		group;	  /* which is a group */
+	bool		keeps;	  /* entries behind the present one stay */
 	Oid			log;	  /* the only one it reads, unless InvalidOid */
 	uint64		next_epoch; /* to be fetched next */
 	uint64		to_epoch;
 	bool		exhausted;	/* the log has nothing more in the range */
 	int			nread;		/* by read_block(), not to be handed out yet */
 	int			nentries;	/* of the block */
-	int			entry;		/* the one the decoder is on, or nentries */
+	int			entry;		/* the one that is walked, or nentries */
 	bool		open;		/* the decoder is on it */
+	int			decoded;	/* the one that the decoder has, or -1 */
+	Oid			kept_of;	/* seq_log that the block is of */
+	uint64		block_from; /* of this epoch on the block has all there is */
 	BlockEntry	block[BLOCK_ENTRIES];
 	MemoryContext block_context;
 	WireDecoder decoder;
@@ -69,6 +74,58 @@ batch_walk_bind(BatchWalk *walk, Oid log)
 }
 
 void
+batch_walk_set_group(BatchWalk *walk, const char *group)
+{
+	walk->consumer = group;
+	walk->group = true;
+}
+
+void
+batch_walk_keep(BatchWalk *walk)
+{
+	walk->keeps = true;
+}
+
+Size
+batch_walk_kept(const BatchWalk *walk)
+{
+	Size		bytes = 0;
+
+	for (int i = 0; i < walk->nentries; i++)
+		bytes += walk->block[i].len;
+	return bytes;
+}
+
+void
+batch_walk_seek(BatchWalk *walk, uint64 from_epoch, uint64 to_epoch)
+{
+	int			n = walk->nentries;
+
+	if (n == 0 || from_epoch < walk->block_from ||
+		from_epoch > walk->block[n - 1].epoch ||
+		to_epoch < walk->block[n - 1].epoch)
+	{
+		batch_walk_start(walk, from_epoch, to_epoch);
+		return;
+	}
+	walk->entry = 0;
+	while (walk->block[walk->entry].epoch < from_epoch)
+		walk->entry++;
+	walk->open = false;
+	walk->next_epoch = walk->block[n - 1].epoch + 1;
+	walk->to_epoch = Min(to_epoch, WIRE_MAX_EPOCH);
+	walk->exhausted = walk->next_epoch > walk->to_epoch;
+}
+
+void
+batch_walk_set_log(BatchWalk *walk, Oid log)
+{
+	if (walk->kept_of != log)
+		batch_walk_stop(walk);
+	walk->kept_of = log;
+}
+
+void
 batch_walk_start(BatchWalk *walk, uint64 from_epoch, uint64 to_epoch)
 {
 	batch_walk_stop(walk);
@@ -83,6 +140,7 @@ batch_walk_stop(BatchWalk *walk)
 	walk->nentries = 0;
 	walk->entry = 0;
 	walk->open = false;
+	walk->decoded = -1;
 	walk->exhausted = true;
 	MemoryContextReset(walk->block_context);
 }
@@ -101,6 +159,8 @@ read_block(BatchWalk *walk, const LogAccess *access)
 	/* an error on the way leaves an empty block, to be fetched again */
 	walk->nentries = 0;
 	walk->entry = 0;
+	walk->decoded = -1;
+	walk->block_from = walk->next_epoch;
 	MemoryContextReset(walk->block_context);
 
 	old = MemoryContextSwitchTo(walk->block_context);
@@ -143,7 +203,7 @@ fetch_block(BatchWalk *walk, AccessSnapshot kind)
 		log_access_end(&access);
 		log_access_begin(&access, ACCESS_SNAPSHOTS, kind);
 		if (!read_block(walk, &access))
-			base_require_epoch(&access, walk->next_epoch, walk->consumer);
+			base_require_epoch(&access, walk->next_epoch, walk->consumer, walk->group);
 	}
 	log_access_end(&access);
 
@@ -162,6 +222,13 @@ open_entry(BatchWalk *walk)
 	const BlockEntry *entry = &walk->block[walk->entry];
 	WireDecoder *decoder = &walk->decoder;
 
+	if (walk->decoded == walk->entry)
+	{
+		wire_rewind(decoder);
+		walk->open = true;
+		return;
+	}
+	walk->decoded = -1;
 	/* the row says it is a batch of that epoch: it was checked when inserted */
 	if (!wire_decode(decoder, entry->data, entry->len) ||
 		decoder->entry.kind != WIRE_EPOCH_BATCH ||
@@ -170,6 +237,7 @@ open_entry(BatchWalk *walk)
 				(errcode(ERRCODE_DATA_CORRUPTED),
 				 errmsg("the entry at log_index " UINT64_FORMAT " is not the batch of epoch " UINT64_FORMAT " that its row says",
 						entry->log_index, entry->epoch)));
+	walk->decoded = walk->entry;
 	walk->open = true;
 }
 
@@ -192,7 +260,8 @@ batch_walk_next(BatchWalk *walk, AccessSnapshot kind, WireTxn *txn)
 
 		CHECK_FOR_INTERRUPTS();
 		walk->open = false;
-		pfree(walk->block[walk->entry].memory);
+		if (!walk->keeps)
+			pfree(walk->block[walk->entry].memory);
 		walk->entry++;
 	}
 }

@@ -34,6 +34,21 @@ extern void batch_walk_bind(BatchWalk *walk, Oid log);
 extern void batch_walk_start(BatchWalk *walk, uint64 from_epoch,
 							 uint64 to_epoch);
 
+/* What is missing at the beginning is missing to a group, of that name. */
+extern void batch_walk_set_group(BatchWalk *walk, const char *group);
+
+/* What has been read stays, to be come back to; batch_walk_stop() frees it. */
+extern void batch_walk_keep(BatchWalk *walk);
+
+/* What was kept of another seq_log than this one is forgotten. */
+extern void batch_walk_set_log(BatchWalk *walk, Oid log);
+
+/* As batch_walk_start(), but what was kept is not read again. */
+extern void batch_walk_seek(BatchWalk *walk, uint64 from_epoch, uint64 to_epoch);
+
+/* Bytes that are kept. */
+extern Size batch_walk_kept(const BatchWalk *walk);
+
 /*
  * The next transaction, valid until the next call, or false after the last.
  * A block is read with a snapshot of that kind, taken for it.

@@ -76,7 +76,7 @@ static const OwnColumn group_positions_columns[] = {
 static const OwnColumn parked_columns[] = {
 	{"id", INT8OID}, {"epoch", INT8OID}, {"position", INT8OID}, {"vshard", INT4OID},
 	{"epoch_system_ms", INT8OID}, {"tx_class", BYTEAOID}, {"reason", TEXTOID},
-	{"attempts", INT4OID}, {"parked_at", TIMESTAMPTZOID}
+	{"attempts", INT4OID}, {"parked_at", TIMESTAMPTZOID}, {"settled", BOOLOID}
 };
 
 static const OwnColumn inbox_columns[] = {

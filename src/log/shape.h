@@ -120,7 +120,8 @@
 #define PARKED_ATTR_REASON 7
 #define PARKED_ATTR_ATTEMPTS 8
 #define PARKED_ATTR_PARKED_AT 9
-#define PARKED_ATTRS 9
+#define PARKED_ATTR_SETTLED 10
+#define PARKED_ATTRS 10
 
 /* The other tables than seq_log. */
 typedef enum SideTable

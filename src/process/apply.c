@@ -13,6 +13,7 @@
 #include "process/apply.h"
 #include "shared/database.h"
 #include "shared/pause.h"
+#include "shared/traffic.h"
 
 /* Transactions of one entry decoded once; a larger one costs a second pass. */
 #define STAGED_TXNS 16384
@@ -128,6 +129,22 @@ report_outcome(const WireDecoder *decoder, const LogRow *row,
 	check_row(decoder, row, outcome);
 }
 
+/* Who fetches finds it, and is woken when it is published. */
+static void
+note_traffic(Applying *applying, WireDecoder *decoder)
+{
+	WireTxn		txn;
+
+	while (wire_next_txn(decoder, &txn))
+	{
+		traffic_note(applying->slot, decoder->entry.epoch, &txn);
+		for (int i = 0; i < txn.vshard_count; i++)
+			applying->touched[txn.vshards[i] / 64] |=
+				UINT64CONST(1) << (txn.vshards[i] % 64);
+	}
+	wire_rewind(decoder);
+}
+
 static void
 fan_out(Applying *applying, WireDecoder *decoder, const LogRow *row,
 		MachineCounters *counters)
@@ -183,7 +200,8 @@ note_latency(Applying *applying, TimestampTz appended_at)
 static void
 apply_entry(Applying *applying, const LogRow *row)
 {
-	WireDecoder *decoder = router_in_use(applying->router) ?
+	bool		noted = traffic_wanted(applying->slot);
+	WireDecoder *decoder = noted || router_in_use(applying->router) ?
 		&applying->collecting : &applying->checking;
 	PublishedState next = applying->state;
 	MachineInput input;
@@ -193,6 +211,16 @@ apply_entry(Applying *applying, const LogRow *row)
 	outcome = machine_step(&next.machine, &next.counters, &input);
 	report_outcome(decoder, row, outcome,
 				   machine_next_epoch(&applying->state.machine));
+	if (outcome == MACHINE_APPLY || outcome == MACHINE_GAP)
+	{
+		traffic_begin_epoch(applying->slot,
+							applying->state.machine.last_applied_epoch,
+							decoder->entry.epoch, noted);
+		if (noted)
+			note_traffic(applying, decoder);
+		else
+			applying->touched_all = true;
+	}
 	if (outcome == MACHINE_APPLY)
 	{
 		fan_out(applying, decoder, row, &next.counters);
@@ -221,6 +249,7 @@ skip_truncated(Applying *applying, const MachineState *base)
 			 errdetail("The applier goes on from the base snapshot. What was truncated was not fanned out, and is not in the log for lossless consumers.")));
 	database_report_error(applying->slot, WORKER_APPLIER, message);
 	/* without a batch among them the streams lack nothing */
+	applying->touched_all = true;
 	if (base->last_applied_epoch != applying->state.machine.last_applied_epoch)
 		router_pass_over_all(applying->router, base->last_applied_index,
 							 base->last_applied_epoch);
@@ -336,4 +365,7 @@ apply_publish(Applying *applying)
 	database_publish(applying->slot, &applying->state);
 	router_wake_readers(applying->router,
 						machine_next_epoch(&applying->state.machine));
+	fetchers_wake(applying->slot, applying->touched_all ? NULL : applying->touched);
+	applying->touched_all = false;
+	memset(applying->touched, 0, sizeof(applying->touched));
 }

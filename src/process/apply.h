@@ -9,6 +9,7 @@
 
 #include "log/holes.h"
 #include "log/reader.h"
+#include "shared/fetchers.h"
 #include "shared/router.h"
 #include "utils/timestamp.h"
 #include "wire/encode.h"
@@ -29,6 +30,8 @@ typedef struct Applying
 	QueueOutgoing *out;
 	int			nstamps;
 	TimestampTz *stamps; /* appended_at of entries fanned out in this burst */
+	bool		touched_all; /* this burst had something for anybody, */
+	uint64		touched[FETCH_MASK_WORDS]; /* or for these vshards */
 } Applying;
 
 /* Lives in the current memory context, for the rest of the process. */

@@ -8,6 +8,8 @@
 
 #include "compat.h"
 
+#include <limits.h>
+
 #include "portability/instr_time.h"
 
 /* Milliseconds since some moment, the same for all processes. */
@@ -28,6 +30,15 @@ clock_us(void)
 
 	INSTR_TIME_SET_CURRENT(now);
 	return (int64) INSTR_TIME_GET_MICROSEC(now);
+}
+
+/* Milliseconds left until a deadline, as WaitLatch() takes them; 0 = over. */
+static inline long
+deadline_left(int64 deadline)
+{
+	int64		left = deadline - clock_ms();
+
+	return (long) Min(Max(left, 0), INT_MAX);
 }
 
 #endif							/* CALVIN_SHARED_CLOCK_H */

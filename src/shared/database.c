@@ -11,6 +11,7 @@
 #include "shared/admission.h"
 #include "shared/database.h"
 #include "shared/submitters.h"
+#include "shared/traffic.h"
 #include "shared/whole.h"
 #include "storage/latch.h"
 #include "utils/timestamp.h"
@@ -113,6 +114,7 @@ database_reset_locked(DatabaseSlot *slot)
 	pg_atomic_write_u64(&slot->wake_until, 0);
 	pg_atomic_write_u64(&slot->fence, 0);
 	histogram_rebase(&slot->latency, &slot->latency_baseline);
+	traffic_reset_locked(slot);
 }
 
 void

@@ -8,9 +8,11 @@
 
 #include "miscadmin.h"
 #include "shared/admission.h"
+#include "shared/fetchers.h"
 #include "shared/pause.h"
 #include "shared/shmem.h"
 #include "shared/submitters.h"
+#include "shared/traffic.h"
 #include "shared/whole.h"
 #include "storage/ipc.h"
 #include "storage/shmem.h"
@@ -53,11 +55,13 @@ shmem_request(void)
 		prev_shmem_request_hook();
 	RequestAddinShmemSpace(shmem_size());
 	RequestAddinShmemSpace(submitters_shmem_size());
+	RequestAddinShmemSpace(traffic_shmem_size());
 #ifdef CALVIN_PAUSE_POINTS
 	RequestAddinShmemSpace(pause_shmem_size());
 #endif
 	RequestNamedLWLockTranche(LWLOCK_TRANCHE, 1);
 	admission_shmem_request();
+	fetchers_shmem_request();
 }
 
 static void
@@ -105,6 +109,8 @@ shmem_startup(void)
 #endif
 	submitters_shmem_init();
 	admission_shmem_init();
+	traffic_shmem_init();
+	fetchers_shmem_init();
 	Calvin = ShmemInitStruct("calvin_seq", shmem_size(), &found);
 	if (!found)
 	{

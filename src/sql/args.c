@@ -7,6 +7,7 @@
 #include <limits.h>
 #include <math.h>
 
+#include "common/int.h"
 #include "shared/clock.h"
 #include "sql/args.h"
 #include "utils/builtins.h"
@@ -116,10 +117,14 @@ arg_deadline(Interval *timeout)
 	return clock_ms() + (int64) Min(ceil(usecs / 1000), MAX_TIMEOUT_MSECS);
 }
 
-long
-deadline_left(int64 deadline)
+Datum
+arg_timestamp_of_ms(int64 ms, bool *isnull)
 {
-	int64		left = deadline - clock_ms();
+	const int64 epoch = (int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) *
+		(USECS_PER_DAY / 1000);
+	int64		since;
 
-	return (long) Min(Max(left, 0), INT_MAX);
+	*isnull = pg_sub_s64_overflow(ms, epoch, &since) ||
+		pg_mul_s64_overflow(since, 1000, &since) || !IS_VALID_TIMESTAMP(since);
+	return *isnull ? (Datum) 0 : TimestampTzGetDatum(since);
 }

@@ -38,7 +38,7 @@ extern Consumer *arg_consumer(text *name);
  */
 extern int64 arg_deadline(Interval *timeout);
 
-/* Milliseconds left until a deadline, as WaitLatch() takes them; 0 = over. */
-extern long deadline_left(int64 deadline);
+/* Milliseconds since 1970 as a timestamptz; null where that has no such moment. */
+extern Datum arg_timestamp_of_ms(int64 ms, bool *isnull);
 
 #endif							/* CALVIN_SQL_ARGS_H */

@@ -12,6 +12,7 @@
 #include "log/completion.h"
 #include "log/memory.h"
 #include "pgstat.h"
+#include "shared/clock.h"
 #include "shared/database.h"
 #include "sql/args.h"
 #include "utils/array.h"

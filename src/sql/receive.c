@@ -11,6 +11,7 @@
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "port/pg_bswap.h"
+#include "shared/clock.h"
 #include "sql/args.h"
 #include "sql/rows.h"
 #include "storage/latch.h"

@@ -10,6 +10,7 @@
 #include "log/attach.h"
 #include "miscadmin.h"
 #include "pgstat.h"
+#include "shared/clock.h"
 #include "shared/database.h"
 #include "sql/args.h"
 #include "sql/state.h"

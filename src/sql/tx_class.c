@@ -11,100 +11,49 @@
 #include "fmgr.h"
 #include "log/report.h"
 #include "mb/pg_wchar.h"
+#include "sql/json.h"
 #include "sql/json_decode.h"
 #include "sql/names.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
-#include "wire/reader.h"
-#include "wire/schema.h"
+#include "wire/write_set.h"
 
 CALVIN_FUNCTION(seq_collections);
 CALVIN_FUNCTION(seq_collection);
 CALVIN_FUNCTION(seq_json);
 CALVIN_FUNCTION(seq_decode_tx_class);
 
-/* A walk over the write set of a TxClass that the strict reader has accepted. */
+/* The write set of a TxClass that the strict reader has accepted. */
 typedef struct WriteSet
 {
-	WireReader	reader;
+	WireWriteSet walk;
 	NameDecoder names;
-	uint32		left;
 } WriteSet;
-
-static void
-check_read(WriteSet *set, bool ok)
-{
-	if (!ok)
-		wire_report_tx_class(&set->reader.error);
-}
-
-/* Step over surrogates, keys or edges. */
-static void
-skip_elements(WriteSet *set, WireSetKind kind, const WireSetFields *fields)
-{
-	WireReader *r = &set->reader;
-	uint32		count = 0;
-	uint32		inner;
-	uint64		value;
-
-	check_read(set, wire_read_array(r, &count, fields->surrogates));
-	for (; count > 0; count--)
-	{
-		wire_reader_yield(r, r->pos);
-		inner = 1;
-		if (kind == WIRE_SET_KV || kind == WIRE_SET_EDGE)
-			check_read(set, wire_read_array(r, &inner, fields->keys));
-		for (; inner > 0; inner--)
-			check_read(set, wire_read_uint(r, kind == WIRE_SET_KV ? UINT8_MAX :
-										   PG_UINT32_MAX, &value, fields->keys));
-	}
-}
-
-static WireSlice
-read_key_set(WriteSet *set, const WireSetFields *fields)
-{
-	WireReader *r = &set->reader;
-	WireSlice	tag = {NULL, 0};
-	WireSlice	name = {NULL, 0};
-
-	check_read(set, wire_read_tuple(r, 2, fields->set) &&
-			   wire_read_str(r, &tag, fields->variant) &&
-			   wire_read_tuple(r, 2, fields->payload) &&
-			   wire_read_str(r, &name, fields->collection));
-	skip_elements(set, wire_set_kind(tag.data, tag.len), fields);
-	return name;
-}
 
 static void
 open_write_set(WriteSet *set, bytea *tx_class)
 {
-	const uint8 *data = (const uint8 *) VARDATA_ANY(tx_class);
-	Size		size = VARSIZE_ANY_EXHDR(tx_class);
+	WireSlice	slice = {(const uint8 *) VARDATA_ANY(tx_class),
+						 (uint32) VARSIZE_ANY_EXHDR(tx_class)};
 	WireTxClassFigures figures;
 	WireError	error;
 	bool		canonical;
-	uint32		reads = 0;
 
-	if (!wire_examine_tx_class(data, size, &figures, &canonical, &error))
+	if (!wire_examine_tx_class(slice.data, slice.len, &figures, &canonical, &error))
 		wire_report_tx_class(&error);
 	name_decoder_init(&set->names, "TxClass");
-	wire_reader_init(&set->reader, data, size, WIRE_STRICT);
-	check_read(set, wire_read_tuple(&set->reader, 5, WIRE_F_TX_CLASS) &&
-			   wire_read_array(&set->reader, &reads, wire_read_set_fields.sets));
-	for (; reads > 0; reads--)
-		(void) read_key_set(set, &wire_read_set_fields);
-	check_read(set, wire_read_array(&set->reader, &set->left, wire_write_set_fields.sets));
+	wire_write_set_begin(&set->walk, slice);
 }
 
 static bool
 next_collection(WriteSet *set, WireSlice *name)
 {
-	if (set->left == 0)
-		return false;
-	set->left--;
-	*name = read_key_set(set, &wire_write_set_fields);
-	return true;
+	if (wire_write_set_next(&set->walk, name))
+		return true;
+	if (set->walk.reader.error.status != WIRE_OK)
+		wire_report_tx_class(&set->walk.reader.error);
+	return false;
 }
 
 static text *
@@ -112,7 +61,7 @@ collection_text(WriteSet *set, WireSlice name)
 {
 	Size		len;
 	char	   *decoded = name_decode(&set->names, name,
-									  (uint32) (name.data - set->reader.start), &len);
+									  (uint32) (name.data - set->walk.reader.start), &len);
 
 	return cstring_to_text_with_len(decoded, (int) len);
 }
@@ -155,10 +104,10 @@ seq_collections(PG_FUNCTION_ARGS)
 	uint32		distinct = 0;
 
 	open_write_set(&set, PG_GETARG_BYTEA_PP(0));
-	if (set.left == 0)
+	if (set.walk.left == 0)
 		PG_RETURN_ARRAYTYPE_P(construct_empty_array(TEXTOID));
 	names = MemoryContextAllocHuge(CurrentMemoryContext,
-								   mul_size(set.left, sizeof(WireSlice)));
+								   mul_size(set.walk.left, sizeof(WireSlice)));
 	while (next_collection(&set, &names[n]))
 		n++;
 	qsort(names, n, sizeof(WireSlice), compare_names);
@@ -194,29 +143,37 @@ seq_collection(PG_FUNCTION_ARGS)
 	PG_RETURN_TEXT_P(collection_text(&set, name));
 }
 
-/* seq_json(plans bytea) -> jsonb */
 Datum
-seq_json(PG_FUNCTION_ARGS)
+json_of_plans(WireSlice plans)
 {
-	bytea	   *plans = PG_GETARG_BYTEA_PP(0);
-	Size		len = VARSIZE_ANY_EXHDR(plans);
-	char	   *json = text_to_cstring((text *) plans);
+	char	   *json = pnstrdup((const char *) plans.data, plans.len);
 
-	if (!wire_utf8_valid((const uint8 *) json, len))
+	if (!wire_utf8_valid(plans.data, plans.len))
 		ereport(ERROR,
 				(errcode(ERRCODE_CHARACTER_NOT_IN_REPERTOIRE),
 				 errmsg("plans are not JSON"),
 				 errdetail("They are not valid UTF-8."),
 				 errhint("What seq_send_bytes was given is in \"plans\" as it was.")));
 	/* jsonb_in() would take what stands before it for all */
-	if (strlen(json) != len)
+	if (strlen(json) != plans.len)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_TEXT_REPRESENTATION),
 				 errmsg("plans are not JSON"),
 				 errdetail("There is a zero byte at byte %zu.", strlen(json)),
 				 errhint("What seq_send_bytes was given is in \"plans\" as it was.")));
-	PG_RETURN_DATUM(DirectFunctionCall1(jsonb_in,
-										CStringGetDatum(pg_any_to_server(json, (int) len, PG_UTF8))));
+	return DirectFunctionCall1(jsonb_in,
+							   CStringGetDatum(pg_any_to_server(json, (int) plans.len,
+																PG_UTF8)));
+}
+
+/* seq_json(plans bytea) -> jsonb */
+Datum
+seq_json(PG_FUNCTION_ARGS)
+{
+	bytea	   *plans = PG_GETARG_BYTEA_PP(0);
+
+	PG_RETURN_DATUM(json_of_plans((WireSlice){(const uint8 *) VARDATA_ANY(plans),
+											  (uint32) VARSIZE_ANY_EXHDR(plans)}));
 }
 
 /* seq_decode_tx_class(tx_class bytea) -> jsonb */

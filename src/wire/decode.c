@@ -648,42 +648,56 @@ wire_examine(const uint8_t *data, size_t size, WireEntry *entry,
 	return accepted;
 }
 
-bool
-wire_examine_tx_class(const uint8_t *data, size_t size,
-					  WireTxClassFigures *figures, bool *canonical,
-					  WireError *error)
+/* "figures" may be NULL. */
+static bool
+decode_lone_tx_class(const uint8_t *data, size_t size, WireTxn *txn,
+					 uint16_t *vshards, WireTxClassFigures *figures,
+					 WireError *error)
 {
-	uint16_t	vshards[WIRE_VSHARDS];
 	WireReader	reader;
-	WireTxn		txn;
-	const uint8_t *p;
+	const uint8_t *p = NULL;
 
-	memset(figures, 0, sizeof(*figures));
-	*canonical = false;
 	wire_reader_init(&reader, data, size, WIRE_STRICT);
 	if (size > WIRE_MAX_ENTRY)
-	{
 		wire_reader_fail(&reader, WIRE_TOO_LARGE, data + WIRE_MAX_ENTRY,
 						 WIRE_F_TX_CLASS, WIRE_X_SIZE);
-		*error = reader.error;
-		return false;
-	}
-	p = decode_tx_class(&reader, data, reader.end, &txn, vshards, figures);
+	else
+		p = decode_tx_class(&reader, data, reader.end, txn, vshards, figures);
 	if (p != NULL && p != reader.end)
 	{
 		wire_reader_fail(&reader, WIRE_TRAILING, p, WIRE_F_TX_CLASS, WIRE_X_END);
 		p = NULL;
 	}
 	if (p == NULL)
-	{
 		*error = reader.error;
+	return p != NULL;
+}
+
+bool
+wire_examine_tx_class(const uint8_t *data, size_t size,
+					  WireTxClassFigures *figures, bool *canonical,
+					  WireError *error)
+{
+	uint16_t	vshards[WIRE_VSHARDS];
+	WireTxn		txn;
+
+	memset(figures, 0, sizeof(*figures));
+	*canonical = false;
+	if (!decode_lone_tx_class(data, size, &txn, vshards, figures, error))
 		return false;
-	}
 	figures->participants = txn.vshard_count;
 	figures->plans_bytes = txn.plans.len;
 	figures->tenant_id = txn.tenant_id;
 	*canonical = txn.canonical;
 	return true;
+}
+
+bool
+wire_decode_tx_class(const uint8_t *data, size_t size, WireTxn *txn,
+					 uint16_t *vshards, WireError *error)
+{
+	memset(txn, 0, sizeof(*txn));
+	return decode_lone_tx_class(data, size, txn, vshards, NULL, error);
 }
 
 bool

@@ -165,6 +165,10 @@ extern bool wire_examine_tx_class(const uint8_t *data, size_t size,
 								  WireTxClassFigures *figures, bool *canonical,
 								  WireError *error);
 
+/* The same, giving the transaction; "vshards" has room for WIRE_VSHARDS. */
+extern bool wire_decode_tx_class(const uint8_t *data, size_t size, WireTxn *txn,
+								 uint16_t *vshards, WireError *error);
+
 /*
  * The next transaction, or false after the last.  "txn" and its participants
  * are valid until the next call.

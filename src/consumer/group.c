@@ -1,0 +1,183 @@
+/*
+ * group.c
+ *	  A group as this session knows it.
+ *
+ * What a registration is about never changes, so what was made of it is kept under
+ * its id.
+ */
+#include "compat.h"
+
+#include "consumer/group.h"
+#include "mb/pg_wchar.h"
+#include "utils/memutils.h"
+#include "wire/write_set.h"
+
+/* So many are kept from one transaction to the next. */
+#define GROUPS_KEPT 64
+
+static FetchGroup *groups = NULL;
+static int	ngroups = 0;
+
+void
+group_trim(void)
+{
+	if (ngroups <= GROUPS_KEPT)
+		return;
+	while (groups != NULL)
+	{
+		FetchGroup    *group = groups;
+
+		groups = group->link;
+		MemoryContextDelete(group->context);
+	}
+	ngroups = 0;
+}
+
+static void
+divide_vshards(FetchGroup *group, const Registration *registration)
+{
+	int			rank = 0;
+
+	for (int i = 0; i < WIRE_VSHARDS; i++)
+		group->partition_of[i] = -1;
+	for (int i = 0; i < WIRE_VSHARDS; i++)
+	{
+		if (registration->vshards != NULL &&
+			(rank == registration->nvshards || registration->vshards[rank] != i))
+			continue;
+		group->partition_of[i] = (int16) (rank++ % group->partitions);
+		group->mask[i / 64] |= UINT64CONST(1) << (i % 64);
+	}
+}
+
+static void
+make_filter(GroupFilter *filter, const char *name)
+{
+	Size		len = strlen(name);
+
+	filter->prefix = len > 0 && name[len - 1] == '%';
+	if (filter->prefix)
+		len--;
+	filter->name = pg_server_to_any(name, (int) len, PG_UTF8);
+	if (filter->name == name)
+		filter->name = pnstrdup(name, len);
+	else
+		len = strlen(filter->name);
+	filter->len = (uint32) len;
+}
+
+static FetchGroup *
+make_group(const Registration *registration)
+{
+	MemoryContext context = AllocSetContextCreate(TopMemoryContext,
+												  "calvin_seq group",
+												  ALLOCSET_SMALL_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(context);
+	FetchGroup    *group = palloc0(sizeof(FetchGroup));
+
+	group->context = context;
+	group->id = registration->id;
+	group->name = registration->name;
+	group->partitions = registration->partitions;
+	divide_vshards(group, registration);
+	if (registration->collections != NULL)
+	{
+		group->nfilters = registration->ncollections;
+		group->filters = palloc(sizeof(GroupFilter) * Max(group->nfilters, 1));
+		for (int i = 0; i < group->nfilters; i++)
+			make_filter(&group->filters[i], registration->collections[i]);
+	}
+	group->known = palloc0(sizeof(GroupKey) * group->partitions);
+	group->is_known = palloc0(sizeof(bool) * group->partitions);
+	MemoryContextSwitchTo(old);
+	return group;
+}
+
+FetchGroup *
+group_open(const Registration *registration)
+{
+	FetchGroup    *group;
+
+	for (group = groups; group != NULL; group = group->link)
+		if (group->id == registration->id)
+			return group;
+	group = make_group(registration);
+	group->link = groups;
+	groups = group;
+	ngroups++;
+	return group;
+}
+
+void
+group_forget_known(uint64 id, int partition)
+{
+	for (FetchGroup *group = groups; group != NULL; group = group->link)
+		if (group->id == id)
+			group->is_known[partition] = false;
+}
+
+/* Under which id a name was known last, 0 if it was not. */
+static uint64
+guess_id(const char *name)
+{
+	for (const FetchGroup *group = groups; group != NULL; group = group->link)
+		if (strcmp(NameStr(group->name), name) == 0)
+			return group->id;
+	return 0;
+}
+
+FetchGroup *
+group_require(const char *name)
+{
+	uint64		locked = guess_id(name);
+
+	if (locked != 0)
+		registry_lock(locked, RowExclusiveLock);
+	for (;;)
+	{
+		Registration *registration = registry_require(name, REGISTRATION_GROUP);
+
+		/* who had it locked may have ended it, and another one been made */
+		if (registration->id == locked)
+			return group_open(registration);
+		locked = registration->id;
+		registry_lock(locked, RowExclusiveLock);
+	}
+}
+
+static bool
+passes(const FetchGroup *group, WireSlice name)
+{
+	for (int i = 0; i < group->nfilters; i++)
+	{
+		const GroupFilter *filter = &group->filters[i];
+
+		if ((filter->prefix ? name.len >= filter->len : name.len == filter->len) &&
+			memcmp(name.data, filter->name, filter->len) == 0)
+			return true;
+	}
+	return false;
+}
+
+bool
+group_collection(const FetchGroup *group, WireSlice tx_class, uint16 vshard, WireSlice *name)
+{
+	WireWriteSet set;
+
+	wire_write_set_begin(&set, tx_class);
+	while (wire_write_set_next(&set, name))
+		if (wire_vshard(name->data, name->len) == vshard &&
+			(group->nfilters == 0 || passes(group, *name)))
+			return true;
+	return false;
+}
+
+bool
+group_wants(const FetchGroup *group, const WireTxn *txn, uint16 vshard)
+{
+	WireSlice	name;
+
+	return group->partition_of[vshard] >= 0 &&
+		(group->nfilters == 0 ||
+		 group_collection(group, txn->tx_class, vshard, &name));
+}

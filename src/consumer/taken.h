@@ -1,0 +1,33 @@
+/*
+ * taken.h
+ *	  The partitions that this transaction has taken, and from where on.
+ */
+#ifndef CALVIN_CONSUMER_TAKEN_H
+#define CALVIN_CONSUMER_TAKEN_H
+
+#include "compat.h"
+
+#include "log/group_positions.h"
+#include "shared/shmem.h"
+
+/* So many partitions a transaction may have, of all groups: each is a lock. */
+#define TAKEN_MAX 32
+
+/* This transaction fetches for a group: from then on it cannot be prepared. */
+extern void taken_begin(void);
+
+extern int	taken_count(void);
+
+/* Where a partition stood when it was taken; false if it was not. */
+extern bool taken_from(uint64 id, int partition, GroupKey *key);
+
+/*
+ * It was taken, by the present (sub)transaction; nothing is entered twice.  At the
+ * end of that, who waits for the group in the database of the slot is woken.
+ */
+extern void taken_add(DatabaseSlot *slot, uint64 id, int partition, GroupKey from);
+
+/* It was let go again, without having been moved. */
+extern void taken_remove(uint64 id, int partition);
+
+#endif							/* CALVIN_CONSUMER_TAKEN_H */

@@ -1,0 +1,189 @@
+/*
+ * parked.c
+ *	  seq_park, seq_retry and seq_drop_parked: transactions that a group sets aside.
+ */
+#include "compat.h"
+
+#include "access/htup_details.h"
+#include "consumer/fetch.h"
+#include "consumer/taken.h"
+#include "funcapi.h"
+#include "log/batches.h"
+#include "log/parked.h"
+#include "log/report.h"
+#include "miscadmin.h"
+#include "sql/args.h"
+#include "sql/rows.h"
+#include "utils/builtins.h"
+
+CALVIN_FUNCTION(seq_park);
+CALVIN_FUNCTION(seq_retry);
+CALVIN_FUNCTION(seq_drop_parked);
+
+/* (name, vshard, epoch, position): none may be null. */
+static FetchGroup *
+begin(FunctionCallInfo fcinfo, int nargs, GroupKey *key)
+{
+	FetchGroup *group;
+	int64		position;
+
+	for (int i = 0; i < nargs; i++)
+		if (PG_ARGISNULL(i))
+			ereport(ERROR,
+					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+					 errmsg("arguments must not be null")));
+	fetch_refuse();
+	group = group_require(arg_name(PG_GETARG_TEXT_PP(0)));
+	key->vshard = arg_vshard(PG_GETARG_INT32(1));
+	key->epoch = arg_epoch(PG_GETARG_INT64(2));
+	position = PG_GETARG_INT32(3);
+	if (position < 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("position must not be negative")));
+	key->position = (uint32) position;
+	if (group->partition_of[key->vshard] < 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("group \"%s\" gets nothing of vshard %u", NameStr(group->name),
+						(unsigned) key->vshard)));
+	return group;
+}
+
+/* What the log has at a key for a group; an error if there is nothing. */
+static BatchWalk *
+find_in_log(const FetchGroup *group, GroupKey key, Delivery *delivery)
+{
+	BatchWalk  *walk = batch_walk_create(NULL);
+	WireTxn		txn;
+
+	batch_walk_start(walk, key.epoch, key.epoch);
+	while (batch_walk_next(walk, ACCESS_LATEST, &txn))
+	{
+		bool		takes_part = false;
+
+		if (txn.position != key.position)
+			continue;
+		for (int i = 0; i < txn.vshard_count; i++)
+			takes_part |= txn.vshards[i] == key.vshard;
+		if (!takes_part || !group_wants(group, &txn, key.vshard))
+			break;
+		batch_walk_deliver(walk, &txn, key.vshard, delivery);
+		return walk;
+	}
+	ereport(ERROR,
+			(errcode(ERRCODE_NO_DATA_FOUND),
+			 errmsg("the log has no transaction (" UINT64_FORMAT ", %u) of vshard %u for group \"%s\"",
+					key.epoch, key.position, (unsigned) key.vshard,
+					NameStr(group->name))));
+}
+
+/* seq_park(name, vshard, epoch, position, reason) */
+Datum
+seq_park(PG_FUNCTION_ARGS)
+{
+	GroupKey	key;
+	FetchGroup *group = begin(fcinfo, 5, &key);
+	int			partition = group->partition_of[key.vshard];
+	BatchWalk  *walk;
+	Delivery	delivery;
+	GroupStore	store;
+	GroupPosition position;
+	GroupKey	from;
+
+	(void) fetch_take(group, partition, true, &store, &position);
+	group_store_end(&store);
+	if (group_key_less(key, position.next) &&
+		(!taken_from(group->id, partition, &from) || group_key_less(key, from)))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("group \"%s\" has processed transaction (" UINT64_FORMAT ", %u) of vshard %u already",
+						NameStr(group->name), key.epoch, key.position,
+						(unsigned) key.vshard),
+				 errdetail("It can be parked in the transaction that has fetched it, or when that was rolled back.")));
+	walk = find_in_log(group, key, &delivery);
+	parked_add(group->id, &delivery, position.attempts,
+			   text_to_cstring(PG_GETARG_TEXT_PP(4)));
+	batch_walk_stop(walk);
+	PG_RETURN_VOID();
+}
+
+/*
+ * Take a parked transaction back.  Whether its group is still to pass over it, the
+ * position says; where it is not behind that for good, the partition is taken first.
+ */
+static bytea *
+settle(FetchGroup *group, GroupKey key, int64 *epoch_system_ms)
+{
+	int			partition = group->partition_of[key.vshard];
+	GroupStore	store;
+	GroupPosition position;
+	GroupKey	from;
+	bytea	   *tx_class;
+
+	group_store_begin(&store, group->id, false);
+	group_store_read(&store, partition, &position);
+	group_store_end(&store);
+	if (!group_key_less(key, position.next) ||
+		taken_from(group->id, partition, &from))
+	{
+		(void) fetch_take(group, partition, true, &store, &position);
+		group_store_end(&store);
+	}
+	if (!parked_settle(group->id, key, !group_key_less(key, position.next), &tx_class,
+					   epoch_system_ms))
+		ereport(ERROR,
+				(errcode(ERRCODE_NO_DATA_FOUND),
+				 errmsg("group \"%s\" has no parked transaction (" UINT64_FORMAT ", %u) of vshard %u",
+						NameStr(group->name), key.epoch, key.position,
+						(unsigned) key.vshard),
+				 errhint("See seq_parked. Another transaction may have taken it.")));
+	return tx_class;
+}
+
+/* seq_retry(name, vshard, epoch, position) -> seq_txn */
+Datum
+seq_retry(PG_FUNCTION_ARGS)
+{
+	uint16		vshards[WIRE_VSHARDS];
+	GroupKey	key;
+	FetchGroup *group = begin(fcinfo, 4, &key);
+	Delivery	delivery = {0};
+	TupleDesc	desc;
+	RowMaker	maker;
+	WireTxn		txn;
+	WireError	error;
+	bytea	   *tx_class;
+
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "seq_retry must return a row");
+	tx_class = settle(group, key, &delivery.epoch_system_ms);
+	if (!wire_decode_tx_class((const uint8 *) VARDATA(tx_class),
+							  VARSIZE(tx_class) - VARHDRSZ, &txn, vshards, &error))
+		wire_report_tx_class(&error);
+	delivery.vshard = key.vshard;
+	delivery.epoch = key.epoch;
+	delivery.position = key.position;
+	delivery.tenant_id = txn.tenant_id;
+	delivery.vshards = txn.vshards;
+	delivery.vshard_count = txn.vshard_count;
+	delivery.plans = txn.plans;
+	delivery.tx_class = txn.tx_class;
+	delivery.datum = tx_class;
+	row_maker_init(&maker);
+	row_make(&maker, &delivery);
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), maker.values,
+													  maker.nulls)));
+}
+
+/* seq_drop_parked(name, vshard, epoch, position) */
+Datum
+seq_drop_parked(PG_FUNCTION_ARGS)
+{
+	GroupKey	key;
+	FetchGroup *group = begin(fcinfo, 4, &key);
+	int64		epoch_system_ms;
+
+	(void) settle(group, key, &epoch_system_ms);
+	PG_RETURN_VOID();
+}
