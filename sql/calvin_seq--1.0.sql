@@ -569,6 +569,71 @@ COMMENT ON VIEW seq_parked IS
 	'transactions that groups have set aside, for seq_retry or seq_drop_parked';
 
 --
+-- Consumers by name, as an operator sees them
+--
+
+CREATE FUNCTION seq_pending(name text) RETURNS bigint
+	LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION seq_pending(text) IS
+	'how many transactions a consumer or group has not processed, counted from the log; one of several vshards counts for each, parked ones do not count';
+
+CREATE FUNCTION seq_consumers_info(
+	OUT name name, OUT id bigint, OUT kind text, OUT owner oid,
+	OUT vshards integer[], OUT partitions integer, OUT epochs_behind bigint,
+	OUT pending bigint, OUT oldest_unprocessed timestamptz,
+	OUT delivered bigint, OUT retried bigint, OUT last_progress timestamptz,
+	OUT lost boolean)
+	RETURNS SETOF record
+	LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+
+-- Sessions that use a registered name: those of a stream are subscribed, the workers
+-- of a group hold the lock on its registration for as long as they fetch.
+CREATE FUNCTION seq_consumer_pids(name name, id bigint) RETURNS integer[]
+	LANGUAGE sql VOLATILE PARALLEL UNSAFE
+BEGIN ATOMIC
+	SELECT pg_catalog.array_agg(DISTINCT p.pid ORDER BY p.pid) FROM (
+		SELECT s.pid FROM seq_subscriptions s WHERE s.name = $1
+		UNION ALL
+		SELECT l.pid FROM pg_catalog.pg_locks l
+		WHERE l.locktype = 'object'
+			AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d
+				WHERE d.datname = pg_catalog.current_database())
+			AND l.classid = (SELECT c.oid FROM pg_catalog.pg_class c
+				JOIN pg_catalog.pg_depend e ON e.objid = c.oid AND e.deptype = 'e'
+				JOIN pg_catalog.pg_extension x ON x.oid = e.refobjid
+				WHERE x.extname = 'calvin_seq' AND c.relname = 'seq_registrations')
+			AND l.objid = ($2 & 4294967295)::pg_catalog.oid
+			AND l.objsubid = -1 AND l.granted AND l.mode = 'RowExclusiveLock') p;
+END;
+
+CREATE VIEW seq_consumers AS
+	SELECT i.name, pg_catalog.pg_get_userbyid(i.owner) AS owner, i.kind, i.vshards,
+		i.partitions, w.pids, i.epochs_behind, i.pending, i.oldest_unprocessed,
+		pg_catalog.clock_timestamp() - i.oldest_unprocessed AS lag,
+		(SELECT pg_catalog.count(*) FROM seq_parked_txns p
+			WHERE p.id = i.id AND NOT p.settled) AS parked,
+		i.delivered, i.retried, i.last_progress,
+		CASE WHEN i.lost THEN 'lost'
+			WHEN w.pids IS NULL AND (i.kind = 'stream' OR i.last_progress IS NULL
+				OR i.last_progress < pg_catalog.clock_timestamp() - interval '1 minute')
+				THEN 'offline'
+			WHEN i.oldest_unprocessed IS NULL
+				OR i.oldest_unprocessed > pg_catalog.clock_timestamp() - interval '10 seconds'
+				THEN 'live'
+			WHEN GREATEST(i.last_progress, i.oldest_unprocessed)
+				< pg_catalog.clock_timestamp() - interval '1 minute' THEN 'stalled'
+			ELSE 'behind' END AS state
+	FROM seq_consumers_info() i,
+		LATERAL (SELECT seq_consumer_pids(i.name, i.id) AS pids) w;
+COMMENT ON VIEW seq_consumers IS
+	'all consumers by name, also those that are offline, and how far behind they are: counted from the log with each query, so it takes the longer the more there is';
+COMMENT ON COLUMN seq_consumers.vshards IS 'null: all of them';
+COMMENT ON COLUMN seq_consumers.epochs_behind IS
+	'epochs with something for it that it has not processed';
+COMMENT ON COLUMN seq_consumers.state IS
+	'lost: what it needs was truncated; offline: no session has it (of a group: in the last minute); live: nothing older than 10 seconds is unprocessed; stalled: something is, and it has not moved for a minute; behind: else';
+
+--
 -- Replay
 --
 
@@ -746,6 +811,9 @@ REVOKE ALL ON FUNCTION
 	seq_park(text, integer, bigint, integer, text),
 	seq_retry(text, integer, bigint, integer),
 	seq_drop_parked(text, integer, bigint, integer),
+	seq_pending(text),
+	seq_consumers_info(),
+	seq_consumer_pids(name, bigint),
 	seq_replay(integer, bigint, bigint),
 	seq_wait_for_epoch(bigint, interval),
 	seq_wait_for_index(bigint, interval),
@@ -773,10 +841,13 @@ GRANT EXECUTE ON FUNCTION
 	seq_state_info(),
 	seq_progress_info(),
 	seq_metrics_info(),
-	seq_sequencer_info()
+	seq_sequencer_info(),
+	seq_consumers_info(),
+	seq_consumer_pids(name, bigint),
+	seq_pending(text)
 	TO pg_monitor;
 GRANT SELECT ON seq_subscriptions, seq_cursors, seq_state, seq_progress, seq_metrics,
-	seq_sequencer, seq_parked
+	seq_sequencer, seq_parked, seq_consumers
 	TO pg_monitor;
 
 -- A column of one of these types in somebody's table would be in the way of
@@ -788,5 +859,5 @@ REVOKE ALL ON TYPE
 	seq_inbox_0, seq_inbox_1, seq_inbox_2, seq_inbox_3, seq_inbox_4, seq_inbox_5,
 	seq_inbox_6, seq_inbox_7,
 	seq_subscriptions, seq_cursors, seq_state, seq_progress, seq_metrics,
-	seq_sequencer, seq_parked
+	seq_sequencer, seq_parked, seq_consumers
 	FROM PUBLIC;

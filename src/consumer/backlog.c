@@ -1,0 +1,285 @@
+/*
+ * backlog.c
+ *	  What consumers by name have not processed, counted from the log.
+ *
+ * Of a consumer that has nothing to come, the traffic (shared/traffic.h) says so;
+ * for the others the log is read from where the first of them stands.
+ */
+#include "compat.h"
+
+#include "consumer/backlog.h"
+#include "log/batches.h"
+#include "log/cursors.h"
+#include "log/memory.h"
+#include "log/reader.h"
+#include "log/snapshots.h"
+#include "miscadmin.h"
+#include "shared/database.h"
+#include "shared/traffic.h"
+#include "utils/builtins.h"
+
+static void
+add_cursor(Backlog *backlog, const NamedCursor *cursor)
+{
+	uint16		vshard = cursor->cursor.vshard;
+
+	if (!backlog->wanted[vshard])
+		backlog->nwanted++;
+	backlog->wanted[vshard] = true;
+	backlog->next[vshard] = (GroupKey){cursor->cursor.next.epoch,
+									   cursor->cursor.next.position, 0};
+	backlog->last_progress = Max(backlog->last_progress, cursor->committed_at);
+}
+
+static void
+add_positions(Backlog *backlog)
+{
+	const FetchGroup *group = backlog->group;
+	GroupPosition *positions = palloc(sizeof(GroupPosition) * group->partitions);
+	GroupKey	least = {PG_UINT64_MAX, 0, 0};
+	GroupStore	store;
+
+	group_store_begin(&store, group->id, false);
+	for (int i = 0; i < group->partitions; i++)
+	{
+		group_store_read(&store, i, &positions[i]);
+		backlog->delivered += positions[i].delivered;
+		backlog->retried += positions[i].retried;
+		if (positions[i].delivered > 0)
+			backlog->last_progress = Max(backlog->last_progress, positions[i].moved_at);
+		if (group_key_less(positions[i].next, least))
+			least = positions[i].next;
+	}
+	group_store_end(&store);
+	for (int v = 0; v < WIRE_VSHARDS; v++)
+	{
+		int			partition = group->partition_of[v];
+
+		backlog->wanted[v] = partition >= 0;
+		backlog->nwanted += partition >= 0;
+		if (partition >= 0)
+			backlog->next[v] = positions[partition].next;
+	}
+	backlog->nparked = parked_list(group->id, least, PG_INT64_MAX, &backlog->parked);
+	pfree(positions);
+}
+
+static void
+begin(Backlog *backlog, const char *name, const Registration *registration)
+{
+	memset(backlog, 0, sizeof(*backlog));
+	namestrcpy(&backlog->name, name);
+	backlog->registration = registration;
+	if (registration == NULL || registration->kind != REGISTRATION_GROUP)
+		return;
+	backlog->group = group_open(registration);
+	add_positions(backlog);
+}
+
+static int
+compare_names(const void *a, const void *b)
+{
+	return strcmp(NameStr(((const Backlog *) a)->name),
+				  NameStr(((const Backlog *) b)->name));
+}
+
+int
+backlog_list(Backlog **backlogs)
+{
+	Registration **registrations;
+	int			nregistrations = registry_list(&registrations);
+	void	   *list = NULL;
+	Size		size = 0;
+	int			n = 0;
+	CursorWalk *walk;
+	NamedCursor cursor;
+	Backlog    *last = NULL;
+
+	for (int i = 0; i < nregistrations; i++)
+	{
+		memory_grow(NULL, &list, &size, (Size) n + 1, sizeof(Backlog));
+		begin(&((Backlog *) list)[n++], NameStr(registrations[i]->name),
+			  registrations[i]);
+	}
+	walk = cursors_walk_begin(ACCESS_LATEST);
+	while (cursors_walk_next(walk, &cursor))
+	{
+		/* all cursors of a name come together */
+		if (last == NULL || strcmp(NameStr(last->name), NameStr(cursor.name)) != 0)
+		{
+			last = NULL;
+			for (int i = 0; i < nregistrations && last == NULL; i++)
+				if (strcmp(NameStr(cursor.name), NameStr(registrations[i]->name)) == 0)
+					last = &((Backlog *) list)[i];
+			if (last == NULL)
+			{
+				memory_grow(NULL, &list, &size, (Size) n + 1, sizeof(Backlog));
+				last = &((Backlog *) list)[n++];
+				begin(last, NameStr(cursor.name), NULL);
+			}
+		}
+		if (last->group == NULL)
+			add_cursor(last, &cursor);
+	}
+	cursors_walk_end(walk);
+	if (n > 0)
+		qsort(list, n, sizeof(Backlog), compare_names);
+	*backlogs = list;
+	return n;
+}
+
+bool
+backlog_find(const char *name, Backlog *backlog)
+{
+	uint16		vshards[WIRE_VSHARDS];
+	StreamCursor *cursors = palloc(sizeof(StreamCursor) * WIRE_VSHARDS);
+	Registration *registration = registry_find(name);
+	int			n;
+
+	begin(backlog, name, registration);
+	if (backlog->group != NULL)
+		return true;
+	for (int v = 0; v < WIRE_VSHARDS; v++)
+		vshards[v] = (uint16) v;
+	n = cursors_load(name, WIRE_VSHARDS, vshards, cursors);
+	for (int i = 0; i < n; i++)
+	{
+		NamedCursor cursor = {0};
+
+		cursor.cursor = cursors[i];
+		add_cursor(backlog, &cursor);
+	}
+	pfree(cursors);
+	return registration != NULL || n > 0;
+}
+
+/*
+ * Counting
+ */
+
+/* The first epoch that may have something for it, by what is known. */
+static uint64
+first_epoch(DatabaseSlot *slot, const Backlog *backlog)
+{
+	uint64		first = TRAFFIC_NONE;
+
+	for (int v = 0; v < WIRE_VSHARDS; v++)
+	{
+		uint64		from = backlog->next[v].epoch;
+
+		if (backlog->wanted[v])
+			first = Min(first, slot == NULL ? from :
+						traffic_first(slot, (uint16) v, from));
+	}
+	return first;
+}
+
+static bool
+is_parked(const Backlog *backlog, GroupKey key)
+{
+	for (int i = 0; i < backlog->nparked; i++)
+		if (group_key_compare(backlog->parked[i].key, key) == 0)
+			return true;
+	return false;
+}
+
+static bool
+lacks(const Backlog *backlog, const WireTxn *txn, GroupKey key)
+{
+	GroupKey	next = backlog->next[key.vshard];
+
+	if (!backlog->wanted[key.vshard] || group_key_less(key, next))
+		return false;
+	return backlog->group == NULL ||
+		(group_wants(backlog->group, txn, key.vshard) && !is_parked(backlog, key));
+}
+
+static void
+count_txn(Backlog *backlog, const WireTxn *txn, uint64 epoch, uint64 *last_epoch)
+{
+	for (int i = 0; i < txn->vshard_count; i++)
+	{
+		GroupKey	key = {epoch, txn->position, txn->vshards[i]};
+
+		if (!lacks(backlog, txn, key))
+			continue;
+		if (backlog->epochs == 0)
+			backlog->oldest_epoch = epoch;
+		if (backlog->epochs == 0 || *last_epoch != epoch)
+			backlog->epochs++;
+		*last_epoch = epoch;
+		backlog->txns++;
+	}
+}
+
+/* When the batch of an epoch was appended; 0 if it is gone by now. */
+static TimestampTz
+appended_at(uint64 epoch)
+{
+	LogAccess	access;
+	LogReader	reader;
+	LogRow		row;
+	TimestampTz at = 0;
+
+	log_access_begin(&access, 0, ACCESS_LATEST);
+	log_reader_begin_by_epoch(&reader, &access, (int64) epoch, (int64) epoch);
+	if (log_reader_next(&reader, &row))
+		at = row.appended_at;
+	log_reader_end(&reader);
+	log_access_end(&access);
+	return at;
+}
+
+/* The first epoch that is in the log for sure. */
+static uint64
+first_kept(void)
+{
+	LogAccess	access;
+	MachineState base;
+	uint64		kept = 0;
+
+	log_access_begin(&access, ACCESS_SNAPSHOTS, ACCESS_LATEST);
+	if (snapshots_base(&access, &base))
+		kept = machine_next_epoch(&base);
+	log_access_end(&access);
+	return kept;
+}
+
+void
+backlog_count(int n, Backlog *backlogs)
+{
+	DatabaseSlot *slot = database_mine();
+	uint64		kept = first_kept();
+	uint64		from = TRAFFIC_NONE;
+	uint64	   *last_epochs = palloc0(sizeof(uint64) * Max(n, 1));
+	PublishedState state;
+	BatchWalk  *walk;
+	WireTxn		txn;
+
+	/* first what is applied, then the traffic: what comes later is not counted */
+	if (slot != NULL)
+		database_read(slot, &state);
+	for (int i = 0; i < n; i++)
+	{
+		uint64		first = first_epoch(slot, &backlogs[i]);
+
+		backlogs[i].lost = first < kept;
+		if (first != TRAFFIC_NONE)
+			from = Min(from, Max(first, kept));
+	}
+	if (from > WIRE_MAX_EPOCH)
+		return;
+	walk = batch_walk_create(NULL);
+	batch_walk_start(walk, from, WIRE_MAX_EPOCH);
+	while (batch_walk_next(walk, ACCESS_LATEST, &txn))
+	{
+		CHECK_FOR_INTERRUPTS();
+		for (int i = 0; i < n; i++)
+			count_txn(&backlogs[i], &txn, batch_walk_entry(walk)->epoch,
+					  &last_epochs[i]);
+	}
+	batch_walk_stop(walk);
+	for (int i = 0; i < n; i++)
+		if (backlogs[i].epochs > 0)
+			backlogs[i].oldest = appended_at(backlogs[i].oldest_epoch);
+}

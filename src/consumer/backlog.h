@@ -1,0 +1,49 @@
+/*
+ * backlog.h
+ *	  What consumers by name have not processed, counted from the log.
+ */
+#ifndef CALVIN_CONSUMER_BACKLOG_H
+#define CALVIN_CONSUMER_BACKLOG_H
+
+#include "compat.h"
+
+#include "consumer/group.h"
+#include "datatype/timestamp.h"
+#include "log/parked.h"
+
+/* One consumer: where it stands, and what was counted. */
+typedef struct Backlog
+{
+	NameData	name;
+	const Registration *registration; /* NULL: of that name there are cursors only */
+	const FetchGroup *group; /* NULL: a stream */
+	int			nwanted;	/* vshards */
+	bool		wanted[WIRE_VSHARDS];
+	GroupKey	next[WIRE_VSHARDS]; /* first key not processed, of each */
+	TimestampTz last_progress; /* 0: none yet */
+	uint64		delivered;	/* of a group: what it has processed, */
+	uint64		retried;	/* and attempts that failed */
+
+	bool		lost;		/* what it needs was truncated, which is not counted */
+	uint64		epochs;		/* with something for it */
+	uint64		txns;		/* that are to be handed out, parked ones not */
+	uint64		oldest_epoch; /* the first of these epochs, if there are any */
+	TimestampTz oldest;		/* when that was appended */
+
+	int			nparked;	/* of a group, ahead of it */
+	ParkedKey  *parked;
+} Backlog;
+
+/*
+ * All consumers by name, those that are only known by durable cursors too, in the
+ * order of their names, as committed now; palloc'd.  Returns how many.
+ */
+extern int	backlog_list(Backlog **backlogs);
+
+/* The same of one name; false if there is none. */
+extern bool backlog_find(const char *name, Backlog *backlog);
+
+/* Count what is in the log for n of them, in one pass from the first that lacks some. */
+extern void backlog_count(int n, Backlog *backlogs);
+
+#endif							/* CALVIN_CONSUMER_BACKLOG_H */

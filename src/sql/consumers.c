@@ -1,0 +1,106 @@
+/*
+ * consumers.c
+ *	  The view seq_consumers, and seq_pending.
+ */
+#include "compat.h"
+
+#include "catalog/pg_type_d.h"
+#include "consumer/backlog.h"
+#include "funcapi.h"
+#include "sql/args.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+CALVIN_FUNCTION(seq_consumers_info);
+CALVIN_FUNCTION(seq_pending);
+
+/*
+ * (name name, id bigint, kind text, owner oid, vshards int[], partitions int,
+ *  epochs_behind bigint, pending bigint, oldest_unprocessed timestamptz,
+ *  delivered bigint, retried bigint, last_progress timestamptz, lost boolean)
+ */
+#define CONSUMER_COLUMNS 13
+
+static Datum
+vshards_array(const Backlog *backlog)
+{
+	Datum	   *elements = palloc(sizeof(Datum) * Max(backlog->nwanted, 1));
+	int			n = 0;
+
+	for (int v = 0; v < WIRE_VSHARDS; v++)
+		if (backlog->wanted[v])
+			elements[n++] = Int32GetDatum(v);
+	return PointerGetDatum(construct_array(elements, n, INT4OID, sizeof(int32), true,
+										   TYPALIGN_INT));
+}
+
+static void
+put_time(Datum *value, bool *isnull, TimestampTz at)
+{
+	*value = TimestampTzGetDatum(at);
+	*isnull = at == 0;
+}
+
+Datum
+seq_consumers_info(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	Backlog    *backlogs;
+	int			n;
+
+	InitMaterializedSRF(fcinfo, 0);
+	n = backlog_list(&backlogs);
+	backlog_count(n, backlogs);
+	for (int i = 0; i < n; i++)
+	{
+		const Backlog *backlog = &backlogs[i];
+		const Registration *registration = backlog->registration;
+		bool		group = backlog->group != NULL;
+		Datum		values[CONSUMER_COLUMNS];
+		bool		nulls[CONSUMER_COLUMNS] = {false};
+
+		values[0] = NameGetDatum(&backlog->name);
+		values[1] = Int64GetDatum(registration != NULL ? (int64) registration->id : 0);
+		nulls[1] = nulls[3] = registration == NULL;
+		values[2] = CStringGetTextDatum(group ? "group" : "stream");
+		values[3] = ObjectIdGetDatum(registration != NULL ? registration->owner :
+									 InvalidOid);
+		nulls[4] = registration != NULL && registration->vshards == NULL;
+		values[4] = nulls[4] ? (Datum) 0 : vshards_array(backlog);
+		values[5] = Int32GetDatum(group ? backlog->group->partitions : 0);
+		nulls[5] = nulls[9] = nulls[10] = !group;
+		values[6] = Int64GetDatum((int64) backlog->epochs);
+		values[7] = Int64GetDatum((int64) backlog->txns);
+		put_time(&values[8], &nulls[8], backlog->oldest);
+		values[9] = Int64GetDatum((int64) backlog->delivered);
+		values[10] = Int64GetDatum((int64) backlog->retried);
+		put_time(&values[11], &nulls[11], backlog->last_progress);
+		values[12] = BoolGetDatum(backlog->lost);
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+	}
+	return (Datum) 0;
+}
+
+/* seq_pending(name) -> transactions that are to come, parked ones not */
+Datum
+seq_pending(PG_FUNCTION_ARGS)
+{
+	char	   *name = arg_name(PG_GETARG_TEXT_PP(0));
+	Backlog    *backlog = palloc(sizeof(Backlog));
+
+	if (!backlog_find(name, backlog))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("there is no consumer \"%s\"", name),
+				 errdetail("It is not registered, and has no durable cursor."),
+				 errhint("seq_consumers shows those there are.")));
+	backlog_count(1, backlog);
+	if (backlog->lost)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("consumer \"%s\" is lost: the log was truncated beyond where it stands",
+						name),
+				 errdetail("What it has not processed cannot be counted any more.")));
+	PG_RETURN_INT64((int64) backlog->txns);
+}
