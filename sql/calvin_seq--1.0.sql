@@ -133,6 +133,7 @@ CREATE TABLE seq_registrations (
 	partitions integer CHECK (partitions BETWEEN 1 AND 1024),
 	collections text[],
 	registered_at timestamptz NOT NULL,
+	lost_before bigint CHECK (lost_before > 0),
 	CHECK (partitions IS NOT NULL OR kind = 'stream')
 );
 COMMENT ON TABLE seq_registrations IS
@@ -143,6 +144,8 @@ COMMENT ON COLUMN seq_registrations.owner_name IS
 	'in a dump: the owner, whose number may be another one where it is restored';
 COMMENT ON COLUMN seq_registrations.collections IS
 	'names, or prefixes that end in %; null: all';
+COMMENT ON COLUMN seq_registrations.lost_before IS
+	'something before this epoch, which it needed, was truncated nevertheless';
 
 CREATE FUNCTION seq_registrations_before_insert() RETURNS trigger
 	LANGUAGE C AS 'MODULE_PATHNAME';
@@ -154,7 +157,8 @@ ALTER TABLE seq_registrations ENABLE ALWAYS TRIGGER seq_registrations_restore;
 -- A role has another number elsewhere, but its name.
 SELECT pg_catalog.pg_extension_config_dump('seq_registrations',
 	'WHERE false UNION ALL SELECT name, id, kind, 0::pg_catalog.oid,'
-	' pg_catalog.pg_get_userbyid(owner), vshards, partitions, collections, registered_at'
+	' pg_catalog.pg_get_userbyid(owner), vshards, partitions, collections, registered_at,'
+	' lost_before'
 	' FROM @extschema@.seq_registrations');
 
 -- As durable cursors are stored: the newest version is the last one of its key.
@@ -505,6 +509,22 @@ COMMENT ON VIEW seq_subscriptions IS
 	'consumers of this database: queue sizes in bytes, lag in epochs';
 
 --
+-- Registering
+--
+
+CREATE FUNCTION seq_register(name text, vshards integer[],
+	from_epoch bigint DEFAULT NULL)
+	RETURNS void
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION seq_register(text, integer[], bigint) IS
+	'register a consumer, which from this transaction''s commit on has durable cursors of these vshards, at the beginning of an epoch (null: at the log''s end when it commits); it belongs to the present role';
+
+CREATE FUNCTION seq_unregister(name text) RETURNS void
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION seq_unregister(text) IS
+	'forget a registered consumer and its durable cursors';
+
+--
 -- Groups: fetching without a session of one's own
 --
 
@@ -804,6 +824,8 @@ REVOKE ALL ON FUNCTION
 	seq_rewind(text),
 	seq_drop_cursor(text, integer[]),
 	seq_cursors_info(),
+	seq_register(text, integer[], bigint),
+	seq_unregister(text),
 	seq_create_group(text, integer, integer[], text[], bigint),
 	seq_drop_group(text),
 	seq_fetch(text, integer, interval),

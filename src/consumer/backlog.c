@@ -245,32 +245,30 @@ first_kept(void)
 	return kept;
 }
 
-void
-backlog_count(int n, Backlog *backlogs)
+/* "slot": whose traffic tells who has nothing to come, or NULL. */
+static void
+count(int n, Backlog *backlogs, DatabaseSlot *slot, uint64 through)
 {
-	DatabaseSlot *slot = database_mine();
 	uint64		kept = first_kept();
 	uint64		from = TRAFFIC_NONE;
 	uint64	   *last_epochs = palloc0(sizeof(uint64) * Max(n, 1));
-	PublishedState state;
 	BatchWalk  *walk;
 	WireTxn		txn;
 
-	/* first what is applied, then the traffic: what comes later is not counted */
-	if (slot != NULL)
-		database_read(slot, &state);
 	for (int i = 0; i < n; i++)
 	{
 		uint64		first = first_epoch(slot, &backlogs[i]);
 
-		backlogs[i].lost = first < kept;
+		/* cursors that lack nothing of what is truncated are moved with it */
+		backlogs[i].lost = backlogs[i].group == NULL ? first < kept :
+			backlogs[i].registration->lost_before != 0;
 		if (first != TRAFFIC_NONE)
 			from = Min(from, Max(first, kept));
 	}
-	if (from > WIRE_MAX_EPOCH)
+	if (from > through)
 		return;
 	walk = batch_walk_create(NULL);
-	batch_walk_start(walk, from, WIRE_MAX_EPOCH);
+	batch_walk_start(walk, from, through);
 	while (batch_walk_next(walk, ACCESS_LATEST, &txn))
 	{
 		CHECK_FOR_INTERRUPTS();
@@ -282,4 +280,16 @@ backlog_count(int n, Backlog *backlogs)
 	for (int i = 0; i < n; i++)
 		if (backlogs[i].epochs > 0)
 			backlogs[i].oldest = appended_at(backlogs[i].oldest_epoch);
+}
+
+void
+backlog_count(int n, Backlog *backlogs)
+{
+	count(n, backlogs, database_mine(), WIRE_MAX_EPOCH);
+}
+
+void
+backlog_count_through(int n, Backlog *backlogs, uint64 epoch)
+{
+	count(n, backlogs, NULL, epoch);
 }

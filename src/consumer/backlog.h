@@ -24,7 +24,7 @@ typedef struct Backlog
 	uint64		delivered;	/* of a group: what it has processed, */
 	uint64		retried;	/* and attempts that failed */
 
-	bool		lost;		/* what it needs was truncated, which is not counted */
+	bool		lost;		/* something it needs was truncated, which is not counted */
 	uint64		epochs;		/* with something for it */
 	uint64		txns;		/* that are to be handed out, parked ones not */
 	uint64		oldest_epoch; /* the first of these epochs, if there are any */
@@ -45,5 +45,8 @@ extern bool backlog_find(const char *name, Backlog *backlog);
 
 /* Count what is in the log for n of them, in one pass from the first that lacks some. */
 extern void backlog_count(int n, Backlog *backlogs);
+
+/* The same of epochs through one, which need not be applied yet. */
+extern void backlog_count_through(int n, Backlog *backlogs, uint64 epoch);
 
 #endif							/* CALVIN_CONSUMER_BACKLOG_H */

@@ -101,7 +101,7 @@ at_xact_end(XactEvent event, void *arg)
 
 /* That, unless it is in use by a call that this one is within. */
 static BatchWalk *
-take_walk(const FetchGroup *group)
+take_walk(void)
 {
 	BatchWalk  *walk;
 
@@ -112,7 +112,10 @@ take_walk(const FetchGroup *group)
 		RegisterXactCallback(at_xact_end, NULL);
 	}
 	if (kept_in_use)
+	{
 		walk = batch_walk_create(NULL);
+		batch_walk_for_group(walk);
+	}
 	else
 	{
 		if (kept_walk == NULL)
@@ -122,12 +125,12 @@ take_walk(const FetchGroup *group)
 			kept_walk = batch_walk_create(NULL);
 			MemoryContextSwitchTo(old);
 			batch_walk_keep(kept_walk);
+			batch_walk_for_group(kept_walk);
 		}
 		walk = kept_walk;
 		kept_in_use = true;
 	}
 	batch_walk_set_log(walk, log_table_require()->log);
-	batch_walk_set_group(walk, NameStr(group->name));
 	return walk;
 }
 
@@ -138,7 +141,6 @@ put_walk_back(BatchWalk *walk)
 		return;
 	if (batch_walk_kept(walk) > KEPT_BYTES)
 		batch_walk_stop(walk);
-	batch_walk_set_group(walk, NULL);
 	kept_in_use = false;
 }
 
@@ -361,7 +363,7 @@ start_walk(Fetch *fetch)
 	}
 	fetch->nparked = parked_list(fetch->request.group->id, from, fetch->end - 1,
 								 &fetch->parked);
-	fetch->walk = take_walk(fetch->request.group);
+	fetch->walk = take_walk();
 	batch_walk_seek(fetch->walk, first, fetch->end - 1);
 	fetch->on_txn = false;
 	fetch->exhausted = false;

@@ -126,6 +126,19 @@ guess_id(const char *name)
 	return 0;
 }
 
+static void
+refuse_lost(const Registration *registration)
+{
+	if (registration->lost_before == 0)
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("group \"%s\" is lost", NameStr(registration->name)),
+			 errdetail("Something before epoch " UINT64_FORMAT ", which it had not processed, was truncated from the log.",
+					   registration->lost_before),
+			 errhint("What is missing cannot be had any more. Make the group anew with seq_drop_group() and seq_create_group().")));
+}
+
 FetchGroup *
 group_require(const char *name)
 {
@@ -139,7 +152,10 @@ group_require(const char *name)
 
 		/* who had it locked may have ended it, and another one been made */
 		if (registration->id == locked)
+		{
+			refuse_lost(registration);
 			return group_open(registration);
+		}
 		locked = registration->id;
 		registry_lock(locked, RowExclusiveLock);
 	}

@@ -69,7 +69,7 @@ require_beginning(const LogAccess *access, uint64 epoch)
 
 void
 base_require_epoch(const LogAccess *access, uint64 epoch,
-				   const char *consumer, bool group)
+				   const char *consumer)
 {
 	MachineState base;
 	uint64		kept;
@@ -88,14 +88,6 @@ base_require_epoch(const LogAccess *access, uint64 epoch,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("epoch " UINT64_FORMAT " was truncated from the log", epoch),
 				 errdetail("The first epoch kept is " UINT64_FORMAT ".", kept)));
-	if (group)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("group \"%s\" needs epoch " UINT64_FORMAT ", which was truncated from the log",
-						consumer, epoch),
-				 errdetail("The first epoch kept is " UINT64_FORMAT ".", kept),
-				 errhint("What is missing cannot be had any more. Make the group anew, with seq_drop_group() and seq_create_group(from_epoch => " UINT64_FORMAT "), to go on behind it.",
-						 kept)));
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			 errmsg("subscription \"%s\" needs epoch " UINT64_FORMAT ", which was truncated from the log",

@@ -12,9 +12,9 @@
 /*
  * Raise an error if batches of this epoch were truncated, or may have been, as
  * an access with ACCESS_SNAPSHOTS sees it.
- * "consumer" is the name of the subscription, or the group, that needs them, or NULL.
+ * "consumer" is the name of the subscription that needs them, or NULL.
  */
 extern void base_require_epoch(const LogAccess *access, uint64 epoch,
-							   const char *consumer, bool group);
+							   const char *consumer);
 
 #endif							/* CALVIN_LOG_BASE_H */

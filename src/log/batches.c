@@ -31,7 +31,7 @@ typedef struct BlockEntry
 struct BatchWalk
 {
 	const char *consumer; /* that it is for, or NULL */
-	bool		group;	  /* which is a group */
+	bool		group;	  /* or for a group: what was truncated is not its */
 	bool		keeps;	  /* entries behind the present one stay */
 	Oid			log;	  /* the only one it reads, unless InvalidOid */
 	uint64		next_epoch; /* to be fetched next */
@@ -74,9 +74,8 @@ batch_walk_bind(BatchWalk *walk, Oid log)
 }
 
 void
-batch_walk_set_group(BatchWalk *walk, const char *group)
+batch_walk_for_group(BatchWalk *walk)
 {
-	walk->consumer = group;
 	walk->group = true;
 }
 
@@ -202,8 +201,8 @@ fetch_block(BatchWalk *walk, AccessSnapshot kind)
 		 */
 		log_access_end(&access);
 		log_access_begin(&access, ACCESS_SNAPSHOTS, kind);
-		if (!read_block(walk, &access))
-			base_require_epoch(&access, walk->next_epoch, walk->consumer, walk->group);
+		if (!read_block(walk, &access) && !walk->group)
+			base_require_epoch(&access, walk->next_epoch, walk->consumer);
 	}
 	log_access_end(&access);
 

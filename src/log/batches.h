@@ -34,8 +34,11 @@ extern void batch_walk_bind(BatchWalk *walk, Oid log);
 extern void batch_walk_start(BatchWalk *walk, uint64 from_epoch,
 							 uint64 to_epoch);
 
-/* What is missing at the beginning is missing to a group, of that name. */
-extern void batch_walk_set_group(BatchWalk *walk, const char *group);
+/*
+ * What was truncated is passed over: nothing of it is for the group that the walk is
+ * for, or the group would have been marked (registry_mark_lost()).
+ */
+extern void batch_walk_for_group(BatchWalk *walk);
 
 /* What has been read stays, to be come back to; batch_walk_stop() frees it. */
 extern void batch_walk_keep(BatchWalk *walk);

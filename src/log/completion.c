@@ -94,7 +94,7 @@ completion_look_up(uint64 epoch, uint32 position, uint64 through,
 	}
 	completion->known = batch_index > 0;
 	if (!completion->known)
-		base_require_epoch(&access, epoch, NULL, false);
+		base_require_epoch(&access, epoch, NULL);
 	if (completion->nexpected > 0)
 		find_acks(&access, epoch, position, batch_index, through, acked);
 	log_access_end(&access);

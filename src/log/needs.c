@@ -167,6 +167,6 @@ needs_require(uint64 epoch, const char *name)
 	LogAccess	access;
 
 	log_access_begin(&access, ACCESS_SNAPSHOTS, ACCESS_LATEST);
-	base_require_epoch(&access, epoch, name, false);
+	base_require_epoch(&access, epoch, name);
 	log_access_end(&access);
 }

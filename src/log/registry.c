@@ -4,6 +4,7 @@
  *
  * What a registration is about never changes: whoever wants another one takes it
  * away and registers anew, under another id.  So whatever is known of an id holds.
+ * Only that it has lost something is noted later.
  */
 #include "compat.h"
 
@@ -85,6 +86,9 @@ read_row(const TupleTableSlot *slot)
 							 &registration->ncollections);
 	registration->registered_at =
 		DatumGetTimestampTz(values[REGISTRATION_ATTR_REGISTERED_AT - 1]);
+	if (!nulls[REGISTRATION_ATTR_LOST_BEFORE - 1])
+		registration->lost_before =
+			(uint64) DatumGetInt64(values[REGISTRATION_ATTR_LOST_BEFORE - 1]);
 	pfree(kind);
 	return registration;
 }
@@ -253,28 +257,17 @@ fill_in(TupleTableSlot *slot, const Registration *registration)
 	}
 	put(slot, REGISTRATION_ATTR_REGISTERED_AT,
 		TimestampTzGetDatum(registration->registered_at));
+	if (registration->lost_before != 0)
+		put(slot, REGISTRATION_ATTR_LOST_BEFORE,
+			Int64GetDatum((int64) registration->lost_before));
 }
 
-void
-registry_add(Registration *registration)
+static void
+insert(const Registration *registration, Oid relid)
 {
-	const LogTable *table = log_table_require();
-	Oid			relid = log_side_table(table, SIDE_REGISTRATIONS);
-	LogIdentity self;
 	Insert		insert;
-	bool		kept;
+	volatile bool kept = false;
 
-	/* one at a time: the name is looked for, then the row is there */
-	log_lock_object_for_transaction(relid, InvalidOid, REGISTRATION_LOCK,
-									ExclusiveLock, true);
-	if (registry_find(NameStr(registration->name)) != NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_DUPLICATE_OBJECT),
-				 errmsg("\"%s\" is registered already", NameStr(registration->name)),
-				 errhint("Use another name, or end that one with seq_unregister() or seq_drop_group().")));
-	registration->id = make_id();
-	registration->registered_at = GetCurrentTimestamp();
-	self = log_become_side_owner(table, SIDE_REGISTRATIONS, false);
 	adding = true;
 	PG_TRY();
 	{
@@ -288,7 +281,6 @@ registry_add(Registration *registration)
 		adding = false;
 	}
 	PG_END_TRY();
-	log_become_self(&self);
 	if (!kept)
 		ereport(ERROR,
 				(errcode(ERRCODE_TRIGGERED_ACTION_EXCEPTION),
@@ -296,11 +288,33 @@ registry_add(Registration *registration)
 						NameStr(registration->name))));
 }
 
+void
+registry_add(Registration *registration)
+{
+	const LogTable *table = log_table_require();
+	Oid			relid = log_side_table(table, SIDE_REGISTRATIONS);
+	LogIdentity self;
+
+	/* one at a time: the name is looked for, then the row is there */
+	(void) log_lock_object_for_transaction(relid, InvalidOid, REGISTRATION_LOCK,
+										   ExclusiveLock, true);
+	if (registry_find(NameStr(registration->name)) != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_DUPLICATE_OBJECT),
+				 errmsg("\"%s\" is registered already", NameStr(registration->name)),
+				 errhint("Use another name, or end that one with seq_unregister() or seq_drop_group().")));
+	registration->id = make_id();
+	registration->registered_at = GetCurrentTimestamp();
+	self = log_become_side_owner(table, SIDE_REGISTRATIONS, false);
+	insert(registration, relid);
+	log_become_self(&self);
+}
+
 bool
 registry_remove(const Registration *registration)
 {
-	const LogTable *table = log_table_require();
-	LogIdentity self = log_become_side_owner(table, SIDE_REGISTRATIONS, false);
+	LogIdentity self = log_become_side_owner(log_table_require(), SIDE_REGISTRATIONS,
+											 false);
 	NewestScan	scan;
 	Insert		insert;
 	bool		removed = false;
@@ -315,6 +329,22 @@ registry_remove(const Registration *registration)
 	newest_end(&scan);
 	log_become_self(&self);
 	return removed;
+}
+
+bool
+registry_mark_lost(const Registration *registration, uint64 before)
+{
+	const LogTable *table = log_table_require();
+	Registration lost = *registration;
+	LogIdentity self;
+
+	if (!registry_remove(registration))
+		return false;
+	lost.lost_before = Max(lost.lost_before, before);
+	self = log_become_side_owner(table, SIDE_REGISTRATIONS, false);
+	insert(&lost, log_side_table(table, SIDE_REGISTRATIONS));
+	log_become_self(&self);
+	return true;
 }
 
 bool

@@ -29,6 +29,8 @@ typedef struct Registration
 	int			ncollections;
 	char	  **collections; /* in the database's encoding; NULL: all */
 	TimestampTz registered_at;
+	uint64		lost_before; /* not 0: it needed something before this epoch, which was
+							  * truncated nevertheless */
 } Registration;
 
 /*
@@ -51,6 +53,12 @@ extern void registry_require_owner(const Registration *registration);
  * if the name is taken.  Who does it at the same time is waited for.
  */
 extern void registry_add(Registration *registration);
+
+/*
+ * What it needs of epochs before this one is about to be truncated; false if it is gone
+ * by now.
+ */
+extern bool registry_mark_lost(const Registration *registration, uint64 before);
 
 /* Take it away; false if somebody else has. */
 extern bool registry_remove(const Registration *registration);

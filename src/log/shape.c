@@ -63,7 +63,8 @@ static const OwnColumn landing_columns[] = {
 static const OwnColumn registrations_columns[] = {
 	{"name", NAMEOID}, {"id", INT8OID}, {"kind", TEXTOID}, {"owner", OIDOID},
 	{"owner_name", NAMEOID}, {"vshards", INT4ARRAYOID}, {"partitions", INT4OID},
-	{"collections", TEXTARRAYOID}, {"registered_at", TIMESTAMPTZOID}
+	{"collections", TEXTARRAYOID}, {"registered_at", TIMESTAMPTZOID},
+	{"lost_before", INT8OID}
 };
 
 static const OwnColumn group_positions_columns[] = {

@@ -8,6 +8,7 @@
 #include "consumer/stream.h"
 #include "log/cursors.h"
 #include "sql/args.h"
+#include "sql/registering.h"
 
 CALVIN_FUNCTION(seq_commit);
 CALVIN_FUNCTION(seq_rewind);
@@ -41,6 +42,7 @@ seq_commit(PG_FUNCTION_ARGS)
 
 	shmem_require();
 	refuse_on_standby("seq_commit");
+	(void) registering_check_stream(arg_name(name), 0, NULL);
 	PG_RETURN_INT32(stream_commit(arg_consumer(name)));
 }
 
@@ -64,6 +66,12 @@ seq_drop_cursor(PG_FUNCTION_ARGS)
 	int			n = 0;
 
 	refuse_on_standby("seq_drop_cursor");
+	if (registering_check_stream(name, 0, NULL) != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("consumer \"%s\" is registered, and has its cursors for as long",
+						name),
+				 errhint("Use seq_unregister().")));
 	if (!PG_ARGISNULL(1))
 		vshards = arg_vshards(PG_GETARG_ARRAYTYPE_P(1), &n);
 	PG_RETURN_INT32(cursors_drop(name, n, vshards));

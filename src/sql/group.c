@@ -4,16 +4,14 @@
  */
 #include "compat.h"
 
-#include "access/xlog.h"
 #include "catalog/pg_type_d.h"
-#include "log/access.h"
+#include "log/begin_at_end.h"
 #include "log/group_positions.h"
-#include "log/needs.h"
 #include "log/parked.h"
-#include "log/reader.h"
 #include "log/registry.h"
 #include "miscadmin.h"
 #include "sql/args.h"
+#include "sql/registering.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 
@@ -30,23 +28,6 @@ name_argument(FunctionCallInfo fcinfo)
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("name must not be null")));
 	return PG_GETARG_TEXT_PP(0);
-}
-
-static void
-refuse_on_standby(const char *function)
-{
-	if (RecoveryInProgress())
-		ereport(ERROR,
-				(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
-				 errmsg("cannot execute %s() during recovery", function),
-				 errhint("Groups are made on the primary.")));
-	PreventCommandIfReadOnly(function);
-}
-
-static int
-compare_vshards(const void *a, const void *b)
-{
-	return (int) *(const uint16 *) a - (int) *(const uint16 *) b;
 }
 
 static char **
@@ -78,36 +59,26 @@ collections_argument(ArrayType *array, int *n)
 	return collections;
 }
 
-/* The epoch that comes after what is in the log now. */
-static uint64
-next_epoch_of_log(void)
+/* Not before the commit: nobody else knows of the group yet. */
+static void
+move(const Registration *registration, uint64 epoch)
 {
-	LogAccess	access;
-	int64		last;
+	GroupStore	store;
 
-	log_access_begin(&access, 0, ACCESS_LATEST);
-	last = log_last_epoch(&access);
-	log_access_end(&access);
-	return (uint64) (last + 1);
-}
+	group_store_begin(&store, registration->id, true);
+	for (int i = 0; i < registration->partitions; i++)
+	{
+		GroupPosition position;
 
-static uint64
-start_argument(FunctionCallInfo fcinfo, int number, const char *name)
-{
-	uint64		next = next_epoch_of_log();
-	uint64		start;
-
-	if (PG_ARGISNULL(number))
-		return next;
-	start = arg_epoch(PG_GETARG_INT64(number));
-	if (start > next)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("from_epoch " UINT64_FORMAT " is beyond the end of the log", start),
-				 errdetail("The next epoch of the log is " UINT64_FORMAT ".", next),
-				 errhint("Leave from_epoch out to begin at the end of the log.")));
-	needs_require(start, name);
-	return start;
+		CHECK_FOR_INTERRUPTS();
+		group_store_read(&store, i, &position);
+		/* unless it was used in the meantime, by this transaction */
+		if (position.version != 1)
+			continue;
+		position.next.epoch = epoch;
+		group_store_write(&store, i, &position);
+	}
+	group_store_end(&store);
 }
 
 /* seq_create_group(name, partitions, vshards, collections, from_epoch) */
@@ -118,7 +89,7 @@ seq_create_group(PG_FUNCTION_ARGS)
 	char	   *name = arg_name(name_argument(fcinfo));
 	uint64		start;
 
-	refuse_on_standby("seq_create_group");
+	registering_refuse("seq_create_group()");
 	if (PG_ARGISNULL(1))
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
@@ -133,19 +104,19 @@ seq_create_group(PG_FUNCTION_ARGS)
 	registration.owner = GetUserId();
 	if (!PG_ARGISNULL(2))
 	{
-		registration.vshards = arg_vshards(PG_GETARG_ARRAYTYPE_P(2),
-										   &registration.nvshards);
-		qsort(registration.vshards, registration.nvshards, sizeof(uint16),
-			  compare_vshards);
+		registration.vshards = registering_vshards(PG_GETARG_ARRAYTYPE_P(2),
+												   &registration.nvshards);
 		/* a vshard's order is kept by its being in one of them */
 		registration.partitions = Min(registration.partitions, registration.nvshards);
 	}
 	if (!PG_ARGISNULL(3))
 		registration.collections = collections_argument(PG_GETARG_ARRAYTYPE_P(3),
 														&registration.ncollections);
-	start = start_argument(fcinfo, 4, name);
+	start = registering_start(PG_ARGISNULL(4) ? NULL : &fcinfo->args[4].value, name);
 	registry_add(&registration);
 	group_positions_create(registration.id, registration.partitions, start);
+	if (PG_ARGISNULL(4))
+		begin_at_end(&registration, start, move);
 	PG_RETURN_VOID();
 }
 
@@ -156,7 +127,7 @@ seq_drop_group(PG_FUNCTION_ARGS)
 	char	   *name = arg_name(name_argument(fcinfo));
 	Registration *registration;
 
-	refuse_on_standby("seq_drop_group");
+	registering_refuse("seq_drop_group()");
 	registration = registry_require(name, REGISTRATION_GROUP);
 	/* whoever fetches for it has ended then, and nobody begins */
 	registry_lock(registration->id, ExclusiveLock);

@@ -6,9 +6,11 @@
 #include "compat.h"
 
 #include "access/xlog.h"
+#include "consumer/backlog.h"
 #include "log/attach.h"
 #include "log/cursors.h"
 #include "log/needs.h"
+#include "log/registry.h"
 #include "log/standbys.h"
 #include "log/truncate.h"
 #include "miscadmin.h"
@@ -92,6 +94,69 @@ refuse_before_standbys(XLogRecPtr lsn)
 							  n, LSN_FORMAT_ARGS(furthest.replayed),
 							  LSN_FORMAT_ARGS(lsn), n),
 			 errhint("Wait for it (see pg_stat_replication), or pass force => true.")));
+}
+
+/* Groups that need something of what goes, their positions being committed. */
+typedef struct GroupNeeds
+{
+	int			n; /* of those in the list */
+	int			ngroups;
+	Backlog    *groups;
+	const Backlog *furthest;
+} GroupNeeds;
+
+/*
+ * Positions only go forward, and who makes a group that begins within what goes waits
+ * for this transaction: so one look will do.
+ */
+static void
+look_at_groups(const Truncation *truncation, GroupNeeds *needs)
+{
+	int			n = backlog_list(&needs->groups);
+
+	for (int i = 0; i < n; i++)
+		if (needs->groups[i].group != NULL &&
+			needs->groups[i].registration->lost_before == 0)
+			needs->groups[needs->ngroups++] = needs->groups[i];
+	if (needs->ngroups > 0)
+		backlog_count_through(needs->ngroups, needs->groups,
+							  truncation->base.last_applied_epoch);
+	for (int i = 0; i < needs->ngroups; i++)
+	{
+		const Backlog *group = &needs->groups[i];
+
+		if (group->epochs == 0)
+			continue;
+		needs->n++;
+		if (needs->furthest == NULL ||
+			group->oldest_epoch < needs->furthest->oldest_epoch)
+			needs->furthest = group;
+	}
+}
+
+static void
+refuse_before_groups(const GroupNeeds *needs)
+{
+	if (needs->n == 0)
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_IN_USE),
+			 errmsg("cannot truncate past the group \"%s\"",
+					NameStr(needs->furthest->name)),
+			 errdetail_plural("It needs the log from epoch " UINT64_FORMAT " on; %d group needs something of what would go.",
+							  "It needs the log from epoch " UINT64_FORMAT " on; %d groups need something of what would go.",
+							  needs->n, needs->furthest->oldest_epoch, needs->n),
+			 hint_epoch(needs->furthest->oldest_epoch)));
+}
+
+/* Their next call is an error. */
+static void
+mark_lost(const Truncation *truncation, const GroupNeeds *needs)
+{
+	for (int i = 0; i < needs->ngroups; i++)
+		if (needs->groups[i].epochs > 0)
+			(void) registry_mark_lost(needs->groups[i].registration,
+									  truncation->base.last_applied_epoch + 1);
 }
 
 /* Who needs something of what goes, by one look. */
@@ -183,6 +248,7 @@ seq_truncate(PG_FUNCTION_ARGS)
 	LogIdentity self;
 	Truncation	truncation;
 	Look		look = {0};
+	GroupNeeds	groups = {0};
 	uint64		removed = 0;
 
 	if (RecoveryInProgress())
@@ -199,16 +265,21 @@ seq_truncate(PG_FUNCTION_ARGS)
 	{
 		/* without a batch in what goes nobody can lack anything of it */
 		if (truncation.base.last_applied_epoch != MACHINE_NO_EPOCH)
+		{
 			find_needs(database, &truncation, force, &look);
+			look_at_groups(&truncation, &groups);
+		}
 		else
 			database_read(database, &look.state);
 		if (!force)
 		{
 			refuse_before_applier(&truncation, &look.state);
 			refuse_before_cursors(&look.cursors);
+			refuse_before_groups(&groups);
 			refuse_before_standbys(truncation.lsn);
 			refuse_before_subscriptions(look.nsubscriptions, &look.subscription);
 		}
+		mark_lost(&truncation, &groups);
 		PAUSE_POINT("truncate: before removing");
 		removed = truncate_execute(table, &truncation, &look.cursors);
 	}
