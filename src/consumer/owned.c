@@ -36,7 +36,9 @@ owned_check(const char *name, int n, const uint16 *vshards)
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					 errmsg("consumer \"%s\" is not registered for vshard %u", name,
 							vshards[i]),
-					 errdetail("It is registered for %d others.", registration->nvshards),
+					 errdetail_plural("It is registered for %d vshard, of which this is none.",
+									  "It is registered for %d vshards, of which this is none.",
+									  registration->nvshards, registration->nvshards),
 					 errhint("Register another name for it, or this one anew with all of its vshards, after seq_unregister().")));
 	return registration;
 }
