@@ -15,6 +15,7 @@
 #include "log/table.h"
 #include "pgstat.h"
 #include "postmaster/interrupt.h"
+#include "process/handling.h"
 #include "process/life.h"
 #include "process/worker.h"
 #include "shared/pause.h"
@@ -61,6 +62,7 @@ main_loop(DatabaseSlot *slot)
 
 		life_serve_signals();
 		look_anew_if_told(slot);
+		handling_look(slot);
 		next = sequence_some(slot, &wait_ms);
 		if (next == SEQUENCE_GONE)
 			life_retire();
