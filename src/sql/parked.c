@@ -11,9 +11,9 @@
 #include "funcapi.h"
 #include "log/parked.h"
 #include "log/report.h"
+#include "log/rows.h"
 #include "miscadmin.h"
 #include "sql/args.h"
-#include "log/rows.h"
 #include "utils/builtins.h"
 
 CALVIN_FUNCTION(seq_park);
