@@ -227,6 +227,8 @@ sub upgrade_from
 	is(catalogue($node, $db), fresh($to), "$from to $to: the objects are those of a fresh extension");
 	my $s = session($node, $db);
 	append_batches($node, $db, 10, 10, [$txn]);
+	# seq_receive() waits for a first row only, and the others are there at once
+	wait_applied($node, $db);
 	$s->query("SELECT seq_subscribe('{$va}', 'worker')");
 	is($s->query("BEGIN; SELECT string_agg(epoch::text, ',') FROM seq_receive(10, '10s', 'worker'); SELECT seq_commit('worker'); COMMIT"),
 		"3,4,5,9,10\n1", "$from to $to: the stream goes on at its cursor");
