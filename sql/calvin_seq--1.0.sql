@@ -202,6 +202,35 @@ COMMENT ON COLUMN seq_parked_txns.settled IS
 	'retried or dropped before its group came to it, which is still to pass over it';
 SELECT pg_catalog.pg_extension_config_dump('seq_parked_txns', '');
 
+CREATE TABLE seq_handler_definitions (
+	id bigint PRIMARY KEY,
+	definition bigint NOT NULL,
+	handler text NOT NULL,
+	role oid NOT NULL,
+	role_name name,
+	workers integer NOT NULL CHECK (workers >= 1),
+	max_attempts integer NOT NULL CHECK (max_attempts >= 1),
+	batch integer NOT NULL CHECK (batch >= 1)
+);
+COMMENT ON TABLE seq_handler_definitions IS
+	'functions that the server calls for groups; to be read as seq_handlers';
+COMMENT ON COLUMN seq_handler_definitions.handler IS
+	'the function, with its schema and the type of its argument';
+COMMENT ON COLUMN seq_handler_definitions.role_name IS
+	'in a dump: the role, whose number may be another one where it is restored';
+
+CREATE FUNCTION seq_handler_definitions_before_insert() RETURNS trigger
+	LANGUAGE C AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION seq_handler_definitions_before_insert() FROM PUBLIC;
+CREATE TRIGGER seq_handler_definitions_restore BEFORE INSERT ON seq_handler_definitions
+	FOR EACH ROW EXECUTE FUNCTION seq_handler_definitions_before_insert();
+ALTER TABLE seq_handler_definitions ENABLE ALWAYS TRIGGER seq_handler_definitions_restore;
+
+SELECT pg_catalog.pg_extension_config_dump('seq_handler_definitions',
+	'WHERE false UNION ALL SELECT id, definition, handler, 0::pg_catalog.oid,'
+	' pg_catalog.pg_get_userbyid(role), workers, max_attempts, batch'
+	' FROM @extschema@.seq_handler_definitions');
+
 --
 -- Snapshots of the state machine
 --
@@ -594,6 +623,42 @@ COMMENT ON VIEW seq_parked IS
 	'transactions that groups have set aside, for seq_retry or seq_drop_parked';
 
 --
+-- Handlers: the server calls a function for a group
+--
+
+CREATE FUNCTION seq_handle(name text, handler regprocedure,
+	workers integer DEFAULT 1, max_attempts integer DEFAULT 5,
+	batch integer DEFAULT 100)
+	RETURNS void
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION seq_handle(text, regprocedure, integer, integer, integer) IS
+	'have background workers, as the present role, call handler(seq_txn) or handler(seq_txn[]) for what a group fetches, up to batch in a transaction; what fails max_attempts times is parked';
+
+CREATE FUNCTION seq_unhandle(name text) RETURNS void
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION seq_unhandle(text) IS
+	'call no handler for a group any more; transactions that run end as they do';
+
+CREATE FUNCTION seq_handlers_info(
+	OUT id bigint, OUT handler text, OUT role oid, OUT workers integer,
+	OUT max_attempts integer, OUT batch integer, OUT state text,
+	OUT pids integer[], OUT processed bigint, OUT failed bigint,
+	OUT rate double precision, OUT last_error text, OUT last_error_at timestamptz)
+	RETURNS SETOF record
+	LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+CREATE VIEW seq_handlers AS
+	SELECT r.name, i.handler, pg_catalog.pg_get_userbyid(i.role) AS role, i.workers,
+		i.max_attempts, i.batch, i.state, i.pids, i.processed, i.failed,
+		(SELECT pg_catalog.count(*) FROM seq_parked_txns p
+			WHERE p.id = i.id AND NOT p.settled) AS parked,
+		i.rate, i.last_error, i.last_error_at
+	FROM seq_handlers_info() i JOIN seq_registrations r ON r.id = i.id;
+COMMENT ON VIEW seq_handlers IS
+	'handlers of groups: processed and failed since their workers were wanted, rate a second in the last ten';
+COMMENT ON COLUMN seq_handlers.state IS
+	'running; starting; stopped: last_error says why; no slot: calvin_seq.max_handlers are taken; no place: max_worker_processes are; standby';
+
+--
 -- Consumers by name, as an operator sees them
 --
 
@@ -632,7 +697,9 @@ BEGIN ATOMIC
 END;
 
 CREATE VIEW seq_consumers AS
-	SELECT i.name, pg_catalog.pg_get_userbyid(i.owner) AS owner, i.kind, i.vshards,
+	SELECT i.name, pg_catalog.pg_get_userbyid(i.owner) AS owner,
+		CASE WHEN EXISTS (SELECT FROM seq_handler_definitions h WHERE h.id = i.id)
+			THEN 'handler' ELSE i.kind END AS kind, i.vshards,
 		i.partitions, w.pids, i.epochs_behind, i.pending, i.oldest_unprocessed,
 		pg_catalog.clock_timestamp() - i.oldest_unprocessed AS lag,
 		(SELECT pg_catalog.count(*) FROM seq_parked_txns p
@@ -838,6 +905,9 @@ REVOKE ALL ON FUNCTION
 	seq_park(text, integer, bigint, integer, text),
 	seq_retry(text, integer, bigint, integer),
 	seq_drop_parked(text, integer, bigint, integer),
+	seq_handle(text, regprocedure, integer, integer, integer),
+	seq_unhandle(text),
+	seq_handlers_info(),
 	seq_pending(text),
 	seq_consumers_info(),
 	seq_consumer_pids(name, bigint),
@@ -870,12 +940,13 @@ GRANT EXECUTE ON FUNCTION
 	seq_progress_info(),
 	seq_metrics_info(),
 	seq_sequencer_info(),
+	seq_handlers_info(),
 	seq_consumers_info(),
 	seq_consumer_pids(name, bigint),
 	seq_pending(text)
 	TO pg_monitor;
 GRANT SELECT ON seq_subscriptions, seq_cursors, seq_state, seq_progress, seq_metrics,
-	seq_sequencer, seq_parked, seq_consumers
+	seq_sequencer, seq_parked, seq_consumers, seq_handlers
 	TO pg_monitor;
 
 -- A column of one of these types in somebody's table would be in the way of
@@ -883,9 +954,9 @@ GRANT SELECT ON seq_subscriptions, seq_cursors, seq_state, seq_progress, seq_met
 REVOKE ALL ON TYPE
 	seq_txn,
 	seq_log, seq_cursor_positions, seq_snapshots, seq_identity, seq_inbox,
-	seq_registrations, seq_group_positions, seq_parked_txns,
+	seq_registrations, seq_group_positions, seq_parked_txns, seq_handler_definitions,
 	seq_inbox_0, seq_inbox_1, seq_inbox_2, seq_inbox_3, seq_inbox_4, seq_inbox_5,
 	seq_inbox_6, seq_inbox_7,
 	seq_subscriptions, seq_cursors, seq_state, seq_progress, seq_metrics,
-	seq_sequencer, seq_parked, seq_consumers
+	seq_sequencer, seq_parked, seq_consumers, seq_handlers
 	FROM PUBLIC;

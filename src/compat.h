@@ -115,6 +115,19 @@
 #define compat_owns_relation(rel, role) pg_class_ownercheck((rel), (role))
 #endif
 
+#include "catalog/pg_proc.h"
+#if PG_VERSION_NUM >= 160000
+#define compat_may_connect(db, role) \
+	(object_aclcheck(DatabaseRelationId, (db), (role), ACL_CONNECT) == ACLCHECK_OK)
+#define compat_may_execute(function, role) \
+	(object_aclcheck(ProcedureRelationId, (function), (role), ACL_EXECUTE) == ACLCHECK_OK)
+#else
+#define compat_may_connect(db, role) \
+	(pg_database_aclcheck((db), (role), ACL_CONNECT) == ACLCHECK_OK)
+#define compat_may_execute(function, role) \
+	(pg_proc_aclcheck((function), (role), ACL_EXECUTE) == ACLCHECK_OK)
+#endif
+
 #include "access/genam.h"
 #if PG_VERSION_NUM >= 180000
 #define compat_index_beginscan(rel, index, snapshot, nkeys) \

@@ -243,6 +243,18 @@ let_go(Fetch *fetch, const Taking *taking)
 	fetch->let_go = true;
 }
 
+/* Is a partition not to be tried again before a while? */
+static bool
+is_put_off(Fetch *fetch, const GroupPosition *position)
+{
+	if (!fetch->request.heed_retries || position->retry_at == 0 ||
+		position->retry_at <= GetCurrentTimestamp())
+		return false;
+	if (fetch->next_retry == 0 || position->retry_at < fetch->next_retry)
+		fetch->next_retry = position->retry_at;
+	return true;
+}
+
 /* Is a partition, with the position that was read, to be taken? */
 static bool
 is_wanted(Fetch *fetch, const Taking *taking)
@@ -256,14 +268,7 @@ is_wanted(Fetch *fetch, const Taking *taking)
 		fetch->too_new = true;
 		return false;
 	}
-	if (fetch->request.heed_retries && position->retry_at != 0 &&
-		position->retry_at > GetCurrentTimestamp())
-	{
-		if (fetch->next_retry == 0 || position->retry_at < fetch->next_retry)
-			fetch->next_retry = position->retry_at;
-		return false;
-	}
-	return true;
+	return !is_put_off(fetch, position);
 }
 
 /* False if another transaction has it, or there is nothing for us. */
@@ -278,6 +283,13 @@ take_one(Fetch *fetch, GroupStore *store, int partition)
 	taking->delivered = 0;
 	taking->stored = false;
 	taking->newly = !taken_from(group->id, partition, &from);
+	if (fetch->request.heed_retries)
+	{
+		/* without taking it, for which others would have to be told */
+		group_store_read(store, partition, &taking->position);
+		if (is_put_off(fetch, &taking->position))
+			return false;
+	}
 	if (!registry_lock_partition(group->id, partition, false))
 	{
 		fetchers_note_crowded(group->id);

@@ -25,6 +25,8 @@
 #define REGISTRATIONS_NAME "seq_registrations"
 #define GROUP_POSITIONS_NAME "seq_group_positions"
 #define PARKED_NAME "seq_parked_txns"
+#define HANDLERS_NAME "seq_handler_definitions"
+#define TXN_TYPE_NAME "seq_txn"
 
 /* Columns of seq_log. */
 #define LOG_ATTR_INDEX 1
@@ -124,6 +126,17 @@
 #define PARKED_ATTR_SETTLED 10
 #define PARKED_ATTRS 10
 
+/* Columns of seq_handler_definitions. */
+#define HANDLER_ATTR_ID 1
+#define HANDLER_ATTR_DEFINITION 2
+#define HANDLER_ATTR_HANDLER 3
+#define HANDLER_ATTR_ROLE 4
+#define HANDLER_ATTR_ROLE_NAME 5
+#define HANDLER_ATTR_WORKERS 6
+#define HANDLER_ATTR_MAX_ATTEMPTS 7
+#define HANDLER_ATTR_BATCH 8
+#define HANDLER_ATTRS 8
+
 /* The other tables than seq_log. */
 typedef enum SideTable
 {
@@ -133,10 +146,11 @@ typedef enum SideTable
 	SIDE_LANDING,	/* seq_inbox, key (place) */
 	SIDE_REGISTRATIONS, /* seq_registrations, key (name) */
 	SIDE_GROUP_POSITIONS, /* seq_group_positions, key (id, partition, version) */
-	SIDE_PARKED		/* seq_parked_txns, key (id, epoch, position, vshard) */
+	SIDE_PARKED,	/* seq_parked_txns, key (id, epoch, position, vshard) */
+	SIDE_HANDLERS	/* seq_handler_definitions, key (id) */
 } SideTable;
 
-#define SIDE_TABLES 7
+#define SIDE_TABLES 8
 
 extern const char *shape_side_name(SideTable side);
 

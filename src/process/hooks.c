@@ -20,6 +20,8 @@
 #include "catalog/pg_authid.h"
 #include "catalog/pg_database.h"
 #include "catalog/pg_extension.h"
+#include "catalog/pg_namespace.h"
+#include "catalog/pg_proc.h"
 #include "commands/dbcommands.h"
 #include "commands/defrem.h"
 #include "consumer/consumer.h"
@@ -29,6 +31,7 @@
 #include "process/worker.h"
 #include "shared/clock.h"
 #include "shared/database.h"
+#include "shared/handler_slot.h"
 #include "shared/requests.h"
 #include "shared/worker_slot.h"
 #include "tcop/utility.h"
@@ -47,6 +50,7 @@ static ProcessUtility_hook_type prev_process_utility_hook = NULL;
 static bool extension_created = false;
 static bool extension_dropped = false;
 static bool extension_altered = false;
+static bool handlers_touched = false; /* functions, or roles */
 static List *databases_created = NIL;
 static List *databases_held = NIL;
 static List *databases_opened = NIL; /* for connections */
@@ -84,6 +88,9 @@ at_xact_event(XactEvent event, void *arg)
 		foreach(lc, databases_opened)
 			if (!database_has_slot(lfirst_oid(lc)))
 				requests_post(lfirst_oid(lc));
+		/* what a handler calls, or runs as, may be another thing now */
+		if (handlers_touched)
+			handler_slots_note_all_changed();
 		if (extension_dropped || extension_altered)
 			worker_slot_ask_to_recheck();
 		/* from here on the functions work, even before the workers do */
@@ -93,6 +100,7 @@ at_xact_event(XactEvent event, void *arg)
 	extension_created = false;
 	extension_dropped = false;
 	extension_altered = false;
+	handlers_touched = false;
 	databases_created = NIL;
 	databases_held = NIL;
 	databases_opened = NIL;
@@ -148,6 +156,10 @@ object_access(ObjectAccessType access, Oid class_id, Oid object_id, int sub_id,
 		else
 			extension_dropped = true;
 	}
+	else if (class_id == ProcedureRelationId || class_id == AuthIdRelationId ||
+			 class_id == NamespaceRelationId)
+		handlers_touched |= access != OAT_NAMESPACE_SEARCH &&
+			access != OAT_FUNCTION_EXECUTE;
 	else if (class_id == DatabaseRelationId && access == OAT_POST_CREATE)
 		remember_database(&databases_created, object_id);
 }
@@ -242,6 +254,15 @@ workers_run(Oid database, bool impolite, pid_t signalled[WORKER_KINDS])
 {
 	bool		any = false;
 
+	pid_t		handler;
+
+	for (int next = 0; (handler = handler_slots_running(database, &next)) != 0;)
+	{
+		any = true;
+		/* in a call it looks at nothing else; more than once does no harm */
+		if (impolite)
+			kill(handler, SIGTERM);
+	}
 	for (int i = 0; i < WORKER_KINDS; i++)
 	{
 		pid_t		pid = worker_slot_pid(database, (WorkerKind) i);

@@ -24,6 +24,7 @@
 #include "process/worker.h"
 #include "shared/clock.h"
 #include "shared/database.h"
+#include "shared/handler_slot.h"
 #include "shared/requests.h"
 #include "shared/worker_slot.h"
 #include "storage/ipc.h"
@@ -41,6 +42,14 @@ typedef struct Launched
 
 /* The workers this launcher started and that have not ended, by slot. */
 static Launched (*launched)[WORKER_KINDS];
+
+typedef struct LaunchedHandler
+{
+	HandlerArgs args;
+	BackgroundWorkerHandle *handle;
+} LaunchedHandler;
+
+static LaunchedHandler *launched_handlers;
 
 void
 launcher_init(void)
@@ -90,6 +99,24 @@ start_if_wanted(int number, WorkerKind kind)
 	return worker_retry_ms();
 }
 
+/* The same for a worker that runs a handler. */
+static long
+start_handler_if_wanted(int number)
+{
+	LaunchedHandler *mine = &launched_handlers[number];
+	long		wait;
+
+	/* the last one is on its way out, which wakes us */
+	if (mine->handle != NULL || !handler_slots_start(number, &mine->args, &wait))
+		return mine->handle != NULL ? -1 : wait;
+	if (worker_start_with(&worker_handler, mine->args.database, &mine->args,
+						  sizeof(mine->args), &mine->handle))
+		return -1;
+	mine->handle = NULL;
+	handler_slots_not_started(&mine->args, NO_WORKER_RETRY_MS, true);
+	return NO_WORKER_RETRY_MS;
+}
+
 /* Take note of workers of ours that ended without having claimed their place. */
 static void
 collect_ended(void)
@@ -104,6 +131,13 @@ collect_ended(void)
 										mine->database, mine->token,
 										NO_WORKER_RETRY_MS);
 		}
+	for (int i = 0; i < calvin_max_handlers; i++)
+	{
+		LaunchedHandler *mine = &launched_handlers[i];
+
+		if (mine->handle != NULL && worker_ended(&mine->handle))
+			handler_slots_not_started(&mine->args, NO_WORKER_RETRY_MS, false);
+	}
 }
 
 /* Is it time for this kind of worker?  If not, what it waits for wakes us. */
@@ -136,6 +170,13 @@ start_workers(void)
 			if (wait >= 0 && (timeout < 0 || wait < timeout))
 				timeout = wait;
 		}
+	for (int i = 0; i < calvin_max_handlers && !RecoveryInProgress(); i++)
+	{
+		long		wait = start_handler_if_wanted(i);
+
+		if (wait >= 0 && (timeout < 0 || wait < timeout))
+			timeout = wait;
+	}
 	return timeout;
 }
 
@@ -155,12 +196,16 @@ calvin_seq_launcher_main(Datum arg)
 
 	launched = MemoryContextAllocZero(TopMemoryContext,
 									  sizeof(*launched) * Calvin->max_databases);
+	launched_handlers = MemoryContextAllocZero(TopMemoryContext,
+											   sizeof(LaunchedHandler) *
+											   Max(calvin_max_handlers, 1));
 	before_shmem_exit(launcher_exit, (Datum) 0);
 	requests_begin_serving();
 	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
 	worker_settle(&worker_launcher);
 	MemoryContextSwitchTo(TopMemoryContext);
 	worker_slot_reset_starting();
+	handler_slots_reset_starting();
 	requests_post(InvalidOid);
 
 	for (;;)

@@ -16,6 +16,7 @@
 #include "log/table.h"
 #include "pgstat.h"
 #include "postmaster/interrupt.h"
+#include "process/handling.h"
 #include "process/life.h"
 #include "process/retention.h"
 #include "process/worker.h"
@@ -69,6 +70,7 @@ main_loop(DatabaseSlot *slot)
 
 		life_serve_signals();
 		look_anew_if_told(slot);
+		handling_look(slot);
 		next = sequence_some(slot, &wait_ms);
 		if (next == SEQUENCE_GONE)
 			life_retire();

@@ -27,6 +27,9 @@ WorkerType	worker_launcher = {"calvin_seq launcher", "calvin_seq_launcher_main",
 WorkerType	worker_probe = {"calvin_seq probe", "calvin_seq_probe_main", "on",
 						"Whether it has the extension is not known until there is one.", false, false};
 
+WorkerType	worker_handler = {"calvin_seq handler", "calvin_seq_handler_main", "on",
+						  "What its group fetches waits until there is one.", false, false};
+
 /* By WorkerKind.  The sequencer need not flush: the applier does before it delivers. */
 WorkerType	worker_types[WORKER_KINDS] = {
 	{"calvin_seq applier", "calvin_seq_applier_main", "on",
@@ -84,7 +87,7 @@ make_room(const WorkerType *type)
 {
 	pid_t		late;
 
-	if (type == &worker_types[WORKER_SEQUENCER])
+	if (type == &worker_types[WORKER_SEQUENCER] || type == &worker_handler)
 		return false;
 	if (room_is_being_made())
 		return true;
@@ -107,14 +110,22 @@ bool
 worker_start(WorkerType *type, Oid database, uint32 token,
 			 BackgroundWorkerHandle **handle)
 {
-	BackgroundWorker worker;
 	WorkerArgs	args = {database, token};
+
+	return worker_start_with(type, database, &args, sizeof(args), handle);
+}
+
+bool
+worker_start_with(WorkerType *type, Oid database, const void *args, Size size,
+				  BackgroundWorkerHandle **handle)
+{
+	BackgroundWorker worker;
 	MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
 	bool		started;
 
 	worker_describe(&worker, type);
 	worker.bgw_notify_pid = MyProcPid;
-	memcpy(worker.bgw_extra, &args, sizeof(args));
+	memcpy(worker.bgw_extra, args, size);
 	started = RegisterDynamicBackgroundWorker(&worker, handle);
 	MemoryContextSwitchTo(old);
 
@@ -129,7 +140,7 @@ worker_start(WorkerType *type, Oid database, uint32 token,
 				 errmsg("no background worker left for a %s", type->name),
 				 errdetail("It is wanted for the database with OID %u. %s", database,
 						   type->without),
-				 errhint("Raise max_worker_processes (now %d): calvin_seq needs %d, twice calvin_seq.max_databases (now %d) and 2 more.",
+				 errhint("Raise max_worker_processes (now %d): calvin_seq needs %d, twice calvin_seq.max_databases (now %d) and 2 more, and one for each worker of a handler.",
 						 max_worker_processes, PLACES_NEEDED,
 						 Calvin->max_databases)));
 	}

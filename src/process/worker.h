@@ -23,6 +23,7 @@ typedef struct WorkerType
 
 extern WorkerType worker_launcher;
 extern WorkerType worker_probe;
+extern WorkerType worker_handler;
 extern WorkerType worker_types[WORKER_KINDS]; /* of a database's */
 
 /* In bgw_extra: what a worker has to prove that it is the one asked for. */
@@ -39,6 +40,7 @@ extern PGDLLEXPORT void calvin_seq_launcher_main(Datum arg);
 extern PGDLLEXPORT void calvin_seq_applier_main(Datum arg);
 extern PGDLLEXPORT void calvin_seq_sequencer_main(Datum arg);
 extern PGDLLEXPORT void calvin_seq_probe_main(Datum arg);
+extern PGDLLEXPORT void calvin_seq_handler_main(Datum arg);
 
 /* Called once by _PG_init(), the first two only when preloading. */
 extern void launcher_init(void);
@@ -54,10 +56,14 @@ extern void worker_describe(BackgroundWorker *worker, const WorkerType *type);
 /*
  * Ask the postmaster for a worker with these arguments; false if there is no
  * place for it.  The handle is in TopMemoryContext.  A sequencer is asked to
- * leave its place to another type of worker.
+ * leave its place to an applier or a probe.
  */
 extern bool worker_start(WorkerType *type, Oid database, uint32 token,
 						 BackgroundWorkerHandle **handle);
+
+/* The same with what a worker of another type finds in bgw_extra. */
+extern bool worker_start_with(WorkerType *type, Oid database, const void *args,
+							  Size size, BackgroundWorkerHandle **handle);
 
 /* When to try again after there was no place, in ms. */
 extern int	worker_retry_ms(void);

@@ -9,6 +9,7 @@
 #include "miscadmin.h"
 #include "shared/admission.h"
 #include "shared/fetchers.h"
+#include "shared/handler_slot.h"
 #include "shared/pause.h"
 #include "shared/shmem.h"
 #include "shared/submitters.h"
@@ -56,6 +57,7 @@ shmem_request(void)
 	RequestAddinShmemSpace(shmem_size());
 	RequestAddinShmemSpace(submitters_shmem_size());
 	RequestAddinShmemSpace(traffic_shmem_size());
+	RequestAddinShmemSpace(handler_slots_shmem_size());
 #ifdef CALVIN_PAUSE_POINTS
 	RequestAddinShmemSpace(pause_shmem_size());
 #endif
@@ -111,6 +113,7 @@ shmem_startup(void)
 	admission_shmem_init();
 	traffic_shmem_init();
 	fetchers_shmem_init();
+	handler_slots_shmem_init();
 	Calvin = ShmemInitStruct("calvin_seq", shmem_size(), &found);
 	if (!found)
 	{
@@ -148,6 +151,8 @@ shmem_init(void)
 							2048, 1, 1 << 20,
 							PGC_POSTMASTER, 0,
 							NULL, NULL, NULL);
+
+	handler_slots_define_settings();
 
 	prev_shmem_request_hook = shmem_request_hook;
 	shmem_request_hook = shmem_request;

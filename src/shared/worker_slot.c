@@ -61,6 +61,7 @@
 #include "miscadmin.h"
 #include "shared/clock.h"
 #include "shared/database.h"
+#include "shared/handler_slot.h"
 #include "shared/requests.h"
 #include "shared/subscription.h"
 #include "shared/worker_slot.h"
@@ -309,6 +310,7 @@ end_locked(DatabaseSlot *slot)
 	bool		running = false;
 
 	slot->ending = true;
+	handler_slots_forget_locked(slot->database);
 	for (int i = 0; i < WORKER_KINDS; i++)
 	{
 		WorkerSlot *worker = &slot->workers[i];
@@ -441,8 +443,11 @@ worker_slot_hold(Oid database)
 	}
 	LWLockRelease(Calvin->lock);
 	if (slot != NULL)
+	{
 		for (int i = 0; i < WORKER_KINDS; i++)
 			database_wake(slot, (WorkerKind) i);
+		handler_slots_stop(database);
+	}
 	return slot;
 }
 

@@ -7,6 +7,7 @@
 #include "catalog/pg_type_d.h"
 #include "log/begin_at_end.h"
 #include "log/group_positions.h"
+#include "log/handlers.h"
 #include "log/parked.h"
 #include "log/registry.h"
 #include "miscadmin.h"
@@ -136,6 +137,7 @@ seq_drop_group(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("there is no group \"%s\"", name),
 				 errdetail("It was dropped by another transaction.")));
+	(void) handlers_drop(registration->id);
 	group_positions_drop(registration->id, registration->partitions);
 	parked_drop(registration->id);
 	PG_RETURN_VOID();
