@@ -20,7 +20,6 @@ CREATE VIEW t.positions AS SELECT name, vshard, epoch, "position" FROM seq_curso
 -- our own session under a name, whether or not it was subscribed
 CREATE FUNCTION t.received(name text) RETURNS bigint[] LANGUAGE sql AS
 	$$ SELECT array_agg(epoch ORDER BY epoch) FROM seq_receive(1000, name => $1) $$;
-GRANT SELECT ON t.positions TO PUBLIC;
 
 -- Nothing in the log yet: its end is epoch 0.
 SELECT seq_register('early', '{97}');
@@ -68,7 +67,9 @@ SELECT t.failure($$SELECT seq_subscribe('{97,98}', 'billing', from_epoch => 5, f
 SELECT seq_subscribe('{97,98}', 'billing', from_epoch => 5);
 SELECT seq_subscribe('{97,98}', 'billing', from_epoch => 4);
 SELECT seq_commit('billing');
+RESET ROLE;
 TABLE t.positions;
+SET ROLE regress_clerk;
 SELECT t.received('billing'), seq_commit('billing');
 RESET ROLE;
 -- whose session is who is asked, not who subscribed: here the superuser

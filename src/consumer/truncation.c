@@ -200,7 +200,8 @@ typedef struct Look
  */
 static void
 look_once(DatabaseSlot *database, const Truncation *truncation,
-		  const StreamKey *traffic, uint64 from_epoch, bool passing, Look *look)
+		  const StreamKey *traffic, uint64 from_epoch, bool passing, bool pass_lost,
+		  Look *look)
 {
 	/* before the subscriptions, whose progress is then not behind it */
 	database_read(database, &look->state);
@@ -210,7 +211,7 @@ look_once(DatabaseSlot *database, const Truncation *truncation,
 							   machine_next_epoch(&truncation->begin), passing,
 							   &look->subscription);
 	PAUSE_POINT("truncate: between subscriptions and cursors");
-	truncate_survey_cursors(truncation, traffic, from_epoch, &look->cursors);
+	truncate_survey_cursors(truncation, traffic, from_epoch, pass_lost, &look->cursors);
 }
 
 static uint64
@@ -235,7 +236,7 @@ first_needed(const Look *look)
  */
 static bool
 find_needs(DatabaseSlot *database, const Truncation *truncation, Respect respect,
-		   bool wait, Look *look)
+		   bool pass_lost, bool wait, Look *look)
 {
 	StreamKey	traffic[WIRE_VSHARDS];
 	uint64		from_epoch = PG_UINT64_MAX; /* nothing is read yet */
@@ -248,7 +249,7 @@ find_needs(DatabaseSlot *database, const Truncation *truncation, Respect respect
 		needs_fence(database, truncation->base.last_applied_epoch);
 		PAUSE_POINT("truncate: before the look");
 		look_once(database, truncation, traffic, from_epoch, respect != RESPECT_ALL,
-				  look);
+				  pass_lost, look);
 		first = first_needed(look);
 		if (first < from_epoch)
 		{
@@ -317,7 +318,9 @@ remove_before(DatabaseSlot *database, uint64 epoch, Respect respect, bool wait,
 	/* without a batch in what goes nobody can lack anything of it */
 	has_batch = truncation.base.last_applied_epoch != MACHINE_NO_EPOCH;
 	if (has_batch)
-		seen = find_needs(database, &truncation, respect, wait, &look);
+		/* who names an epoch hears of cursors that are lost, unless that is routine */
+		seen = find_needs(database, &truncation, respect,
+						  held != NULL || calvin_max_consumer_lag > 0, wait, &look);
 	else
 		database_read(database, &look.state);
 	if (held == NULL)

@@ -143,7 +143,7 @@ truncate_find_traffic(const Truncation *truncation, uint64 from_epoch,
  */
 void
 truncate_survey_cursors(const Truncation *truncation, const StreamKey *traffic,
-						uint64 from_epoch, CursorSurvey *survey)
+						uint64 from_epoch, bool pass_lost, CursorSurvey *survey)
 {
 	uint64		kept = machine_next_epoch(&truncation->begin);
 	NamedCursor *cursors;
@@ -157,10 +157,11 @@ truncate_survey_cursors(const Truncation *truncation, const StreamKey *traffic,
 	{
 		const NamedCursor *cursor = &cursors[i];
 
-		/* an earlier truncation has passed it: what it needs is gone, so it holds nothing */
-		if (cursor->cursor.next.epoch < kept)
+		bool		lost = cursor->cursor.next.epoch < kept;
+
+		if (lost && pass_lost)
 			continue;
-		if (cursor->cursor.next.epoch >= from_epoch &&
+		if (!lost && cursor->cursor.next.epoch >= from_epoch &&
 			traffic_before(traffic[cursor->cursor.vshard], cursor->cursor.next))
 			survey->quiet[survey->nquiet++] = *cursor;
 		else if (survey->nneedy++ == 0 ||
