@@ -119,6 +119,7 @@ is($s->query("SELECT epoch FROM seq_receive(10, '10s')"), 21, 'and the stream go
 is(applier_pid($standby, 'postgres'), $pid, 'all with the same applier');
 
 # Restart of either.
+wait_applied($standby, 'postgres');
 my $state = state($standby, 'postgres');
 $s->quit;
 $standby->restart;

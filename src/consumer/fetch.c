@@ -11,7 +11,8 @@
  * (shared/traffic.h), so idle ones cost nothing, and the log is read from where the
  * first of those taken has something.  One walk over the log serves all that are
  * taken, so a call takes several: a lone worker all that have something, one of many
- * the older half of what is free, so that others find something as well.
+ * the older half of what is free, so that others find something as well; unless that
+ * is less than was asked for, and the rest is free as well.
  */
 #include "compat.h"
 
@@ -217,7 +218,7 @@ find_candidates(const Fetch *fetch, GroupStore *store, Candidate *candidates)
 	find_first(fetch, group->known, first);
 	for (int i = 0; i < group->partitions; i++)
 	{
-		if (first[i] >= fetch->end || fetch->empty[i] ||
+		if (first[i] >= fetch->end || fetch->empty[i] || fetch->taking_of[i] >= 0 ||
 			(request->partition >= 0 && request->partition != i) ||
 			(request->avoid != NULL && request->avoid[i]))
 			continue;
@@ -323,9 +324,12 @@ take_one(Fetch *fetch, GroupStore *store, int partition)
 	return true;
 }
 
-/* What is free, as much as is due, and what this transaction has already. */
+/*
+ * Take so much of what is free, in the order of age: all, or half of it.  What this
+ * transaction has already is taken in any case.
+ */
 static void
-take_partitions(Fetch *fetch)
+take_partitions(Fetch *fetch, bool half)
 {
 	FetchGroup *group = fetch->request.group;
 	Candidate  *candidates = palloc(sizeof(Candidate) * group->partitions);
@@ -334,10 +338,12 @@ take_partitions(Fetch *fetch)
 	int			n;
 	int			wanted;
 
+	fetch->more = false;
+	fetch->full = false;
 	group_store_begin(&store, group->id, false);
 	n = find_candidates(fetch, &store, candidates);
-	wanted = Min(Min(fetchers_crowded(fetch->slot, group->id) ? (n + 1) / 2 : n,
-					 TAKE_MAX), fetch->request.max_txns);
+	wanted = half ? Min((n + 1) / 2, TAKE_MAX) : n;
+	wanted = Min(wanted, fetch->request.max_txns - fetch->ntaken);
 	for (int i = 0; i < n; i++)
 	{
 		bool		had = taken_from(group->id, candidates[i].partition, &from);
@@ -461,6 +467,36 @@ let_all_go(Fetch *fetch)
 	fetch->ntaken = 0;
 }
 
+/* Have the partitions taken as much as was asked for?  The walk is used up then. */
+static bool
+have_enough(Fetch *fetch)
+{
+	for (int n = 0; n < fetch->request.max_txns; n++)
+		if (!advance(fetch))
+			return false;
+	return true;
+}
+
+/* Take partitions, and begin the walk over what they have. */
+static void
+take_and_walk(Fetch *fetch)
+{
+	bool		half = fetchers_crowded(fetch->slot, fetch->request.group->id);
+	bool		enough;
+
+	take_partitions(fetch, half);
+	if (fetch->ntaken == 0)
+		return;
+	start_walk(fetch);
+	if (!half || !fetch->more)
+		return;
+	enough = have_enough(fetch);
+	put_walk_back(fetch->walk);
+	if (!enough)
+		take_partitions(fetch, false);
+	start_walk(fetch);
+}
+
 /* Look what there is now; true: there is something to hand out. */
 static bool
 look(Fetch *fetch)
@@ -470,8 +506,6 @@ look(Fetch *fetch)
 	/* the slot may have become another database's */
 	if (fetch->slot->database != MyDatabaseId)
 		fetch->slot = attach_database();
-	fetch->more = false;
-	fetch->full = false;
 	fetch->too_new = false;
 	fetch->next_retry = 0;
 	memset(fetch->empty, 0, sizeof(fetch->empty));
@@ -483,10 +517,9 @@ look(Fetch *fetch)
 	for (;;)
 	{
 		CHECK_FOR_INTERRUPTS();
-		take_partitions(fetch);
+		take_and_walk(fetch);
 		if (fetch->ntaken == 0)
 			return false;
-		start_walk(fetch);
 		if (advance(fetch))
 			return true;
 		put_walk_back(fetch->walk);

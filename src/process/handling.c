@@ -11,6 +11,7 @@
 #include "miscadmin.h"
 #include "process/handling.h"
 #include "shared/handler_slot.h"
+#include "utils/inval.h"
 #include "utils/memutils.h"
 
 /* What can be run as it is now; the view says what is the matter with the others. */
@@ -50,6 +51,8 @@ handling_look(DatabaseSlot *slot)
 		return;
 	looked = false;
 	StartTransactionCommand();
+	/* whoever has changed something tells before his invalidations are sent */
+	InvalidateSystemCaches();
 	if (log_extension_exists())
 	{
 		n = find_wanted(&wanted);
