@@ -7,6 +7,8 @@
  */
 #include "compat.h"
 
+#include <limits.h>
+
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "consumer/backlog.h"
@@ -16,6 +18,7 @@
 #include "log/needs.h"
 #include "log/range.h"
 #include "log/registry.h"
+#include "log/replayed.h"
 #include "log/standbys.h"
 #include "log/truncate.h"
 #include "miscadmin.h"
@@ -283,7 +286,8 @@ refuse(const Truncation *truncation, Respect respect, const Look *look)
 		refuse_before_cursors(&look->cursors);
 		refuse_before_groups(&look->groups);
 	}
-	refuse_before_standbys(truncation->lsn);
+	refuse_before_standbys(replayed_lsn(truncation->base.last_applied_index,
+										truncation->lsn));
 	if (respect == RESPECT_ALL)
 		refuse_before_subscriptions(look->nsubscriptions, &look->subscription);
 }
@@ -291,11 +295,12 @@ refuse(const Truncation *truncation, Respect respect, const Look *look)
 static bool
 is_held(const Truncation *truncation, Respect respect, const Look *look)
 {
+	uint64		last = truncation->base.last_applied_index;
 	StandbyBehind standby;
 
 	return (respect == RESPECT_ALL && first_needed(look) != PG_UINT64_MAX) ||
-		look->state.machine.last_applied_index < truncation->base.last_applied_index ||
-		standbys_behind(truncation->lsn, &standby) > 0;
+		look->state.machine.last_applied_index < last ||
+		standbys_behind(replayed_lsn(last, truncation->lsn), &standby) > 0;
 }
 
 /*
@@ -347,7 +352,6 @@ static void
 set_limits(DatabaseSlot *database, int entries, Size bytes, RangeLimits *limits)
 {
 	PublishedState state;
-	StandbyBehind standby;
 
 	database_read(database, &state);
 	limits->through_index = state.machine.last_applied_index;
@@ -355,8 +359,7 @@ set_limits(DatabaseSlot *database, int entries, Size bytes, RangeLimits *limits)
 	limits->appended_before = DT_NOEND;
 	limits->lag_before = calvin_max_consumer_lag == 0 ? DT_NOBEGIN :
 		GetCurrentTimestamp() - calvin_max_consumer_lag * USECS_PER_SEC;
-	limits->replayed = standbys_behind((XLogRecPtr) PG_UINT64_MAX, &standby) > 0 ?
-		standby.replayed : InvalidXLogRecPtr;
+	replayed_look(&limits->replayed);
 	limits->entries = entries;
 	limits->bytes = bytes;
 }
@@ -401,6 +404,24 @@ remove_some(DatabaseSlot *database, RangeLimits *limits, bool wait, LogRange *ra
 	}
 }
 
+/*
+ * What the standbys have replayed is known by the pages as they are before anything is
+ * removed.
+ */
+static void
+note_replayed(DatabaseSlot *database)
+{
+	RangeLimits limits;
+	LogRange	range;
+
+	set_limits(database, INT_MAX, (Size) PG_INT64_MAX, &limits);
+	if (XLogRecPtrIsInvalid(limits.replayed.lsn))
+		return;
+	limits.lag_before = DT_NOBEGIN;
+	range_find(&limits, &range);
+	replayed_note(range.through_index, limits.replayed.lsn);
+}
+
 uint64
 truncation_before(DatabaseSlot *database, uint64 epoch, bool force)
 {
@@ -409,6 +430,8 @@ truncation_before(DatabaseSlot *database, uint64 epoch, bool force)
 	uint64		some = calvin_max_consumer_lag > 0 && !force;
 
 	needs_lock_truncation();
+	if (some > 0)
+		note_replayed(database);
 	while (some > 0)
 	{
 		RangeLimits limits;
@@ -437,6 +460,7 @@ truncation_unneeded(DatabaseSlot *database)
 	uint64		some;
 
 	needs_lock_truncation();
+	note_replayed(database);
 	do
 	{
 		RangeLimits limits;
@@ -474,6 +498,7 @@ truncation_step(DatabaseSlot *database, TimestampTz before, TimestampTz *too_you
 	*too_young = range.too_young;
 	if (removed > 0)
 		return TRUNCATION_MORE;
-	return held || (uint64) append_committed_end() > limits.through_index ?
+	return held || range.unreplayed ||
+		(uint64) append_committed_end() > limits.through_index ?
 		TRUNCATION_HELD : TRUNCATION_DONE;
 }

@@ -29,7 +29,7 @@
 
 /* From one look to the next where somebody is in the way, or new things get old. */
 #define LEAST_INTERVAL_MS 1000
-#define MOST_INTERVAL_MS 60000
+#define MOST_INTERVAL_MS 10000
 
 /* Appended with a time in the past, something may be due without a sign. */
 #define LONGEST_WAIT_MS (60 * 60 * 1000)
