@@ -373,6 +373,11 @@ CREATE FUNCTION seq_snapshot() RETURNS bigint
 COMMENT ON FUNCTION seq_snapshot() IS
 	'store a snapshot of the state machine; returns its log_index';
 
+CREATE FUNCTION seq_truncate() RETURNS bigint
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'seq_truncate_unneeded';
+COMMENT ON FUNCTION seq_truncate() IS
+	'remove the beginning of the log as far as nobody needs it; returns how many entries went';
+
 CREATE FUNCTION seq_truncate(before_epoch bigint, force boolean DEFAULT false)
 	RETURNS bigint
 	LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
@@ -920,6 +925,7 @@ REVOKE ALL ON FUNCTION
 	seq_state_info(),
 	seq_progress_info(),
 	seq_snapshot(),
+	seq_truncate(),
 	seq_truncate(bigint, boolean),
 	seq_metrics_info()
 	FROM PUBLIC;
