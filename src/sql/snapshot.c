@@ -8,6 +8,7 @@
 #include "access/xlog.h"
 #include "funcapi.h"
 #include "log/attach.h"
+#include "log/owner.h"
 #include "log/snapshots.h"
 #include "shared/database.h"
 #include "utils/timestamp.h"
@@ -38,7 +39,7 @@ seq_snapshot(PG_FUNCTION_ARGS)
 				 errmsg("there is no state to take a snapshot of"),
 				 errdetail("No entry has been applied yet.")));
 	table = log_table_require();
-	self = log_become_side_owner(table, SIDE_SNAPSHOTS, false);
+	self = log_become_side_owner(table, SIDE_SNAPSHOTS);
 	snapshots_store(table, &state.machine, false);
 	log_become_self(&self);
 	PG_RETURN_INT64((int64) state.machine.last_applied_index);

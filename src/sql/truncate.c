@@ -9,6 +9,7 @@
 #include "log/attach.h"
 #include "log/cursors.h"
 #include "log/needs.h"
+#include "log/owner.h"
 #include "log/standbys.h"
 #include "log/truncate.h"
 #include "miscadmin.h"
@@ -193,7 +194,7 @@ seq_truncate(PG_FUNCTION_ARGS)
 	PreventCommandIfReadOnly("seq_truncate()");
 	database = attach_database();
 	table = log_table_require();
-	self = log_become_owner(table, true);
+	self = log_become_owner(table);
 	needs_lock_truncation();
 	if (truncate_plan(table, before_epoch, &truncation))
 	{
