@@ -47,8 +47,8 @@ extern void log_table_require_same(Oid log, const char *consumer);
 extern Oid	log_side_table(const LogTable *table, SideTable side);
 
 /*
- * Just the OID of seq_log, InvalidOid without the extension; no table is
- * locked.  An error if its indexes are not there.
+ * Just the OID of seq_log, InvalidOid without it; no table is locked, and none
+ * looked at.
  */
 extern Oid	log_relation_oid(void);
 
