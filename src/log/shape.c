@@ -186,12 +186,18 @@ shape_check_log(Relation rel, Oid *primary_key, Oid epoch_index, Oid ack_index)
 					"Its index " ACK_INDEX_NAME " is missing.");
 }
 
+void
+shape_check_side_columns(Relation rel, SideTable side)
+{
+	check_columns(rel, side_tables[side].columns, side_tables[side].ncolumns);
+}
+
 bool
 shape_check_side(Relation rel, SideTable side, Oid *primary_key)
 {
 	const OwnSideTable *own = &side_tables[side];
 
-	check_columns(rel, own->columns, own->ncolumns);
+	shape_check_side_columns(rel, side);
 	return check_primary_key(rel, own->key, own->nkeys, primary_key);
 }
 

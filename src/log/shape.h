@@ -100,6 +100,7 @@ pg_noreturn extern void shape_report_altered(const char *table,
 extern bool shape_check_log(Relation rel, Oid *primary_key, Oid epoch_index,
 							Oid ack_index);
 extern bool shape_check_side(Relation rel, SideTable side, Oid *primary_key);
+extern void shape_check_side_columns(Relation rel, SideTable side);
 
 /* The name of a partition of the inbox, in a buffer of NAMEDATALEN bytes. */
 extern void shape_inbox_name(uint32 partition, char *name);

@@ -6,12 +6,12 @@
 
 #include "consumer/holding.h"
 #include "consumer/stream.h"
-#include "funcapi.h"
 #include "log/memory.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "port/pg_bswap.h"
 #include "sql/args.h"
+#include "sql/result.h"
 #include "sql/rows.h"
 #include "storage/latch.h"
 #include "utils/builtins.h"
@@ -97,13 +97,13 @@ end_receiving(Receiving *receiving)
 Datum
 seq_receive(PG_FUNCTION_ARGS)
 {
-	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	ReturnSetInfo *rsinfo;
 	Receiving	receiving;
 	Delivery	delivery;
 	RowMaker	maker;
 
+	rsinfo = result_rows(fcinfo, ROW_COLUMNS, row_types);
 	begin_receiving(fcinfo, &receiving);
-	InitMaterializedSRF(fcinfo, 0);
 	row_maker_init(&maker);
 	while (next_txn(&receiving, &delivery))
 	{

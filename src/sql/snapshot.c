@@ -6,11 +6,12 @@
 
 #include "access/htup_details.h"
 #include "access/xlog.h"
-#include "funcapi.h"
+#include "catalog/pg_type_d.h"
 #include "log/attach.h"
 #include "log/owner.h"
 #include "log/snapshots.h"
 #include "shared/database.h"
+#include "sql/result.h"
 #include "utils/timestamp.h"
 
 CALVIN_FUNCTION(seq_snapshot);
@@ -54,7 +55,8 @@ seq_snapshot(PG_FUNCTION_ARGS)
 Datum
 seq_progress_info(PG_FUNCTION_ARGS)
 {
-	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	static const Oid types[PROGRESS_COLUMNS] = {INT8OID, INT8OID, FLOAT8OID, INTERVALOID};
+	ReturnSetInfo *rsinfo = result_rows(fcinfo, PROGRESS_COLUMNS, types);
 	DatabaseSlot *slot = attach_database();
 	PublishedState state;
 	DatabaseView view;
@@ -66,7 +68,6 @@ seq_progress_info(PG_FUNCTION_ARGS)
 	Datum		values[PROGRESS_COLUMNS];
 	bool		nulls[PROGRESS_COLUMNS] = {false};
 
-	InitMaterializedSRF(fcinfo, 0);
 	/* where it is to arrive first, then where it is: it may arrive between */
 	database_view(slot, &view);
 	database_read(slot, &state);
