@@ -9,10 +9,18 @@
 
 CREATE FUNCTION seq_log_guard() RETURNS event_trigger
 	LANGUAGE C AS 'MODULE_PATHNAME';
-REVOKE ALL ON FUNCTION seq_log_guard() FROM PUBLIC;
 CREATE EVENT TRIGGER seq_log_guard ON ddl_command_end
 	EXECUTE FUNCTION seq_log_guard();
 ALTER EVENT TRIGGER seq_log_guard ENABLE ALWAYS;
+
+-- The same again, for who replaces the function of the first.
+CREATE FUNCTION seq_log_guard_kept() RETURNS event_trigger
+	LANGUAGE C AS 'MODULE_PATHNAME', 'seq_log_guard';
+CREATE EVENT TRIGGER seq_log_guard_kept ON ddl_command_end
+	WHEN TAG IN ('CREATE FUNCTION')
+	EXECUTE FUNCTION seq_log_guard_kept();
+ALTER EVENT TRIGGER seq_log_guard_kept ENABLE ALWAYS;
+REVOKE ALL ON FUNCTION seq_log_guard(), seq_log_guard_kept() FROM PUBLIC;
 
 --
 -- The log

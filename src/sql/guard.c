@@ -212,7 +212,6 @@ is_for_tables(AlterTableType type)
 		case AT_DropCluster:
 		case AT_DropColumn:
 		case AT_DropConstraint:
-		case AT_AlterColumnType:
 		case AT_EnableAlwaysTrig:
 		case AT_EnableReplicaTrig:
 		case AT_EnableRowSecurity:
@@ -241,6 +240,7 @@ is_for_added_columns(AlterTableType type)
 	switch (type)
 	{
 		case AT_AddIdentity:
+		case AT_AlterColumnType:
 		case AT_ColumnDefault:
 		case AT_DropExpression:
 		case AT_DropIdentity:
@@ -318,6 +318,11 @@ check_member(Guard *guard, Oid class_id, Oid object)
 	switch (nodeTag(guard->statement))
 	{
 		case T_AlterOwnerStmt:
+			/* event triggers run as whoever runs a command */
+			if (class_id != ProcedureRelationId ||
+				get_func_rettype(object) != EVENT_TRIGGEROID)
+				return;
+			break;
 		case T_AlterTableMoveAllStmt:
 		case T_ClusterStmt:
 		case T_CommentStmt:
