@@ -154,15 +154,6 @@
 	EvalPlanQualInit((epqstate), (estate), NULL, NIL, -1)
 #endif
 
-/* The parameters of ExecutorRun(). */
-#if PG_VERSION_NUM >= 180000
-#define COMPAT_EXECUTE_ONCE_PARAMETER
-#define COMPAT_EXECUTE_ONCE
-#else
-#define COMPAT_EXECUTE_ONCE_PARAMETER , bool execute_once
-#define COMPAT_EXECUTE_ONCE , execute_once
-#endif
-
 /* Settings, with values, that keep further timeouts from a worker. */
 #if PG_VERSION_NUM >= 170000
 #define COMPAT_MORE_TIMEOUTS {"transaction_timeout", "0"},

@@ -132,24 +132,55 @@ BEGIN
 		PERFORM evil.note(place, command, SQLSTATE);
 	END;
 END $$;
-CREATE FUNCTION look(place text) RETURNS void LANGUAGE plpgsql AS $$
+-- What PL/pgSQL does with cursors by their names, without a command.
+CREATE FUNCTION look(place text, name text) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
-	c refcursor := 'boss_cursor';
+	c refcursor := name;
 	s text;
 BEGIN
 	BEGIN
 		FETCH c INTO s;
-		PERFORM evil.note(place, 'FETCH in plpgsql', 'done');
+		PERFORM evil.note(place, 'FETCH in PL/pgSQL', 'done');
 	EXCEPTION WHEN OTHERS THEN
-		PERFORM evil.note(place, 'FETCH in plpgsql', SQLSTATE);
+		PERFORM evil.note(place, 'FETCH in PL/pgSQL', SQLSTATE);
 	END;
+	BEGIN
+		CLOSE c;
+		PERFORM evil.note(place, 'CLOSE in PL/pgSQL', 'done');
+	EXCEPTION WHEN OTHERS THEN
+		PERFORM evil.note(place, 'CLOSE in PL/pgSQL', SQLSTATE);
+	END;
+	BEGIN
+		OPEN c FOR SELECT evil.attack('a cursor of the owner');
+		PERFORM evil.note(place, 'OPEN in PL/pgSQL', 'done');
+	EXCEPTION WHEN OTHERS THEN
+		PERFORM evil.note(place, 'OPEN in PL/pgSQL', SQLSTATE);
+	END;
+END $$;
+-- and cursors of names that may be wanted later, left open
+CREATE FUNCTION leave_open() RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+	c refcursor := 'left_behind';
+	d refcursor;
+BEGIN
+	BEGIN
+		OPEN c FOR SELECT evil.attack('a cursor of the owner');
+	EXCEPTION WHEN duplicate_cursor THEN
+		NULL;
+	END;
+	OPEN d FOR EXECUTE 'EXPLAIN ANALYZE SELECT evil.attack(''a cursor of the owner'')';
 END $$;
 CREATE FUNCTION attack(place text) RETURNS boolean LANGUAGE plpgsql AS $$
 BEGIN
 	PERFORM evil.note(place, 'runs', (SELECT rolsuper::text FROM pg_catalog.pg_roles WHERE rolname = current_user));
 	INSERT INTO evil.deferred VALUES (place);
-	PERFORM evil.try(place, command) FROM evil.attempts;
-	PERFORM evil.look(place);
+	PERFORM evil.try(place, command) FROM evil.attempts
+		WHERE command !~ 'boss_cursor' OR EXISTS (SELECT FROM pg_cursors WHERE name = 'boss_cursor');
+	-- not in a worker
+	IF EXISTS (SELECT FROM pg_cursors WHERE name = 'boss_cursor') THEN
+		PERFORM evil.look(place, 'boss_cursor'), evil.look(place, 'boss_held');
+	END IF;
+	PERFORM evil.leave_open();
 	RETURN true;
 END $$;
 -- Where an index or a generated column wants an immutable function.
@@ -235,7 +266,7 @@ sub changed
 
 # with the languages loaded, whose settings come with them
 $boss->query("DO 'BEGIN END'");
-$boss->query('CREATE TEMP TABLE mine (i int); PREPARE boss_statement AS SELECT 1; SELECT pg_advisory_lock(7); LISTEN boss');
+$boss->query('CREATE TEMP TABLE mine (i int); PREPARE boss_statement AS SELECT 1; SELECT pg_advisory_lock(7); LISTEN boss; DECLARE boss_held SCROLL CURSOR WITH HOLD FOR SELECT s FROM boss.secret');
 
 # How functions are called, in this order: those that need something after those that make it.
 # All others are called with arguments made up by their types.
@@ -298,12 +329,8 @@ foreach my $call (@calls)
 	if ($error eq '') { $worked++ }
 	else { note("$expression: $error"); $boss->query('ROLLBACK TO boss_savepoint') }
 	is(changed($before, $boss->query($state)), '', "$name: nothing is left");
-	# whoever has tried in vain to fetch from it may have broken it; never does it move
-	$boss->query('SAVEPOINT boss_fetch');
-	$boss->send('FETCH ALL FROM boss_cursor');
-	my ($row, $broken) = $boss->finish;
-	like("$row$broken", qr/^secret$|^55000: portal "boss_cursor" cannot be run/, "$name: the caller's cursor is where it was, or says that it is not");
-	$boss->query('ROLLBACK TO boss_fetch') if $broken ne '';
+	is($boss->query('FETCH ALL FROM boss_cursor; FETCH ALL FROM boss_held'), "secret\nsecret", "$name: the caller's cursors are where they were");
+	$boss->query('MOVE BACKWARD ALL FROM boss_held');
 	$boss->query('COMMIT');
 	$fired++;
 	$before =~ s/^cursor boss_cursor.*\n//m;
@@ -329,7 +356,9 @@ is(sql($node, $db, "SELECT rolsuper FROM pg_roles WHERE rolname = 'mallory'"), '
 is(sql($node, $db, "SELECT count(*) FROM pg_auth_members WHERE member = 'mallory'::regrole"), 0, 'nor a member of another role');
 is(sql($node, $db, "SELECT DISTINCT command FROM evil.attempts JOIN evil.journal ON attempt = command WHERE forbidden AND outcome = 'done'"),
 	'', 'nothing that is forbidden was done');
-is(sql($node, $db, "SELECT count(*) FROM evil.journal WHERE attempt = 'FETCH in plpgsql' AND outcome = 'done'"), 0, 'nor was a cursor of the caller read');
+is(sql($node, $db, "SELECT string_agg(DISTINCT attempt, ', ') FROM evil.journal WHERE attempt ~ 'PL/pgSQL' AND outcome IN ('55000', '24000')"),
+	'CLOSE in PL/pgSQL, FETCH in PL/pgSQL', 'cursors of the caller were neither read nor closed');
+is(sql($node, $db, "SELECT count(*) FROM evil.journal WHERE attempt ~ 'PL/pgSQL' AND outcome = 'done'"), 0, 'nor others opened in their place');
 is(sql($node, $db, "SELECT command FROM evil.attempts WHERE NOT EXISTS (SELECT FROM evil.journal WHERE attempt = command)"), '', 'all was tried');
 is(sql($node, $db, "SELECT command FROM evil.attempts WHERE NOT forbidden AND NOT EXISTS (SELECT FROM evil.journal WHERE attempt = command AND outcome = 'done')"),
 	'', 'and what is taken back was done');
@@ -356,6 +385,32 @@ END
 $boss->query("BEGIN; SELECT seq_append('')");
 is($boss->query('SHOW transaction_read_only'), 'off', 'the transaction goes on writing');
 $boss->query('INSERT INTO boss.secret VALUES (1); ROLLBACK');
+$mallory->query('DROP TRIGGER zzz ON public.seq_log');
+
+# What was opened is closed, and what was the caller's is his again, also after errors.
+$mallory->query(<<'END');
+CREATE FUNCTION half() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM evil.leave_open();
+	RAISE 'failed';
+END $$;
+CREATE TRIGGER zzz AFTER INSERT ON public.seq_log FOR EACH ROW EXECUTE FUNCTION half();
+END
+$boss->query('BEGIN; DECLARE before CURSOR FOR SELECT generate_series(1, 3); SAVEPOINT s; DECLARE inside CURSOR FOR SELECT 1');
+is($boss->query('FETCH before'), 1, 'a cursor');
+like($boss->error("SELECT seq_append('')"), qr/^P0001: failed/, 'an error within');
+$boss->query('ROLLBACK TO s');
+is($boss->query('SELECT string_agg(name, \' \' ORDER BY name) FROM pg_cursors'), 'before boss_held', 'what the savepoint had is gone');
+$boss->query('COMMIT');
+$boss->query('BEGIN; DECLARE before CURSOR FOR SELECT generate_series(1, 3); FETCH before; SAVEPOINT s');
+like($boss->error("SELECT seq_append('')"), qr/^P0001: failed/, 'an error within');
+$boss->query('ROLLBACK TO s');
+is($boss->query('FETCH before; CLOSE before'), 2, 'a cursor of before the savepoint goes on');
+$boss->query('DECLARE before CURSOR FOR SELECT 1');
+like($boss->error("SELECT seq_append('')"), qr/^P0001: failed/, 'an error of the transaction');
+$boss->query('ROLLBACK');
+is($boss->query('SELECT string_agg(name, \' \') FROM pg_cursors'), 'boss_held', 'which ends its cursors');
+is($boss->query('FETCH ALL FROM boss_held; CLOSE boss_held'), 'secret', 'but for those that are held');
 $mallory->query('DROP TRIGGER zzz ON public.seq_log');
 
 # An error that the caller catches ends what was restricted.

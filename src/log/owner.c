@@ -17,8 +17,9 @@
  *	 could be in the caller's temporary schema, where his names are looked up
  *	 first, or change what is the session's: its prepared statements, its cursors
  *	 and constraints.
- * - No query is run that was begun outside: the caller's cursors read with his
- *	 rights.
+ * - Cursors of the session, which read with the caller's rights, can neither be
+ *	 fetched from nor closed meanwhile, and those that were opened are closed:
+ *	 whoever fetched from one later would run its query as himself.
  * - Advisory locks end with the transaction.
  *
  * The hooks cost everybody else the test of one variable.
@@ -36,6 +37,7 @@
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/portal.h"
 #include "utils/reltrigger.h"
 #include "utils/syscache.h"
 
@@ -43,15 +45,25 @@
 #define SAFE_SEARCH_PATH "pg_catalog, pg_temp"
 
 static ExecutorStart_hook_type prev_executor_start = NULL;
-static ExecutorRun_hook_type prev_executor_run = NULL;
 static ProcessUtility_hook_type prev_process_utility = NULL;
 static object_access_hook_type prev_object_access = NULL;
 
 /* The nest level of the transaction that the outermost section began in, or 0. */
 static int	section_level = 0;
 
-/* What the memory of a query that was begun in a section is called. */
-static const char *const section_query = "calvin_seq: of a table's owner";
+/*
+ * The session's portals, its cursors among them, when the outermost section began.
+ * None of them can go away before that ends.
+ */
+typedef struct OuterPortal
+{
+	Portal		portal;
+	bool		closed_off; /* made to look as if it were running */
+} OuterPortal;
+
+static OuterPortal *outer_portals = NULL;
+static int	outer_size = 0;
+static int	nouter = 0;
 
 static Oid
 owner_of(Oid relid)
@@ -66,6 +78,90 @@ owner_of(Oid relid)
 	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
 	ReleaseSysCache(tuple);
 	return owner;
+}
+
+/* Where the server keeps portals: in one memory context each, named like it. */
+static MemoryContext
+portals(void)
+{
+	static MemoryContext found = NULL;
+
+	if (found == NULL)
+		for (found = TopMemoryContext->firstchild;
+			 strcmp(found->name, "TopPortalContext") != 0; found = found->nextchild)
+			;
+	return found;
+}
+
+static void
+close_off_portals(void)
+{
+	nouter = 0;
+	for (MemoryContext context = portals()->firstchild; context != NULL;
+		 context = context->nextchild)
+	{
+		Portal		portal = context->ident == NULL ? NULL :
+			GetPortalByName(context->ident);
+
+		if (!PortalIsValid(portal))
+			continue;
+		if (nouter == outer_size)
+		{
+			int			size = Max(16, 2 * outer_size);
+
+			if (outer_portals == NULL)
+				outer_portals = MemoryContextAlloc(TopMemoryContext,
+												   sizeof(OuterPortal) * size);
+			else
+				outer_portals = repalloc(outer_portals, sizeof(OuterPortal) * size);
+			outer_size = size;
+		}
+		outer_portals[nouter].portal = portal;
+		outer_portals[nouter++].closed_off = portal->status == PORTAL_READY;
+		if (portal->status == PORTAL_READY)
+			portal->status = PORTAL_ACTIVE;
+	}
+}
+
+/* After an abort those that go with it are no good any more. */
+static void
+open_up_portals(bool aborted)
+{
+	for (int i = 0; i < nouter; i++)
+	{
+		Portal		portal = outer_portals[i].portal;
+
+		if (outer_portals[i].closed_off && portal->status == PORTAL_ACTIVE)
+			portal->status = aborted && portal->createSubid != InvalidSubTransactionId ?
+				PORTAL_FAILED : PORTAL_READY;
+	}
+	nouter = 0;
+}
+
+static bool
+is_outer_portal(Portal portal)
+{
+	for (int i = 0; i < nouter; i++)
+		if (outer_portals[i].portal == portal)
+			return true;
+	return false;
+}
+
+static void
+drop_inner_portals(void)
+{
+	MemoryContext next;
+
+	for (MemoryContext context = portals()->firstchild; context != NULL; context = next)
+	{
+		Portal		portal = context->ident == NULL ? NULL :
+			GetPortalByName(context->ident);
+
+		next = context->nextchild;
+		if (PortalIsValid(portal) && !is_outer_portal(portal) &&
+			!portal->portalPinned && portal->status != PORTAL_ACTIVE)
+			PortalDrop(portal, false);
+	}
 }
 
 static LogIdentity
@@ -84,7 +180,10 @@ become(Oid user, bool runs_code)
 		(void) set_config_option("search_path", SAFE_SEARCH_PATH, PGC_USERSET,
 								 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 		if (section_level == 0)
+		{
+			close_off_portals();
 			section_level = GetCurrentTransactionNestLevel();
+		}
 	}
 	return self;
 }
@@ -122,6 +221,11 @@ log_become_worker(const LogTable *table)
 void
 log_become_self(const LogIdentity *identity)
 {
+	if (section_level > 0 && identity->level == 0)
+	{
+		drop_inner_portals();
+		open_up_portals(false);
+	}
 	if (identity->settings != 0)
 		AtEOXact_GUC(false, identity->settings);
 	section_level = identity->level;
@@ -131,8 +235,10 @@ log_become_self(const LogIdentity *identity)
 static void
 at_xact_event(XactEvent event, void *arg)
 {
-	if (event == XACT_EVENT_ABORT || event == XACT_EVENT_COMMIT)
-		section_level = 0;
+	if (event != XACT_EVENT_ABORT && event != XACT_EVENT_COMMIT)
+		return;
+	open_up_portals(event == XACT_EVENT_ABORT);
+	section_level = 0;
 }
 
 static void
@@ -142,15 +248,19 @@ at_subxact_event(SubXactEvent event, SubTransactionId subid,
 	/* the owner's code may catch errors in subtransactions of its own */
 	if (event == SUBXACT_EVENT_ABORT_SUB &&
 		GetCurrentTransactionNestLevel() <= section_level)
+	{
+		open_up_portals(false);
 		section_level = 0;
+	}
 }
 
-/* Let nothing that a query queues wait for the transaction's end. */
-static void
-defer_nothing(EState *estate)
+void
+owner_defer_nothing(EState *estate)
 {
 	ListCell   *lc;
 
+	if (section_level == 0)
+		return;
 	foreach(lc, estate->es_opened_result_relations)
 	{
 		/* a copy of its own */
@@ -164,13 +274,6 @@ defer_nothing(EState *estate)
 	}
 }
 
-void
-owner_defer_nothing(EState *estate)
-{
-	if (section_level > 0)
-		defer_nothing(estate);
-}
-
 static void
 executor_start(QueryDesc *query, int eflags)
 {
@@ -178,11 +281,7 @@ executor_start(QueryDesc *query, int eflags)
 		prev_executor_start(query, eflags);
 	else
 		standard_ExecutorStart(query, eflags);
-	if (section_level > 0)
-	{
-		defer_nothing(query->estate);
-		MemoryContextSetIdentifier(query->estate->es_query_cxt, section_query);
-	}
+	owner_defer_nothing(query->estate);
 }
 
 static void
@@ -193,18 +292,6 @@ refuse(const char *what)
 			 errmsg("cannot %s in what the owner has attached to a table of extension %s",
 					what, EXTENSION_NAME),
 			 errdetail("It runs in the session of whoever uses the table by a function, where nothing may be left or used of his.")));
-}
-
-static void
-executor_run(QueryDesc *query, ScanDirection direction,
-			 uint64 count COMPAT_EXECUTE_ONCE_PARAMETER)
-{
-	if (section_level > 0 && query->estate->es_query_cxt->ident != section_query)
-		refuse("fetch from a cursor of the session");
-	if (prev_executor_run)
-		prev_executor_run(query, direction, count COMPAT_EXECUTE_ONCE);
-	else
-		standard_ExecutorRun(query, direction, count COMPAT_EXECUTE_ONCE);
 }
 
 /* What neither defines anything nor is about the session's own. */
@@ -269,8 +356,6 @@ owner_init(void)
 {
 	prev_executor_start = ExecutorStart_hook;
 	ExecutorStart_hook = executor_start;
-	prev_executor_run = ExecutorRun_hook;
-	ExecutorRun_hook = executor_run;
 	prev_process_utility = ProcessUtility_hook;
 	ProcessUtility_hook = process_utility;
 	prev_object_access = object_access_hook;

@@ -43,7 +43,7 @@ extern LogIdentity log_become_worker(const LogTable *table);
 
 extern void log_become_self(const LogIdentity *identity);
 
-/* Within a section: have triggers on what was opened without a query fire at once. */
+/* Within a section: let nothing on the tables opened to be written to be deferred. */
 extern void owner_defer_nothing(EState *estate);
 
 extern void owner_init(void);
