@@ -21,6 +21,7 @@
 #include "log/insert.h"
 #include "log/memory.h"
 #include "log/newest.h"
+#include "log/owner.h"
 #include "log/remove.h"
 #include "miscadmin.h"
 #include "shared/handler_slot.h"
@@ -128,7 +129,7 @@ handlers_find(uint64 id, HandlerDefinition *definition)
 bool
 handlers_drop(uint64 id)
 {
-	LogIdentity self = log_become_side_owner(log_table_require(), SIDE_HANDLERS, false);
+	LogIdentity self = log_become_side_owner(log_table_require(), SIDE_HANDLERS);
 	NewestScan	scan;
 	Insert		insert;
 	bool		dropped;
@@ -165,7 +166,7 @@ handlers_store(HandlerDefinition *definition)
 				(errcode(ERRCODE_INTERNAL_ERROR),
 				 errmsg("could not generate random values")));
 	definition->definition &= PG_INT64_MAX;
-	self = log_become_side_owner(table, SIDE_HANDLERS, false);
+	self = log_become_side_owner(table, SIDE_HANDLERS);
 	storing = true;
 	PG_TRY();
 	{

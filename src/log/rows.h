@@ -16,6 +16,8 @@
 
 #define ROW_COLUMNS 8
 
+extern const Oid row_types[ROW_COLUMNS];
+
 /* A bytea that grows as needed. */
 typedef struct RowBytes
 {

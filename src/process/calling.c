@@ -37,6 +37,22 @@ struct Calling
 
 static ErrorData *last_error = NULL;
 
+/* Filled in regardless, numbers would be taken for pointers. */
+static void
+check_type(TupleDesc desc)
+{
+	bool		same = desc->natts == ROW_COLUMNS;
+
+	for (int i = 0; i < ROW_COLUMNS && same; i++)
+		same = TupleDescAttr(desc, i)->atttypid == row_types[i];
+	if (!same)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATATYPE_MISMATCH),
+				 errmsg("type %s is not as extension %s made it", TXN_TYPE_NAME,
+						EXTENSION_NAME),
+				 errhint("Undo what was altered.")));
+}
+
 Calling *
 calling_begin(Oid function, HandlerForm form)
 {
@@ -47,6 +63,7 @@ calling_begin(Oid function, HandlerForm form)
 	calling->type = get_rel_type_id(get_relname_relid(TXN_TYPE_NAME,
 													  log_table_require()->schema));
 	calling->desc = lookup_rowtype_tupdesc_copy(calling->type, -1);
+	check_type(calling->desc);
 	row_maker_init(&calling->maker);
 	return calling;
 }

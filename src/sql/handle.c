@@ -7,7 +7,6 @@
 #include "access/htup_details.h"
 #include "access/xlog.h"
 #include "catalog/pg_type_d.h"
-#include "funcapi.h"
 #include "log/handlers.h"
 #include "log/registry.h"
 #include "log/shape.h"
@@ -15,6 +14,7 @@
 #include "shared/handler_slot.h"
 #include "sql/args.h"
 #include "sql/registering.h"
+#include "sql/result.h"
 #include "sql/triggers.h"
 #include "utils/acl.h"
 #include "utils/array.h"
@@ -166,11 +166,14 @@ state_of(const HandlerDefinition *definition, const HandlerSum *sum,
 Datum
 seq_handlers_info(PG_FUNCTION_ARGS)
 {
-	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	static const Oid types[HANDLER_COLUMNS] = {
+		INT8OID, TEXTOID, OIDOID, INT4OID, INT4OID, INT4OID, TEXTOID, INT4ARRAYOID,
+		INT8OID, INT8OID, FLOAT8OID, TEXTOID, TIMESTAMPTZOID
+	};
+	ReturnSetInfo *rsinfo = result_rows(fcinfo, HANDLER_COLUMNS, types);
 	HandlerDefinition *definitions;
 	int			n;
 
-	InitMaterializedSRF(fcinfo, 0);
 	n = handlers_list(&definitions);
 	for (int i = 0; i < n; i++)
 	{
@@ -220,7 +223,8 @@ seq_handler_definitions_before_insert(PG_FUNCTION_ARGS)
 	Datum		role_name;
 	const char *role;
 
-	trigger_require_before_insert(fcinfo, "seq_handler_definitions_before_insert");
+	trigger_require_insert_into(fcinfo, "seq_handler_definitions_before_insert",
+								SIDE_HANDLERS);
 	handlers_note_changed();
 	if (handlers_storing())
 		return PointerGetDatum(trigger->tg_trigtuple);
