@@ -281,6 +281,7 @@ $pauses->arm('truncate: before removing', $sequencer, 1);
 set('calvin_seq.retention' => '1h');
 $pauses->reached('truncate: before removing');
 my $before = first_epoch();
+is($watch->query('SELECT last_error FROM seq_sequencer'), '', 'whoever was in the way was no error');
 cmp_ok($before, '<', $epoch - 3, 'in the middle of it');
 # its commits are not flushed by itself
 $node->wait_for_catchup($standby, 'replay', $node->lsn('flush'));
@@ -296,5 +297,4 @@ is(sql($standby, $db, "SELECT seq_subscribe('{$vc}', 'kept'); SELECT count(*) FR
 
 $standby->stop;
 nothing_crashed($standby);
-log_has_no($node, qr/ERROR:.*truncat|WARNING:.*retention/, 'no noise');
 done_testing();
