@@ -232,48 +232,72 @@ first_needed(const Look *look)
 	return first;
 }
 
+static bool
+is_needed(Respect respect, const Look *look)
+{
+	return respect == RESPECT_ALL && first_needed(look) != PG_UINT64_MAX;
+}
+
 /*
  * Only if somebody is behind, what goes has to be read to see whether it is for
  * him; so is it again if somebody comes who stands even further back.  The look
- * that decides is the last one, under a fence that stays.  Without "wait" false, if
- * a cursor is being changed just now.
+ * that decides is the last one, under a fence that stays.
+ *
+ * With "asks" he would rather not be in anybody's way: there is a look without a fence
+ * first.  False, and no fence, if somebody needs what goes by then; without "wait" also
+ * if a cursor is being changed.
  */
 static bool
 find_needs(DatabaseSlot *database, const Truncation *truncation, Respect respect,
-		   bool pass_lost, bool wait, Look *look)
+		   bool asks, bool pass_lost, bool wait, Look *look)
 {
 	StreamKey	traffic[WIRE_VSHARDS];
 	uint64		from_epoch = PG_UINT64_MAX; /* nothing is read yet */
+	bool		fenced = !asks;
 
 	for (;;)
 	{
 		uint64		first;
 
-		PAUSE_POINT("truncate: before the fence");
-		needs_fence(database, truncation->base.last_applied_epoch);
-		PAUSE_POINT("truncate: before the look");
+		if (fenced)
+		{
+			PAUSE_POINT("truncate: before the fence");
+			needs_fence(database, truncation->base.last_applied_epoch);
+			PAUSE_POINT("truncate: before the look");
+		}
+		memset(look, 0, sizeof(*look));
 		look_once(database, truncation, traffic, from_epoch, respect != RESPECT_ALL,
 				  pass_lost, look);
 		first = first_needed(look);
 		if (first < from_epoch)
 		{
-			needs_unfence();
+			if (fenced)
+				needs_unfence();
 			PAUSE_POINT("truncate: before what goes is read");
 			truncate_find_traffic(truncation, first, traffic);
 			from_epoch = first;
 			continue;
 		}
 		/* who will be refused, or passes it, need not wait */
-		if (respect != RESPECT_ALL || first != PG_UINT64_MAX ||
-			!TransactionIdIsValid(look->cursors.changing))
-			break;
-		needs_unfence();
-		if (!wait)
+		if (respect == RESPECT_ALL && first == PG_UINT64_MAX &&
+			TransactionIdIsValid(look->cursors.changing))
+		{
+			if (fenced)
+				needs_unfence();
+			if (!wait)
+				return false;
+			XactLockTableWait(look->cursors.changing, NULL, NULL, XLTW_None);
+			continue;
+		}
+		/* of groups one look will do, whenever it is under the fence */
+		if (fenced || !is_needed(respect, look))
+			look_at_groups(truncation, &look->groups);
+		if (fenced)
+			return true;
+		if (is_needed(respect, look))
 			return false;
-		XactLockTableWait(look->cursors.changing, NULL, NULL, XLTW_None);
+		fenced = true;
 	}
-	look_at_groups(truncation, &look->groups);
-	return true;
 }
 
 static void
@@ -299,7 +323,7 @@ is_held(const Truncation *truncation, Respect respect, const Look *look)
 	uint64		last = truncation->base.last_applied_index;
 	StandbyBehind standby;
 
-	return (respect == RESPECT_ALL && first_needed(look) != PG_UINT64_MAX) ||
+	return is_needed(respect, look) ||
 		look->state.machine.last_applied_index < last ||
 		standbys_behind(replayed_lsn(last, truncation->lsn), &standby) > 0;
 }
@@ -325,7 +349,7 @@ remove_before(DatabaseSlot *database, uint64 epoch, Respect respect, bool wait,
 	has_batch = truncation.base.last_applied_epoch != MACHINE_NO_EPOCH;
 	if (has_batch)
 		/* who names an epoch hears of cursors that are lost, unless that is routine */
-		seen = find_needs(database, &truncation, respect,
+		seen = find_needs(database, &truncation, respect, held != NULL,
 						  held != NULL || calvin_max_consumer_lag > 0, wait, &look);
 	else
 		database_read(database, &look.state);
