@@ -681,41 +681,21 @@ CREATE FUNCTION seq_consumers_info(
 	OUT vshards integer[], OUT partitions integer, OUT epochs_behind bigint,
 	OUT pending bigint, OUT oldest_unprocessed timestamptz,
 	OUT delivered bigint, OUT retried bigint, OUT last_progress timestamptz,
-	OUT lost boolean)
+	OUT lost boolean, OUT pids integer[])
 	RETURNS SETOF record
 	LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
-
--- Sessions that use a registered name: those of a stream are subscribed, the workers
--- of a group hold the lock on its registration for as long as they fetch.
-CREATE FUNCTION seq_consumer_pids(name name, id bigint) RETURNS integer[]
-	LANGUAGE sql VOLATILE PARALLEL UNSAFE
-BEGIN ATOMIC
-	SELECT pg_catalog.array_agg(DISTINCT p.pid ORDER BY p.pid) FROM (
-		SELECT s.pid FROM seq_subscriptions s WHERE s.name = $1
-		UNION ALL
-		SELECT l.pid FROM pg_catalog.pg_locks l
-		WHERE l.locktype = 'object'
-			AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d
-				WHERE d.datname = pg_catalog.current_database())
-			AND l.classid = (SELECT c.oid FROM pg_catalog.pg_class c
-				JOIN pg_catalog.pg_depend e ON e.objid = c.oid AND e.deptype = 'e'
-				JOIN pg_catalog.pg_extension x ON x.oid = e.refobjid
-				WHERE x.extname = 'calvin_seq' AND c.relname = 'seq_registrations')
-			AND l.objid = ($2 & 4294967295)::pg_catalog.oid
-			AND l.objsubid = -1 AND l.granted AND l.mode = 'RowExclusiveLock') p;
-END;
 
 CREATE VIEW seq_consumers AS
 	SELECT i.name, pg_catalog.pg_get_userbyid(i.owner) AS owner,
 		CASE WHEN EXISTS (SELECT FROM seq_handler_definitions h WHERE h.id = i.id)
 			THEN 'handler' ELSE i.kind END AS kind, i.vshards,
-		i.partitions, w.pids, i.epochs_behind, i.pending, i.oldest_unprocessed,
+		i.partitions, i.pids, i.epochs_behind, i.pending, i.oldest_unprocessed,
 		pg_catalog.clock_timestamp() - i.oldest_unprocessed AS lag,
 		(SELECT pg_catalog.count(*) FROM seq_parked_txns p
 			WHERE p.id = i.id AND NOT p.settled) AS parked,
 		i.delivered, i.retried, i.last_progress,
 		CASE WHEN i.lost THEN 'lost'
-			WHEN w.pids IS NULL AND (i.kind = 'stream' OR i.last_progress IS NULL
+			WHEN i.pids IS NULL AND (i.kind = 'stream' OR i.last_progress IS NULL
 				OR i.last_progress < pg_catalog.clock_timestamp() - interval '1 minute')
 				THEN 'offline'
 			WHEN i.oldest_unprocessed IS NULL
@@ -724,8 +704,7 @@ CREATE VIEW seq_consumers AS
 			WHEN GREATEST(i.last_progress, i.oldest_unprocessed)
 				< pg_catalog.clock_timestamp() - interval '1 minute' THEN 'stalled'
 			ELSE 'behind' END AS state
-	FROM seq_consumers_info() i,
-		LATERAL (SELECT seq_consumer_pids(i.name, i.id) AS pids) w;
+	FROM seq_consumers_info() i;
 COMMENT ON VIEW seq_consumers IS
 	'all consumers by name, also those that are offline, and how far behind they are: counted from the log with each query, so it takes the longer the more there is';
 COMMENT ON COLUMN seq_consumers.vshards IS 'null: all of them';
@@ -919,7 +898,6 @@ REVOKE ALL ON FUNCTION
 	seq_handlers_info(),
 	seq_pending(text),
 	seq_consumers_info(),
-	seq_consumer_pids(name, bigint),
 	seq_replay(integer, bigint, bigint),
 	seq_wait_for_epoch(bigint, interval),
 	seq_wait_for_index(bigint, interval),
@@ -951,7 +929,6 @@ GRANT EXECUTE ON FUNCTION
 	seq_sequencer_info(),
 	seq_handlers_info(),
 	seq_consumers_info(),
-	seq_consumer_pids(name, bigint),
 	seq_pending(text)
 	TO pg_monitor;
 GRANT SELECT ON seq_subscriptions, seq_cursors, seq_state, seq_progress, seq_metrics,

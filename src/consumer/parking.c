@@ -30,7 +30,7 @@ find_in_log(const FetchGroup *group, GroupKey key, Delivery *delivery)
 		return walk;
 	}
 	ereport(ERROR,
-			(errcode(ERRCODE_NO_DATA_FOUND),
+			(errcode(ERRCODE_UNDEFINED_OBJECT),
 			 errmsg("the log has no transaction (" UINT64_FORMAT ", %u) of vshard %u for group \"%s\"",
 					key.epoch, key.position, (unsigned) key.vshard,
 					NameStr(group->name))));

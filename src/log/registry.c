@@ -24,6 +24,7 @@
 #include "log/registry.h"
 #include "log/remove.h"
 #include "miscadmin.h"
+#include "storage/lock.h"
 #include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -400,4 +401,36 @@ registry_unlock_partition(uint64 id, int partition)
 	Oid			relid = log_side_table(log_table_require(), SIDE_REGISTRATIONS);
 
 	log_unlock_object(relid, (Oid) id, (uint16) partition, ExclusiveLock);
+}
+
+static int
+compare_pids(const void *a, const void *b)
+{
+	return (*(const int *) a > *(const int *) b) - (*(const int *) a < *(const int *) b);
+}
+
+int
+registry_users(uint64 id, int **pids)
+{
+	Oid			relid = log_side_table(log_table_require(), SIDE_REGISTRATIONS);
+	LockData   *data = GetLockStatusData();
+	int			n = 0;
+
+	*pids = palloc(sizeof(int) * Max(data->nelements, 1));
+	for (int i = 0; i < data->nelements; i++)
+	{
+		const LockInstanceData *lock = &data->locks[i];
+
+		if (lock->locktag.locktag_type == LOCKTAG_OBJECT &&
+			lock->locktag.locktag_field1 == MyDatabaseId &&
+			lock->locktag.locktag_field2 == relid &&
+			lock->locktag.locktag_field3 == (Oid) id &&
+			lock->locktag.locktag_field4 == REGISTRATION_LOCK &&
+			(lock->holdMask & LOCKBIT_ON(RowExclusiveLock)) != 0)
+			(*pids)[n++] = lock->pid;
+	}
+	pfree(data->locks);
+	pfree(data);
+	qsort(*pids, n, sizeof(int), compare_pids);
+	return n;
 }

@@ -6,6 +6,8 @@
 
 #include "catalog/pg_type_d.h"
 #include "consumer/backlog.h"
+#include "miscadmin.h"
+#include "shared/subscription.h"
 #include "sql/args.h"
 #include "sql/result.h"
 #include "utils/array.h"
@@ -18,9 +20,10 @@ CALVIN_FUNCTION(seq_pending);
 /*
  * (name name, id bigint, kind text, owner oid, vshards int[], partitions int,
  *  epochs_behind bigint, pending bigint, oldest_unprocessed timestamptz,
- *  delivered bigint, retried bigint, last_progress timestamptz, lost boolean)
+ *  delivered bigint, retried bigint, last_progress timestamptz, lost boolean,
+ *  pids int[])
  */
-#define CONSUMER_COLUMNS 13
+#define CONSUMER_COLUMNS 14
 
 static Datum
 vshards_array(const Backlog *backlog)
@@ -42,17 +45,63 @@ put_time(Datum *value, bool *isnull, TimestampTz at)
 	*isnull = at == 0;
 }
 
+/* Subscribers of a stream by one look at all, each pid once. */
+static int
+subscribers(const char *name, int n, const SubscriptionView *views, int **pids)
+{
+	int			count = 0;
+
+	*pids = palloc(sizeof(int) * Max(n, 1));
+	for (int i = 0; i < n; i++)
+	{
+		bool		known = false;
+
+		if (strcmp(NameStr(views[i].name), name) != 0)
+			continue;
+		for (int k = 0; k < count && !known; k++)
+			known = (*pids)[k] == (int) views[i].pid;
+		if (!known)
+			(*pids)[count++] = (int) views[i].pid;
+	}
+	return count;
+}
+
+/* Sessions that use a name: null if there are none. */
+static Datum
+pids_array(const Backlog *backlog, int nviews, const SubscriptionView *views,
+		   bool *isnull)
+{
+	int		   *pids;
+	int			n = backlog->group != NULL ? registry_users(backlog->group->id, &pids) :
+		subscribers(NameStr(backlog->name), nviews, views, &pids);
+	Datum	   *elements = palloc(sizeof(Datum) * Max(n, 1));
+
+	for (int i = 0; i < n; i++)
+		elements[i] = Int32GetDatum(pids[i]);
+	*isnull = n == 0;
+	return n == 0 ? (Datum) 0 :
+		PointerGetDatum(construct_array(elements, n, INT4OID, sizeof(int32), true,
+										TYPALIGN_INT));
+}
+
 Datum
 seq_consumers_info(PG_FUNCTION_ARGS)
 {
 	static const Oid types[CONSUMER_COLUMNS] = {
 		NAMEOID, INT8OID, TEXTOID, OIDOID, INT4ARRAYOID, INT4OID, INT8OID, INT8OID,
-		TIMESTAMPTZOID, INT8OID, INT8OID, TIMESTAMPTZOID, BOOLOID
+		TIMESTAMPTZOID, INT8OID, INT8OID, TIMESTAMPTZOID, BOOLOID, INT4ARRAYOID
 	};
 	ReturnSetInfo *rsinfo = result_rows(fcinfo, CONSUMER_COLUMNS, types);
+	SubscriptionView *views = NULL;
+	int			nviews = 0;
 	Backlog    *backlogs;
 	int			n;
 
+	if (Calvin != NULL)
+	{
+		views = palloc(sizeof(SubscriptionView) * Calvin->max_subscriptions);
+		nviews = subscription_views(MyDatabaseId, views);
+	}
 	n = backlog_list(&backlogs);
 	backlog_count(n, backlogs);
 	for (int i = 0; i < n; i++)
@@ -80,6 +129,7 @@ seq_consumers_info(PG_FUNCTION_ARGS)
 		values[10] = Int64GetDatum((int64) backlog->retried);
 		put_time(&values[11], &nulls[11], backlog->last_progress);
 		values[12] = BoolGetDatum(backlog->lost);
+		values[13] = pids_array(backlog, nviews, views, &nulls[13]);
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 	}
 	return (Datum) 0;

@@ -102,7 +102,7 @@ settle(FetchGroup *group, GroupKey key, int64 *epoch_system_ms)
 	if (!parked_settle(group->id, key, !group_key_less(key, position.next), &tx_class,
 					   epoch_system_ms))
 		ereport(ERROR,
-				(errcode(ERRCODE_NO_DATA_FOUND),
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("group \"%s\" has no parked transaction (" UINT64_FORMAT ", %u) of vshard %u",
 						NameStr(group->name), key.epoch, key.position,
 						(unsigned) key.vshard),
