@@ -153,7 +153,12 @@ retention_serve(DatabaseSlot *slot, bool busy, long *wait_ms)
 	}
 
 	if (!try_step(slot, &step, &too_young))
-		due = clock_ms() + Min((int64) LEAST_INTERVAL_MS << Min(failures++, 20), MOST_RETRY_MS);
+	{
+		int64		retry = (int64) LEAST_INTERVAL_MS << Min(failures, 20);
+
+		failures++;
+		due = clock_ms() + Min(retry, MOST_RETRY_MS);
+	}
 	else
 	{
 		failures = 0;
