@@ -62,8 +62,8 @@ sub switches
 	return PostgreSQL::Test::Utils::slurp_file("/proc/$pid/status") =~ /^voluntary_ctxt_switches:\s*(\d+)/m ? $1 : die 'no voluntary_ctxt_switches';
 }
 
-# Until none of these processes has woken for two seconds: a timer of an earlier
-# statement may still go off once.
+# Until none of these processes has woken for eleven seconds: the timer of an earlier
+# statement for its statistics goes off once, after ten.
 sub quiet
 {
 	my (@pids) = @_;
@@ -75,7 +75,7 @@ sub quiet
 			my $same = !grep { $now{$_} != ($before{$_} // -1) } @pids;
 
 			%before = %now;
-			Time::HiRes::usleep(2_000_000) unless $same;
+			Time::HiRes::usleep(11_000_000) unless $same;
 			return $same;
 		},
 		'quiet');
