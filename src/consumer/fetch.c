@@ -68,7 +68,9 @@ struct Fetch
 	uint64		end;		/* epochs below are applied */
 	bool		more;		/* something was left for others, */
 	bool		full;		/* since the transaction has enough partitions */
-	bool		let_go;		/* partitions that others may have passed by */
+	bool		let_go;		/* partitions that others may have passed by, */
+	uint32		tries;		/* if there were more of all tries than these */
+	uint32		tried_from; /* since there were so many */
 	bool		too_new;	/* one was moved after the transaction's snapshot */
 	TimestampTz next_retry;
 	int			ntaken;
@@ -272,6 +274,15 @@ is_wanted(Fetch *fetch, const Taking *taking)
 	return !is_put_off(fetch, position);
 }
 
+static void
+note_try(Fetch *fetch)
+{
+	uint32		before = fetchers_note_try(fetch->request.group->id);
+
+	if (fetch->tries++ == 0)
+		fetch->tried_from = before;
+}
+
 /* False if another transaction has it, or there is nothing for us. */
 static bool
 take_one(Fetch *fetch, GroupStore *store, int partition)
@@ -291,6 +302,7 @@ take_one(Fetch *fetch, GroupStore *store, int partition)
 		if (is_put_off(fetch, &taking->position))
 			return false;
 	}
+	note_try(fetch);
 	if (!registry_lock_partition(group->id, partition, false))
 	{
 		fetchers_note_crowded(group->id);
@@ -508,6 +520,7 @@ look(Fetch *fetch)
 		fetch->slot = attach_database();
 	fetch->too_new = false;
 	fetch->next_retry = 0;
+	fetch->tries = 0;
 	memset(fetch->empty, 0, sizeof(fetch->empty));
 	/* first what is applied, then the traffic */
 	database_read(fetch->slot, &state);
@@ -528,12 +541,18 @@ look(Fetch *fetch)
 	}
 }
 
-/* Others may have passed by what was locked for a moment. */
+/*
+ * Others may have passed by what was locked for a moment.  Told without need, each of
+ * those that wait would come, lock, let go and tell the next one.
+ */
 static void
 tell_others(Fetch *fetch)
 {
-	if (fetch->let_go || fetch->more)
-		fetchers_wake_group(fetch->slot, fetch->request.group->id);
+	uint64		group = fetch->request.group->id;
+
+	if (fetch->more || (fetch->let_go &&
+						fetchers_tries(group) - fetch->tried_from != fetch->tries))
+		fetchers_wake_group(fetch->slot, group);
 	fetch->let_go = false;
 }
 
@@ -600,7 +619,7 @@ wait_for_something(Fetch *fetch)
 		PG_RE_THROW();
 	}
 	PG_END_TRY();
-	fetchers_leave(found);
+	fetchers_leave(true);
 	return found;
 }
 
@@ -773,6 +792,8 @@ fetch_take(FetchGroup *group, int partition, bool wait, GroupStore *store,
 				 errmsg("this transaction has taken %d partitions, and cannot take more",
 						TAKEN_MAX),
 				 errhint("Commit, and go on in another transaction.")));
+	if (!wait)
+		(void) fetchers_note_try(group->id);
 	if (!registry_lock_partition(group->id, partition, wait))
 		return false;
 	group_store_begin(store, group->id, true);

@@ -39,7 +39,7 @@ find_wanted(HandlerWanted **wanted)
 	return nwanted;
 }
 
-void
+bool
 handling_look(DatabaseSlot *slot)
 {
 	static bool looked = false;
@@ -48,7 +48,7 @@ handling_look(DatabaseSlot *slot)
 	int			lacking;
 
 	if (!handler_slots_take_changed(slot) && looked)
-		return;
+		return false;
 	looked = false;
 	StartTransactionCommand();
 	/* whoever has changed something tells before his invalidations are sent */
@@ -67,4 +67,5 @@ handling_look(DatabaseSlot *slot)
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(TopMemoryContext);
 	looked = true;
+	return true;
 }

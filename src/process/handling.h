@@ -11,8 +11,10 @@
 
 /*
  * The sequencer: look at the definitions when it begins, and when they, or what they
- * depend on, may have changed.  Outside of transactions.
+ * depend on, may have changed.  Outside of transactions.  True: it has looked, and what
+ * came meanwhile is to be served, since waiting for a lock may have taken the latch's
+ * news.
  */
-extern void handling_look(DatabaseSlot *slot);
+extern bool handling_look(DatabaseSlot *slot);
 
 #endif							/* CALVIN_PROCESS_HANDLING_H */

@@ -70,7 +70,8 @@ main_loop(DatabaseSlot *slot)
 
 		life_serve_signals();
 		look_anew_if_told(slot);
-		handling_look(slot);
+		if (handling_look(slot))
+			continue;
 		next = sequence_some(slot, &wait_ms);
 		if (next == SEQUENCE_GONE)
 			life_retire();

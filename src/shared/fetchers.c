@@ -35,6 +35,7 @@ typedef struct FetcherList
 
 static FetcherList *list;
 static pg_atomic_uint64 *crowded; /* clock_ms() when it was */
+static pg_atomic_uint32 *tries;
 static pg_atomic_uint32 *waiting; /* of each database slot */
 static LWLock *lock;
 
@@ -57,6 +58,7 @@ fetchers_shmem_request(void)
 	RequestAddinShmemSpace(list_size());
 	RequestAddinShmemSpace(waiting_size());
 	RequestAddinShmemSpace(sizeof(pg_atomic_uint64) * CROWDED_WORDS);
+	RequestAddinShmemSpace(sizeof(pg_atomic_uint32) * CROWDED_WORDS);
 	RequestNamedLWLockTranche(LWLOCK_TRANCHE, 1);
 }
 
@@ -77,6 +79,11 @@ fetchers_shmem_init(void)
 	if (!found)
 		for (int i = 0; i < CROWDED_WORDS; i++)
 			pg_atomic_init_u64(&crowded[i], 0);
+	tries = ShmemInitStruct("calvin_seq fetchers tries",
+							sizeof(pg_atomic_uint32) * CROWDED_WORDS, &found);
+	if (!found)
+		for (int i = 0; i < CROWDED_WORDS; i++)
+			pg_atomic_init_u32(&tries[i], 0);
 	lock = &(GetNamedLWLockTranche(LWLOCK_TRANCHE))->lock;
 }
 
@@ -133,7 +140,7 @@ fetchers_looked(void)
 }
 
 void
-fetchers_leave(bool served)
+fetchers_leave(bool looked)
 {
 	Fetcher    *mine;
 
@@ -147,7 +154,7 @@ fetchers_leave(bool served)
 		list->n--;
 		memmove(mine, mine + 1,
 				(char *) &list->fetchers[list->n] - (char *) mine);
-		if (gone.woken && !served)
+		if (gone.woken || !looked)
 			wake_group_locked(gone.slot, gone.group);
 	}
 	LWLockRelease(lock);
@@ -188,6 +195,18 @@ anybody_waits(DatabaseSlot *slot)
 {
 	pg_memory_barrier();
 	return pg_atomic_read_u32(waiting_of(slot)) > 0;
+}
+
+uint32
+fetchers_note_try(uint64 group)
+{
+	return pg_atomic_fetch_add_u32(&tries[group % CROWDED_WORDS], 1);
+}
+
+uint32
+fetchers_tries(uint64 group)
+{
+	return pg_atomic_read_u32(&tries[group % CROWDED_WORDS]);
 }
 
 void

@@ -12,8 +12,8 @@
  *
  * The list is under a lock of its own, inside of which no other is taken.  The number
  * of those that wait in a database is written under it, and read by anyone.  When a
- * group was found crowded is written by anyone, and hints at how much to take, no
- * more; groups may share a word.
+ * group was found crowded, and how often a partition was tried, is written by anyone;
+ * groups may share these words.  The first hints at how much to take, no more.
  */
 #ifndef CALVIN_SHARED_FETCHERS_H
 #define CALVIN_SHARED_FETCHERS_H
@@ -35,8 +35,11 @@ extern void fetchers_join(DatabaseSlot *slot, uint64 group, const uint64 *mask);
 /* What has woken this session is dealt with: it may be woken again. */
 extern void fetchers_looked(void);
 
-/* It waits no more; "served": it has looked since it was woken, if it was. */
-extern void fetchers_leave(bool served);
+/*
+ * It waits no more.  What has woken it since it looked last is the next one's, who is
+ * woken in its place; also if it has not "looked" to the end.
+ */
+extern void fetchers_leave(bool looked);
 
 /*
  * Somebody has found a partition of a group taken by another; and, does anybody wait
@@ -44,6 +47,14 @@ extern void fetchers_leave(bool served);
  */
 extern void fetchers_note_crowded(uint64 group);
 extern bool fetchers_crowded(DatabaseSlot *slot, uint64 group);
+
+/*
+ * A partition of a group is about to be locked by who passes it by if he cannot: how
+ * many such tries there were before.  Who had locked one and lets it go sees by their
+ * number whether anybody may have passed it by.
+ */
+extern uint32 fetchers_note_try(uint64 group);
+extern uint32 fetchers_tries(uint64 group);
 
 /* Wake one that waits for a group. */
 extern void fetchers_wake_group(DatabaseSlot *slot, uint64 group);
