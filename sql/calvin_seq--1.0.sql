@@ -202,6 +202,53 @@ COMMENT ON COLUMN seq_parked_txns.settled IS
 	'retried or dropped before its group came to it, which is still to pass over it';
 SELECT pg_catalog.pg_extension_config_dump('seq_parked_txns', '');
 
+-- Which function the server runs for a group, and as whom.
+CREATE TABLE seq_handler_definitions (
+	name name PRIMARY KEY,
+	id bigint NOT NULL,
+	definition bigint NOT NULL CHECK (definition > 0),
+	handler_schema name NOT NULL,
+	handler_name name NOT NULL,
+	takes_array boolean NOT NULL,
+	role oid NOT NULL,
+	role_name name NOT NULL,
+	workers integer NOT NULL CHECK (workers > 0),
+	max_attempts integer NOT NULL CHECK (max_attempts > 0),
+	batch integer NOT NULL CHECK (batch > 0),
+	backoff_ms integer NOT NULL CHECK (backoff_ms > 0),
+	defined_at timestamptz NOT NULL
+);
+COMMENT ON TABLE seq_handler_definitions IS
+	'handlers of groups; to be read as seq_handlers';
+COMMENT ON COLUMN seq_handler_definitions.id IS 'of the group, in seq_registrations';
+COMMENT ON COLUMN seq_handler_definitions.definition IS
+	'tells a handler from one of the same group before it';
+COMMENT ON COLUMN seq_handler_definitions.role_name IS
+	'whose number may be another one where a dump is restored';
+
+CREATE FUNCTION seq_handler_definitions_before_change() RETURNS trigger
+	LANGUAGE C AS 'MODULE_PATHNAME';
+CREATE FUNCTION seq_handler_definitions_after_change() RETURNS trigger
+	LANGUAGE C AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION
+	seq_handler_definitions_before_change(),
+	seq_handler_definitions_after_change()
+	FROM PUBLIC;
+CREATE TRIGGER seq_handler_definitions_restore
+	BEFORE INSERT OR UPDATE ON seq_handler_definitions
+	FOR EACH ROW EXECUTE FUNCTION seq_handler_definitions_before_change();
+CREATE TRIGGER seq_handler_definitions_tell
+	AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON seq_handler_definitions
+	FOR EACH STATEMENT EXECUTE FUNCTION seq_handler_definitions_after_change();
+ALTER TABLE seq_handler_definitions
+	ENABLE ALWAYS TRIGGER seq_handler_definitions_restore,
+	ENABLE ALWAYS TRIGGER seq_handler_definitions_tell;
+SELECT pg_catalog.pg_extension_config_dump('seq_handler_definitions',
+	'WHERE false UNION ALL SELECT name, id, definition, handler_schema, handler_name,'
+	' takes_array, 0::pg_catalog.oid, pg_catalog.pg_get_userbyid(role), workers,'
+	' max_attempts, batch, backoff_ms, defined_at'
+	' FROM @extschema@.seq_handler_definitions');
+
 --
 -- Snapshots of the state machine
 --
@@ -654,6 +701,55 @@ COMMENT ON COLUMN seq_consumers.state IS
 	'lost: what it needs was truncated; offline: no session has it (of a group: in the last minute); live: nothing older than 10 seconds is unprocessed; stalled: something is, and it has not moved for a minute; behind: else';
 
 --
+-- Handlers: groups whose workers the server runs
+--
+
+CREATE FUNCTION seq_handle(name text, handler regprocedure,
+	workers integer DEFAULT 1, max_attempts integer DEFAULT 5,
+	batch integer DEFAULT 100, backoff interval DEFAULT '100 ms')
+	RETURNS void
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION seq_handle(text, regprocedure, integer, integer, integer, interval) IS
+	'have background workers call a function, with a seq_txn or a seq_txn[] of up to batch transactions, for what a group gets, as the role that calls this; one that fails is tried again after backoff, doubling up to a minute, and parked after max_attempts';
+
+CREATE FUNCTION seq_unhandle(name text) RETURNS void
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION seq_unhandle(text) IS
+	'no new call of a group''s handler begins after this commits; the group stays';
+
+CREATE FUNCTION seq_handlers_info(
+	OUT name name, OUT id bigint, OUT handler text, OUT role name,
+	OUT workers integer, OUT pids integer[], OUT max_attempts integer,
+	OUT batch integer, OUT backoff interval, OUT rate double precision,
+	OUT state text, OUT last_error text, OUT last_error_at timestamptz,
+	OUT defined_at timestamptz)
+	RETURNS SETOF record
+	LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+CREATE VIEW seq_handlers AS
+	SELECT i.name, i.handler, i.role, i.workers, i.pids, i.state,
+		coalesce(p.delivered, 0)::bigint AS processed,
+		coalesce(p.retried, 0)::bigint AS failed,
+		(SELECT pg_catalog.count(*) FROM seq_parked_txns t
+			WHERE t.id = i.id AND NOT t.settled) AS parked,
+		coalesce(p.retrying, 0) AS retrying,
+		i.rate, coalesce(i.last_error, p.error) AS last_error,
+		CASE WHEN i.last_error IS NULL THEN p.error_at ELSE i.last_error_at END
+			AS last_error_at,
+		i.max_attempts, i.batch, i.backoff, i.defined_at
+	FROM seq_handlers_info() i,
+		LATERAL (SELECT pg_catalog.sum(g.delivered) AS delivered,
+				pg_catalog.sum(g.retried) AS retried,
+				pg_catalog.count(*) FILTER (WHERE g.attempts > 0) AS retrying,
+				(pg_catalog.array_agg(g.error ORDER BY g.moved_at DESC)
+					FILTER (WHERE g.error IS NOT NULL))[1] AS error,
+				pg_catalog.max(g.moved_at) FILTER (WHERE g.error IS NOT NULL) AS error_at
+			FROM seq_group_positions g WHERE g.id = i.id) p;
+COMMENT ON VIEW seq_handlers IS
+	'handlers of groups, and how they do: processed by the group so far, failed calls of which an attempt was counted, partitions that retry, transactions a second lately';
+COMMENT ON COLUMN seq_handlers.state IS
+	'running: all of its workers are; starting: not yet; retrying: a worker has failed before or after a call; no worker: max_worker_processes is too small; no place: calvin_seq.max_handlers is; held: by a command on the database; stopped: it cannot run, last_error says why; standby: not before a promotion';
+
+--
 -- Replay
 --
 
@@ -836,6 +932,9 @@ REVOKE ALL ON FUNCTION
 	seq_pending(text),
 	seq_consumers_info(),
 	seq_consumer_pids(name, bigint),
+	seq_handle(text, regprocedure, integer, integer, integer, interval),
+	seq_unhandle(text),
+	seq_handlers_info(),
 	seq_replay(integer, bigint, bigint),
 	seq_wait_for_epoch(bigint, interval),
 	seq_wait_for_index(bigint, interval),
@@ -866,10 +965,11 @@ GRANT EXECUTE ON FUNCTION
 	seq_sequencer_info(),
 	seq_consumers_info(),
 	seq_consumer_pids(name, bigint),
-	seq_pending(text)
+	seq_pending(text),
+	seq_handlers_info()
 	TO pg_monitor;
 GRANT SELECT ON seq_subscriptions, seq_cursors, seq_state, seq_progress, seq_metrics,
-	seq_sequencer, seq_parked, seq_consumers
+	seq_sequencer, seq_parked, seq_consumers, seq_handlers
 	TO pg_monitor;
 
 -- A column of one of these types in somebody's table would be in the way of
@@ -878,8 +978,9 @@ REVOKE ALL ON TYPE
 	seq_txn,
 	seq_log, seq_cursor_positions, seq_snapshots, seq_identity, seq_inbox,
 	seq_registrations, seq_group_positions, seq_parked_txns,
+	seq_handler_definitions,
 	seq_inbox_0, seq_inbox_1, seq_inbox_2, seq_inbox_3, seq_inbox_4, seq_inbox_5,
 	seq_inbox_6, seq_inbox_7,
 	seq_subscriptions, seq_cursors, seq_state, seq_progress, seq_metrics,
-	seq_sequencer, seq_parked, seq_consumers
+	seq_sequencer, seq_parked, seq_consumers, seq_handlers
 	FROM PUBLIC;

@@ -243,6 +243,17 @@ let_go(Fetch *fetch, const Taking *taking)
 	fetch->let_go = true;
 }
 
+/* Is it to be tried again, but not yet? */
+static bool
+is_early(Fetch *fetch, const GroupPosition *position)
+{
+	if (position->retry_at == 0 || position->retry_at <= GetCurrentTimestamp())
+		return false;
+	if (fetch->next_retry == 0 || position->retry_at < fetch->next_retry)
+		fetch->next_retry = position->retry_at;
+	return true;
+}
+
 /* Is a partition, with the position that was read, to be taken? */
 static bool
 is_wanted(Fetch *fetch, const Taking *taking)
@@ -256,14 +267,17 @@ is_wanted(Fetch *fetch, const Taking *taking)
 		fetch->too_new = true;
 		return false;
 	}
-	if (fetch->request.heed_retries && position->retry_at != 0 &&
-		position->retry_at > GetCurrentTimestamp())
-	{
-		if (fetch->next_retry == 0 || position->retry_at < fetch->next_retry)
-			fetch->next_retry = position->retry_at;
-		return false;
-	}
-	return true;
+	return !fetch->request.heed_retries || !is_early(fetch, position);
+}
+
+/* The same, of what is committed. */
+static bool
+waits_for_retry(Fetch *fetch, GroupStore *store, int partition)
+{
+	GroupPosition position;
+
+	group_store_read(store, partition, &position);
+	return is_early(fetch, &position);
 }
 
 /* False if another transaction has it, or there is nothing for us. */
@@ -278,6 +292,9 @@ take_one(Fetch *fetch, GroupStore *store, int partition)
 	taking->delivered = 0;
 	taking->stored = false;
 	taking->newly = !taken_from(group->id, partition, &from);
+	/* before it is locked: nobody is to be told then that it is free again */
+	if (fetch->request.heed_retries && waits_for_retry(fetch, store, partition))
+		return false;
 	if (!registry_lock_partition(group->id, partition, false))
 	{
 		fetchers_note_crowded(group->id);
@@ -601,6 +618,12 @@ fetch_begin(const FetchRequest *request)
 	return fetch;
 }
 
+uint32
+fetch_attempts(const Fetch *fetch, int partition)
+{
+	return fetch->taken[fetch->taking_of[partition]].position.attempts;
+}
+
 TimestampTz
 fetch_next_retry(const Fetch *fetch)
 {
@@ -633,18 +656,7 @@ fetch_next(Fetch *fetch, Delivery *delivery, int *partition)
 static GroupKey
 reached(const Fetch *fetch)
 {
-	GroupKey	key = fetch->key;
-
-	if (fetch->exhausted)
-		return (GroupKey){fetch->end, 0, 0};
-	if (key.vshard < WIRE_VSHARDS - 1)
-		key.vshard++;
-	else
-	{
-		key.vshard = 0;
-		key.position++;
-	}
-	return key;
+	return fetch->exhausted ? (GroupKey){fetch->end, 0, 0} : group_key_behind(fetch->key);
 }
 
 /* What was settled, and lies behind now, is not to be passed over again. */

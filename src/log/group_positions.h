@@ -14,6 +14,7 @@
 #include "log/insert.h"
 #include "log/newest.h"
 #include "log/table.h"
+#include "wire/wire.h"
 
 /* The place of a transaction in what a group gets: one of several vshards comes to each. */
 typedef struct GroupKey
@@ -37,6 +38,20 @@ static inline bool
 group_key_less(GroupKey a, GroupKey b)
 {
 	return group_key_compare(a, b) < 0;
+}
+
+/* The first key behind another one. */
+static inline GroupKey
+group_key_behind(GroupKey key)
+{
+	if (key.vshard < WIRE_VSHARDS - 1)
+		key.vshard++;
+	else
+	{
+		key.vshard = 0;
+		key.position++;
+	}
+	return key;
 }
 
 typedef struct GroupPosition

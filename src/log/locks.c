@@ -135,6 +135,27 @@ log_lock_object_for_transaction(Oid class, Oid object, uint16 subid, LOCKMODE mo
 	return result != LOCKACQUIRE_NOT_AVAIL;
 }
 
+static LOCKTAG held;
+static bool is_held = false;
+
+void
+log_hold_object(Oid class, Oid object, uint16 subid)
+{
+	Assert(!is_held);
+	SET_LOCKTAG_OBJECT(held, MyDatabaseId, class, object, subid);
+	(void) LockAcquire(&held, ExclusiveLock, true, false);
+	is_held = true;
+}
+
+void
+log_release_held_object(void)
+{
+	if (!is_held)
+		return;
+	is_held = false;
+	(void) LockRelease(&held, ExclusiveLock, true);
+}
+
 void
 log_unlock_object(Oid class, Oid object, uint16 subid, LOCKMODE mode)
 {

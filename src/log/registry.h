@@ -77,6 +77,12 @@ extern void registry_lock(uint64 id, LOCKMODE mode);
 extern bool registry_lock_partition(uint64 id, int partition, bool wait);
 extern void registry_unlock_partition(uint64 id, int partition);
 
+/*
+ * Keep a partition whose lock this transaction has until it is released, or the process
+ * ends; one at a time.
+ */
+extern void registry_hold_partition(uint64 id, int partition);
+
 /* Is this session registering just now?  For the trigger on the table. */
 extern bool registry_adding(void);
 

@@ -80,6 +80,14 @@ static const OwnColumn parked_columns[] = {
 	{"attempts", INT4OID}, {"parked_at", TIMESTAMPTZOID}, {"settled", BOOLOID}
 };
 
+static const OwnColumn handlers_columns[] = {
+	{"name", NAMEOID}, {"id", INT8OID}, {"definition", INT8OID},
+	{"handler_schema", NAMEOID}, {"handler_name", NAMEOID}, {"takes_array", BOOLOID},
+	{"role", OIDOID}, {"role_name", NAMEOID}, {"workers", INT4OID},
+	{"max_attempts", INT4OID}, {"batch", INT4OID}, {"backoff_ms", INT4OID},
+	{"defined_at", TIMESTAMPTZOID}
+};
+
 static const OwnColumn inbox_columns[] = {
 	{"stamp", INT8OID}, {"at", INT8OID}, {"link", INT8OID}, {"kind", CHAROID},
 	{"data", BYTEAOID}
@@ -109,6 +117,8 @@ static const OwnSideTable side_tables[SIDE_TABLES] = {
 	lengthof(group_positions_columns), GROUP_ATTR_ID, 3},
 	[SIDE_PARKED] = {PARKED_NAME, parked_columns,
 	lengthof(parked_columns), PARKED_ATTR_ID, 4},
+	[SIDE_HANDLERS] = {HANDLERS_NAME, handlers_columns,
+	lengthof(handlers_columns), HANDLER_ATTR_NAME, 1},
 };
 
 typedef struct OwnTrigger

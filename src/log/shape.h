@@ -25,6 +25,7 @@
 #define REGISTRATIONS_NAME "seq_registrations"
 #define GROUP_POSITIONS_NAME "seq_group_positions"
 #define PARKED_NAME "seq_parked_txns"
+#define HANDLERS_NAME "seq_handler_definitions"
 
 /* Columns of seq_log. */
 #define LOG_ATTR_INDEX 1
@@ -124,6 +125,22 @@
 #define PARKED_ATTR_SETTLED 10
 #define PARKED_ATTRS 10
 
+/* Columns of seq_handler_definitions. */
+#define HANDLER_ATTR_NAME 1
+#define HANDLER_ATTR_ID 2
+#define HANDLER_ATTR_DEFINITION 3
+#define HANDLER_ATTR_SCHEMA 4
+#define HANDLER_ATTR_FUNCTION 5
+#define HANDLER_ATTR_TAKES_ARRAY 6
+#define HANDLER_ATTR_ROLE 7
+#define HANDLER_ATTR_ROLE_NAME 8
+#define HANDLER_ATTR_WORKERS 9
+#define HANDLER_ATTR_MAX_ATTEMPTS 10
+#define HANDLER_ATTR_BATCH 11
+#define HANDLER_ATTR_BACKOFF_MS 12
+#define HANDLER_ATTR_DEFINED_AT 13
+#define HANDLER_ATTRS 13
+
 /* The other tables than seq_log. */
 typedef enum SideTable
 {
@@ -133,10 +150,11 @@ typedef enum SideTable
 	SIDE_LANDING,	/* seq_inbox, key (place) */
 	SIDE_REGISTRATIONS, /* seq_registrations, key (name) */
 	SIDE_GROUP_POSITIONS, /* seq_group_positions, key (id, partition, version) */
-	SIDE_PARKED		/* seq_parked_txns, key (id, epoch, position, vshard) */
+	SIDE_PARKED,	/* seq_parked_txns, key (id, epoch, position, vshard) */
+	SIDE_HANDLERS	/* seq_handler_definitions, key (name) */
 } SideTable;
 
-#define SIDE_TABLES 7
+#define SIDE_TABLES 8
 
 extern const char *shape_side_name(SideTable side);
 

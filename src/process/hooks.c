@@ -20,6 +20,7 @@
 #include "catalog/pg_authid.h"
 #include "catalog/pg_database.h"
 #include "catalog/pg_extension.h"
+#include "catalog/pg_proc.h"
 #include "commands/dbcommands.h"
 #include "commands/defrem.h"
 #include "consumer/consumer.h"
@@ -29,7 +30,9 @@
 #include "process/worker.h"
 #include "shared/clock.h"
 #include "shared/database.h"
+#include "shared/handler_slot.h"
 #include "shared/requests.h"
+#include "shared/wakeup.h"
 #include "shared/worker_slot.h"
 #include "tcop/utility.h"
 #include "utils/fmgroids.h"
@@ -130,6 +133,19 @@ is_our_extension(Oid extension)
 	return ours;
 }
 
+/* A handler may have lost its function, or got it back. */
+static void
+note_function(ObjectAccessType access)
+{
+	DatabaseSlot *slot;
+
+	if (access != OAT_DROP && access != OAT_POST_ALTER && access != OAT_POST_CREATE)
+		return;
+	slot = database_mine();
+	if (slot != NULL && handler_slots_any(slot))
+		wakeup_handlers_at_commit(false);
+}
+
 static void
 object_access(ObjectAccessType access, Oid class_id, Oid object_id, int sub_id,
 			  void *arg)
@@ -150,6 +166,11 @@ object_access(ObjectAccessType access, Oid class_id, Oid object_id, int sub_id,
 	}
 	else if (class_id == DatabaseRelationId && access == OAT_POST_CREATE)
 		remember_database(&databases_created, object_id);
+	else if (class_id == ProcedureRelationId)
+		note_function(access);
+	else if (class_id == AuthIdRelationId &&
+			 (access == OAT_DROP || access == OAT_POST_ALTER))
+		wakeup_handlers_at_commit(true);
 }
 
 static bool
@@ -233,6 +254,19 @@ database_needed_alone(Node *node)
 	return database;
 }
 
+/* Handlers' workers are many, so they are signalled each time that is looked. */
+static bool
+handlers_run(Oid database, bool impolite)
+{
+	pid_t	   *pids = palloc(sizeof(pid_t) * Max(calvin_max_handlers, 1));
+	int			n = handler_slots_pids(database, pids, calvin_max_handlers);
+
+	for (int i = 0; impolite && i < n; i++)
+		kill(pids[i], SIGTERM);
+	pfree(pids);
+	return n > 0;
+}
+
 /*
  * Does any worker of the database still run?  One that does not leave by itself
  * is sent SIGTERM if "impolite", once.
@@ -240,7 +274,7 @@ database_needed_alone(Node *node)
 static bool
 workers_run(Oid database, bool impolite, pid_t signalled[WORKER_KINDS])
 {
-	bool		any = false;
+	bool		any = handlers_run(database, impolite);
 
 	for (int i = 0; i < WORKER_KINDS; i++)
 	{
@@ -293,7 +327,10 @@ note_opened(AlterDatabaseStmt *stmt)
 	{
 		DefElem    *option = lfirst_node(DefElem, lc);
 
-		if (strcmp(option->defname, "allow_connections") == 0 && defGetBoolean(option))
+		if (strcmp(option->defname, "allow_connections") != 0)
+			continue;
+		wakeup_handlers_at_commit(true);
+		if (defGetBoolean(option))
 			remember_database(&databases_opened,
 							  get_database_oid(stmt->dbname, false));
 	}
@@ -328,6 +365,9 @@ process_utility(PlannedStmt *pstmt, const char *query, bool read_only,
 
 	if (Calvin != NULL && IsTransactionState() && IsA(node, AlterDatabaseStmt))
 		note_opened((AlterDatabaseStmt *) node);
+	/* what a handler may do, or its role, is no object of its own */
+	if (Calvin != NULL && (IsA(node, GrantStmt) || IsA(node, GrantRoleStmt)))
+		wakeup_handlers_at_commit(true);
 	if (discards_all)
 		consumer_unsubscribe_everything();
 }

@@ -9,7 +9,7 @@
  * Without sequencers nothing new comes from those who submit; without appliers
  * nothing comes at all.  So where places for workers may be too few, a
  * sequencer is started when every applier has its own, and leaves it to one
- * that has none (worker_start).
+ * that has none (worker_start).  Handlers come behind both.
  *
  * On a primary the launcher sleeps until its latch is set.  On a standby nobody
  * can ask it, so it looks by itself.
@@ -24,6 +24,7 @@
 #include "process/worker.h"
 #include "shared/clock.h"
 #include "shared/database.h"
+#include "shared/handler_slot.h"
 #include "shared/requests.h"
 #include "shared/worker_slot.h"
 #include "storage/ipc.h"
@@ -41,6 +42,7 @@ typedef struct Launched
 
 /* The workers this launcher started and that have not ended, by slot. */
 static Launched (*launched)[WORKER_KINDS];
+static Launched *launched_handlers;
 
 void
 launcher_init(void)
@@ -61,8 +63,8 @@ start_if_wanted(int number, WorkerKind kind)
 {
 	DatabaseSlot *slot = &Calvin->databases[number];
 	Launched   *mine = &launched[number][kind];
+	WorkerArgs	args = {0};
 	Oid			database;
-	uint32		token;
 	long		wait;
 	bool		open;
 
@@ -77,16 +79,43 @@ start_if_wanted(int number, WorkerKind kind)
 		return -1;
 	}
 
-	if (!worker_slot_start(slot, kind, database, &token))
+	args.database = database;
+	if (!worker_slot_start(slot, kind, database, &args.token))
 		return -1;				/* held since */
-	if (worker_start(&worker_types[kind], database, token, &mine->handle))
+	if (worker_start(&worker_types[kind], &args, &mine->handle))
 	{
 		mine->database = database;
-		mine->token = token;
+		mine->token = args.token;
 		return -1;
 	}
 	mine->handle = NULL;
-	worker_slot_no_place(slot, kind, database, token);
+	worker_slot_no_place(slot, kind, database, args.token);
+	return worker_retry_ms();
+}
+
+/* The same of a handler's slot. */
+static long
+start_handler_if_wanted(int number)
+{
+	Launched   *mine = &launched_handlers[number];
+	HandlerTask task;
+	WorkerArgs	args = {0};
+	long		wait;
+
+	if (!handler_slot_wanted(number, &task, &wait))
+		return wait;
+	if (mine->handle != NULL || !handler_slot_start(number, &task, &args.token))
+		return -1;
+	args.database = task.database;
+	args.role = task.role;
+	args.number = number;
+	if (worker_start(&worker_handler, &args, &mine->handle))
+	{
+		mine->token = args.token;
+		return -1;
+	}
+	mine->handle = NULL;
+	handler_slot_not_started(number, args.token, worker_retry_ms(), true);
 	return worker_retry_ms();
 }
 
@@ -104,6 +133,13 @@ collect_ended(void)
 										mine->database, mine->token,
 										NO_WORKER_RETRY_MS);
 		}
+	for (int i = 0; i < calvin_max_handlers; i++)
+	{
+		Launched   *mine = &launched_handlers[i];
+
+		if (mine->handle != NULL && worker_ended(&mine->handle))
+			handler_slot_not_started(i, mine->token, NO_WORKER_RETRY_MS, false);
+	}
 }
 
 /* Is it time for this kind of worker?  If not, what it waits for wakes us. */
@@ -118,6 +154,22 @@ kind_is_due(WorkerKind kind)
 		(probing_at_rest() && !worker_slot_any_wanted(WORKER_APPLIER));
 }
 
+/* Handlers take no place that another worker is about to have. */
+static bool
+handlers_are_due(void)
+{
+	return !RecoveryInProgress() &&
+		(!worker_places_short() ||
+		 (probing_at_rest() && !worker_slot_any_wanted(WORKER_APPLIER) &&
+		  !worker_slot_any_wanted(WORKER_SEQUENCER)));
+}
+
+static inline long
+sooner(long a, long b)
+{
+	return a < 0 || (b >= 0 && b < a) ? b : a;
+}
+
 /* Start what is wanted; the time in ms until more will be, or -1. */
 static long
 start_workers(void)
@@ -128,14 +180,12 @@ start_workers(void)
 	for (int k = 0; k < WORKER_KINDS; k++)
 		for (int i = 0; i < Calvin->max_databases; i++)
 		{
-			long		wait;
-
 			if (!kind_is_due((WorkerKind) k))
 				break;
-			wait = start_if_wanted(i, (WorkerKind) k);
-			if (wait >= 0 && (timeout < 0 || wait < timeout))
-				timeout = wait;
+			timeout = sooner(timeout, start_if_wanted(i, (WorkerKind) k));
 		}
+	for (int i = 0; i < calvin_max_handlers && handlers_are_due(); i++)
+		timeout = sooner(timeout, start_handler_if_wanted(i));
 	return timeout;
 }
 
@@ -155,21 +205,23 @@ calvin_seq_launcher_main(Datum arg)
 
 	launched = MemoryContextAllocZero(TopMemoryContext,
 									  sizeof(*launched) * Calvin->max_databases);
+	launched_handlers = MemoryContextAllocZero(TopMemoryContext,
+											   sizeof(*launched_handlers) *
+											   Max(calvin_max_handlers, 1));
 	before_shmem_exit(launcher_exit, (Datum) 0);
 	requests_begin_serving();
 	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
 	worker_settle(&worker_launcher);
 	MemoryContextSwitchTo(TopMemoryContext);
 	worker_slot_reset_starting();
+	handler_slots_reset_starting();
 	requests_post(InvalidOid);
 
 	for (;;)
 	{
 		long		timeout = probing_advance();
-		long		wait = start_workers();
 
-		if (wait >= 0 && (timeout < 0 || wait < timeout))
-			timeout = wait;
+		timeout = sooner(timeout, start_workers());
 		pgstat_report_stat(true);
 		pgstat_report_activity(STATE_IDLE, "waiting for databases to come and go");
 		(void) WaitLatch(MyLatch,

@@ -16,6 +16,7 @@
 #include "pgstat.h"
 #include "postmaster/interrupt.h"
 #include "process/life.h"
+#include "process/publishing.h"
 #include "process/worker.h"
 #include "shared/pause.h"
 #include "shared/worker_slot.h"
@@ -58,6 +59,7 @@ main_loop(DatabaseSlot *slot)
 	{
 		SequencingNext next;
 		long		wait_ms = -1;
+		long		look_ms;
 
 		life_serve_signals();
 		look_anew_if_told(slot);
@@ -65,9 +67,14 @@ main_loop(DatabaseSlot *slot)
 		if (next == SEQUENCE_GONE)
 			life_retire();
 		life_succeeded();
+		look_ms = publishing_serve(slot);
 		if (next == SEQUENCE_AGAIN)
 			continue;
-		wait_for_work(next == SEQUENCE_REST ? wait_ms : -1);
+		if (next != SEQUENCE_REST)
+			wait_ms = -1;
+		if (look_ms >= 0 && (wait_ms < 0 || look_ms < wait_ms))
+			wait_ms = look_ms;
+		wait_for_work(wait_ms);
 	}
 }
 

@@ -8,12 +8,13 @@
 #include "pgstat.h"
 #include "process/worker.h"
 #include "shared/clock.h"
+#include "shared/handler_slot.h"
 #include "shared/shmem.h"
 #include "shared/worker_slot.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
 
-/* Two for each database, the launcher and its probe. */
+/* Two for each database, the launcher and its probe; handlers give way to them. */
 #define PLACES_NEEDED (WORKER_KINDS * Calvin->max_databases + 2)
 
 /* How long a sequencer has to leave, and the postmaster to see that it has. */
@@ -33,6 +34,9 @@ WorkerType	worker_types[WORKER_KINDS] = {
 	 "What is appended to its log is not delivered until there is one.", false, false},
 	{"calvin_seq sequencer", "calvin_seq_sequencer_main", "off",
 	 "What is submitted there waits until there is one; what is appended does not.", false, false}};
+
+WorkerType	worker_handler = {"calvin_seq handler", "calvin_seq_handler_main", "on",
+						  "What its group gets waits until there is one.", false, false};
 
 void
 worker_describe(BackgroundWorker *worker, const WorkerType *type)
@@ -84,11 +88,12 @@ make_room(const WorkerType *type)
 {
 	pid_t		late;
 
-	if (type == &worker_types[WORKER_SEQUENCER])
+	if (type == &worker_handler)
 		return false;
 	if (room_is_being_made())
 		return true;
-	if (!worker_slot_make_room(&late))
+	if (!handler_slots_make_room(&late) &&
+		(type == &worker_types[WORKER_SEQUENCER] || !worker_slot_make_room(&late)))
 		return false;
 	/* it may be waiting for a lock, where only this reaches it */
 	if (late != 0)
@@ -104,17 +109,16 @@ worker_retry_ms(void)
 }
 
 bool
-worker_start(WorkerType *type, Oid database, uint32 token,
+worker_start(WorkerType *type, const WorkerArgs *args,
 			 BackgroundWorkerHandle **handle)
 {
 	BackgroundWorker worker;
-	WorkerArgs	args = {database, token};
 	MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
 	bool		started;
 
 	worker_describe(&worker, type);
 	worker.bgw_notify_pid = MyProcPid;
-	memcpy(worker.bgw_extra, &args, sizeof(args));
+	memcpy(worker.bgw_extra, args, sizeof(*args));
 	started = RegisterDynamicBackgroundWorker(&worker, handle);
 	MemoryContextSwitchTo(old);
 
@@ -127,11 +131,11 @@ worker_start(WorkerType *type, Oid database, uint32 token,
 		ereport(WARNING,
 				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
 				 errmsg("no background worker left for a %s", type->name),
-				 errdetail("It is wanted for the database with OID %u. %s", database,
+				 errdetail("It is wanted for the database with OID %u. %s", args->database,
 						   type->without),
-				 errhint("Raise max_worker_processes (now %d): calvin_seq needs %d, twice calvin_seq.max_databases (now %d) and 2 more.",
-						 max_worker_processes, PLACES_NEEDED,
-						 Calvin->max_databases)));
+				 errhint("Raise max_worker_processes (now %d): calvin_seq needs %d, twice calvin_seq.max_databases (now %d), calvin_seq.max_handlers (now %d) and 2 more.",
+						 max_worker_processes, PLACES_NEEDED + calvin_max_handlers,
+						 Calvin->max_databases, calvin_max_handlers)));
 	}
 	return started;
 }

@@ -24,12 +24,15 @@ typedef struct WorkerType
 extern WorkerType worker_launcher;
 extern WorkerType worker_probe;
 extern WorkerType worker_types[WORKER_KINDS]; /* of a database's */
+extern WorkerType worker_handler;
 
 /* In bgw_extra: what a worker has to prove that it is the one asked for. */
 typedef struct WorkerArgs
 {
 	Oid			database;
 	uint32		token;
+	Oid			role;	/* of a handler, */
+	int			number; /* and that of its slot */
 } WorkerArgs;
 
 StaticAssertDecl(sizeof(WorkerArgs) <= BGW_EXTRALEN, "fits into bgw_extra");
@@ -39,6 +42,7 @@ extern PGDLLEXPORT void calvin_seq_launcher_main(Datum arg);
 extern PGDLLEXPORT void calvin_seq_applier_main(Datum arg);
 extern PGDLLEXPORT void calvin_seq_sequencer_main(Datum arg);
 extern PGDLLEXPORT void calvin_seq_probe_main(Datum arg);
+extern PGDLLEXPORT void calvin_seq_handler_main(Datum arg);
 
 /* Called once by _PG_init(), the first two only when preloading. */
 extern void launcher_init(void);
@@ -53,10 +57,10 @@ extern void worker_describe(BackgroundWorker *worker, const WorkerType *type);
 
 /*
  * Ask the postmaster for a worker with these arguments; false if there is no
- * place for it.  The handle is in TopMemoryContext.  A sequencer is asked to
- * leave its place to another type of worker.
+ * place for it.  The handle is in TopMemoryContext.  A handler is asked to leave its
+ * place to another type of worker, and a sequencer to all but a handler.
  */
-extern bool worker_start(WorkerType *type, Oid database, uint32 token,
+extern bool worker_start(WorkerType *type, const WorkerArgs *args,
 						 BackgroundWorkerHandle **handle);
 
 /* When to try again after there was no place, in ms. */

@@ -9,6 +9,7 @@
 #include "miscadmin.h"
 #include "shared/admission.h"
 #include "shared/fetchers.h"
+#include "shared/handler_slot.h"
 #include "shared/pause.h"
 #include "shared/shmem.h"
 #include "shared/submitters.h"
@@ -29,6 +30,7 @@ CalvinShared *Calvin = NULL;
 
 int			calvin_max_databases = 4;
 int			calvin_max_subscriptions = 2048;
+int			calvin_max_handlers = 8;
 
 static shmem_request_hook_type prev_shmem_request_hook = NULL;
 static shmem_startup_hook_type prev_shmem_startup_hook = NULL;
@@ -56,6 +58,7 @@ shmem_request(void)
 	RequestAddinShmemSpace(shmem_size());
 	RequestAddinShmemSpace(submitters_shmem_size());
 	RequestAddinShmemSpace(traffic_shmem_size());
+	RequestAddinShmemSpace(handler_slots_shmem_size());
 #ifdef CALVIN_PAUSE_POINTS
 	RequestAddinShmemSpace(pause_shmem_size());
 #endif
@@ -110,6 +113,7 @@ shmem_startup(void)
 	submitters_shmem_init();
 	admission_shmem_init();
 	traffic_shmem_init();
+	handler_slots_shmem_init();
 	fetchers_shmem_init();
 	Calvin = ShmemInitStruct("calvin_seq", shmem_size(), &found);
 	if (!found)
@@ -146,6 +150,13 @@ shmem_init(void)
 							"In all databases together.",
 							&calvin_max_subscriptions,
 							2048, 1, 1 << 20,
+							PGC_POSTMASTER, 0,
+							NULL, NULL, NULL);
+	DefineCustomIntVariable("calvin_seq.max_handlers",
+							"Background workers that can run handlers of groups at the same time.",
+							"In all databases together.  Each takes one of max_worker_processes while it runs.",
+							&calvin_max_handlers,
+							8, 0, 1024,
 							PGC_POSTMASTER, 0,
 							NULL, NULL, NULL);
 

@@ -10,7 +10,7 @@
 #include "sql/args.h"
 #include "sql/json.h"
 #include "sql/names.h"
-#include "sql/rows.h"
+#include "consumer/rows.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 

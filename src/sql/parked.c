@@ -13,7 +13,7 @@
 #include "log/report.h"
 #include "miscadmin.h"
 #include "sql/args.h"
-#include "sql/rows.h"
+#include "consumer/rows.h"
 #include "utils/builtins.h"
 
 CALVIN_FUNCTION(seq_park);

@@ -13,7 +13,7 @@
 #include "port/pg_bswap.h"
 #include "shared/clock.h"
 #include "sql/args.h"
-#include "sql/rows.h"
+#include "consumer/rows.h"
 #include "storage/latch.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"

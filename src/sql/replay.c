@@ -9,7 +9,7 @@
 #include "funcapi.h"
 #include "log/batches.h"
 #include "sql/args.h"
-#include "sql/rows.h"
+#include "consumer/rows.h"
 
 CALVIN_FUNCTION(seq_replay);
 

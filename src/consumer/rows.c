@@ -5,7 +5,7 @@
 #include "compat.h"
 
 #include "catalog/pg_type_d.h"
-#include "sql/rows.h"
+#include "consumer/rows.h"
 
 void
 row_maker_init(RowMaker *maker)

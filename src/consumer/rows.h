@@ -6,8 +6,8 @@
  *  tenant_id bigint, participating_vshards int[], plans bytea,
  *  tx_class bytea)
  */
-#ifndef CALVIN_SQL_ROWS_H
-#define CALVIN_SQL_ROWS_H
+#ifndef CALVIN_CONSUMER_ROWS_H
+#define CALVIN_CONSUMER_ROWS_H
 
 #include "compat.h"
 
@@ -40,4 +40,4 @@ extern void row_maker_init(RowMaker *maker);
 /* Fill in maker->values; they are valid until the next call. */
 extern void row_make(RowMaker *maker, const Delivery *delivery);
 
-#endif							/* CALVIN_SQL_ROWS_H */
+#endif							/* CALVIN_CONSUMER_ROWS_H */

@@ -1,0 +1,527 @@
+/*
+ * handling.c
+ *	  What a handler worker does in its transactions: fetch, call, move the position; or
+ *	  take note of what has failed.
+ *
+ * Trusted partitions (trust.h) are fetched together, and the handler is called for what
+ * they give, in one transaction.  If that fails nobody knows of which, or it is the first
+ * failure of one: they are doubted from then on.
+ *
+ * A doubted partition is handled by itself, in two transactions.  The first one takes it
+ * and notes an attempt with its position; the second one fetches, calls, and moves the
+ * position, which forgets the attempt.  So if the process dies the attempt is there.
+ * Between the two, and to the end, a lock of the session keeps others away, who would
+ * take the attempt for one that has failed.  What has failed is noted by a third one,
+ * with the time of the next attempt; and the first one parks what has had its attempts.
+ */
+#include "compat.h"
+
+#include "access/xact.h"
+#include "consumer/fetch.h"
+#include "consumer/taken.h"
+#include "log/attach.h"
+#include "log/definitions.h"
+#include "log/locks.h"
+#include "log/parked.h"
+#include "log/table.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "process/calling.h"
+#include "process/handling.h"
+#include "process/permitted.h"
+#include "process/trust.h"
+#include "shared/fetchers.h"
+#include "shared/pause.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#define MAX_BACKOFF_MS 60000
+
+typedef enum HandlingPhase
+{
+	PHASE_OTHER,
+	PHASE_CALL	/* up to the commit of what was called */
+} HandlingPhase;
+
+/* A doubted partition, and the attempt that was noted. */
+typedef struct Attempt
+{
+	int			partition;	/* -1: there is none */
+	GroupKey	from;		/* where it stands */
+	uint32		before;		/* attempts, before this one */
+	char	   *error;		/* and what was said of them; in round_context */
+} Attempt;
+
+static HandlerSlot *slot;
+static HandlerTask task;
+static HandlerDefinition definition;
+static DatabaseSlot *database = NULL;
+static uint64 mask[FETCH_MASK_WORDS];
+static Trust trust;
+static bool trust_begun = false;
+static bool doubted_first = false; /* in the next round */
+static bool joined = false; /* those that wait for the group */
+static TimestampTz next_retry;
+static MemoryContext round_context;
+static HandlingPhase phase = PHASE_OTHER;
+static Attempt attempt = {.partition = -1};
+static HandlerRows rows; /* of the last call; in round_context */
+static GroupKey *froms;	/* of each row: where its partition stood */
+
+void
+handling_begin(HandlerSlot *own_slot, const HandlerTask *own_task)
+{
+	slot = own_slot;
+	task = *own_task;
+	round_context = AllocSetContextCreate(TopMemoryContext, "calvin_seq handled",
+										  ALLOCSET_DEFAULT_SIZES);
+}
+
+/*
+ * Transactions
+ */
+
+/* What a call has left of SET ROLE; false if the session is somebody else's now. */
+static bool
+be_own_role(void)
+{
+	if (GetSessionUserId() != task.role)
+		return false;
+	if (GetUserId() != task.role)
+		SetConfigOption("role", "none", PGC_USERSET, PGC_S_SESSION);
+	return GetUserId() == task.role;
+}
+
+/* Begin one, with the group locked against its end; NULL, and none, if that is gone. */
+static FetchGroup *
+begin(HandlerFunction *function)
+{
+	HandlerRefusal refusal;
+	FetchGroup *group;
+
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	MemoryContextSwitchTo(round_context);
+	if (be_own_role() && log_table_find() != NULL &&
+		definitions_find(NameStr(task.name), &definition) &&
+		definition.definition == task.definition &&
+		handler_permitted(&definition, function, &refusal))
+	{
+		group = group_require(NameStr(task.name));
+		if (group->id == task.id)
+			return group;
+	}
+	AbortCurrentTransaction();
+	MemoryContextSwitchTo(round_context);
+	return NULL;
+}
+
+static void
+commit(void)
+{
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(round_context);
+}
+
+static void
+first_look(const FetchGroup *group)
+{
+	MemoryContext old;
+
+	database = attach_database();
+	if (trust_begun)
+		return;
+	old = MemoryContextSwitchTo(TopMemoryContext);
+	trust_begin(&trust, group->partitions, definition.batch);
+	trust_begun = true;
+	MemoryContextSwitchTo(old);
+	memcpy(mask, group->mask, sizeof(mask));
+}
+
+/* There is something: this process does not wait any more. */
+static void
+stop_waiting(void)
+{
+	/* what has woken it may be more than it takes */
+	if (joined)
+		fetchers_leave(false);
+	joined = false;
+}
+
+static void
+note_retry(const Fetch *fetch)
+{
+	TimestampTz retry = fetch_next_retry(fetch);
+
+	if (retry != 0 && (next_retry == 0 || retry < next_retry))
+		next_retry = retry;
+}
+
+/* The partition that was kept is free, for others too. */
+static void
+release(void)
+{
+	log_release_held_object();
+	if (attempt.partition >= 0 && database != NULL)
+		fetchers_wake_group(database, task.id);
+	attempt.partition = -1;
+}
+
+/*
+ * Calling
+ */
+
+/* Call the handler for the rows, and commit with the positions moved. */
+static void
+call_and_commit(Fetch *fetch, const HandlerFunction *function)
+{
+	phase = PHASE_CALL;
+	calling_call(&definition, function, &rows);
+	fetch_end(fetch);
+	PAUSE_POINT("handler: before commit");
+	commit();
+	phase = PHASE_OTHER;
+	handler_slot_count(slot, rows.n);
+	handler_slot_succeeded(slot);
+}
+
+/* Where the partitions of the rows stood when they were taken. */
+static void
+note_froms(void)
+{
+	froms = palloc(sizeof(GroupKey) * rows.n);
+	for (int i = 0; i < rows.n; i++)
+		(void) taken_from(task.id, rows.rows[i].partition, &froms[i]);
+}
+
+/* Fetch what is trusted and handle it; false if there is nothing. */
+static bool
+handle_trusted(FetchGroup *group, const HandlerFunction *function)
+{
+	FetchRequest request = {0};
+	Fetch	   *fetch;
+	int			partition;
+
+	request.group = group;
+	request.max_txns = definition.batch;
+	request.partition = -1;
+	request.avoid = trust.doubted;
+	request.heed_retries = true;
+	fetch = fetch_begin(&request);
+	note_retry(fetch);
+	if (calling_gather(fetch, function, false, &rows, &partition))
+	{
+		if (rows.n == 0)
+			return false;
+		stop_waiting();
+		note_froms();
+		call_and_commit(fetch, function);
+		return true;
+	}
+	/* another worker has failed there */
+	stop_waiting();
+	trust_doubt(&trust, partition, definition.batch);
+	commit();
+	return true;
+}
+
+/*
+ * Doubted partitions
+ */
+
+/* Set aside what has had its attempts, and go on behind it. */
+static void
+park(const Delivery *delivery, int partition, GroupPosition *position)
+{
+	GroupKey	key = {delivery->epoch, delivery->position, delivery->vshard};
+	GroupStore	store;
+
+	parked_add(task.id, delivery, position->attempts,
+			   position->error != NULL ? position->error : "it has failed");
+	position->next = group_key_behind(key);
+	position->attempts = 0;
+	position->retry_at = 0;
+	position->error = NULL;
+	group_store_begin(&store, task.id, true);
+	group_store_write(&store, partition, position);
+	group_store_end(&store);
+	PAUSE_POINT("handler: parked");
+	commit();
+}
+
+/* Note with the position that an attempt is about to be made. */
+static void
+note_attempt(int partition, GroupPosition *position)
+{
+	GroupStore	store;
+
+	attempt.from = position->next;
+	attempt.before = position->attempts;
+	attempt.error = position->error;
+	position->attempts++;
+	position->retry_at = 0;
+	position->error = psprintf("the worker ended in attempt %u", position->attempts);
+	group_store_begin(&store, task.id, true);
+	group_store_write(&store, partition, position);
+	group_store_end(&store);
+	registry_hold_partition(task.id, partition);
+	attempt.partition = partition;
+	commit();
+	PAUSE_POINT("handler: attempt noted");
+}
+
+/* Make the attempt that was noted. */
+static HandlingNext
+make_attempt(void)
+{
+	FetchRequest request = {0};
+	HandlerFunction function;
+	Fetch	   *fetch;
+	int			partition = attempt.partition;
+
+	request.group = begin(&function);
+	if (request.group == NULL)
+		return HANDLING_GONE;
+	request.max_txns = trust_rows(&trust, partition);
+	request.partition = partition;
+	fetch = fetch_begin(&request);
+	(void) calling_gather(fetch, &function, true, &rows, &partition);
+	if (rows.n > 0)
+	{
+		call_and_commit(fetch, &function);
+		trust_succeeded(&trust, attempt.partition, rows.n);
+	}
+	else
+		commit();
+	release();
+	return HANDLING_AGAIN;
+}
+
+/* Take a doubted partition and handle what is next in it; false if there is nothing. */
+static bool
+handle_doubted(FetchGroup *group, HandlingNext *next)
+{
+	FetchRequest request = {0};
+	GroupStore	store;
+	GroupPosition position;
+	Fetch	   *fetch;
+	Delivery	delivery;
+	int			partition;
+
+	if (trust.ndoubted == 0)
+		return false;
+	request.group = group;
+	request.max_txns = 1;
+	request.partition = -1;
+	request.avoid = trust.trusted;
+	request.heed_retries = true;
+	fetch = fetch_begin(&request);
+	note_retry(fetch);
+	if (!fetch_next(fetch, &delivery, &partition))
+		return false;
+	stop_waiting();
+	group_store_begin(&store, task.id, false);
+	group_store_read(&store, partition, &position);
+	group_store_end(&store);
+	*next = HANDLING_AGAIN;
+	if (position.attempts >= (uint32) definition.max_attempts)
+	{
+		park(&delivery, partition, &position);
+		return true;
+	}
+	/* somebody has failed in the next so many, or died */
+	if (position.attempts > 0 && trust.singly[partition] == 0)
+		trust_doubt(&trust, partition, definition.batch);
+	note_attempt(partition, &position);
+	*next = make_attempt();
+	return true;
+}
+
+HandlingNext
+handling_round(void)
+{
+	HandlerFunction function;
+	FetchGroup *group;
+	HandlingNext next = HANDLING_AGAIN;
+
+	MemoryContextReset(round_context);
+	if (joined)
+		fetchers_looked();
+	next_retry = 0;
+	group = begin(&function);
+	if (group == NULL)
+		return HANDLING_GONE;
+	first_look(group);
+	/* in turns, so that neither starves */
+	doubted_first = !doubted_first;
+	if ((doubted_first && handle_doubted(group, &next)) ||
+		handle_trusted(group, &function) ||
+		(!doubted_first && handle_doubted(group, &next)))
+		return next;
+	commit();
+	handler_slot_succeeded(slot);
+	return HANDLING_WAIT;
+}
+
+bool
+handling_wait_begin(void)
+{
+	if (joined)
+		return true;
+	fetchers_join(database, task.id, mask);
+	joined = true;
+	return false;
+}
+
+long
+handling_retry_ms(void)
+{
+	if (next_retry == 0)
+		return -1;
+	return TimestampDifferenceMilliseconds(GetCurrentTimestamp(), next_retry);
+}
+
+/*
+ * Failures
+ */
+
+static TimestampTz
+backoff_end(uint32 attempts)
+{
+	int64		ms = (int64) definition.backoff_ms << Min(attempts - 1, 20);
+
+	return TimestampTzPlusMilliseconds(GetCurrentTimestamp(), Min(ms, MAX_BACKOFF_MS));
+}
+
+/*
+ * The transaction that a partition stands at has failed: note it, unless others have
+ * moved on meanwhile.
+ */
+static void
+note_failure(int partition, GroupKey from, bool noted, const char *message)
+{
+	HandlerFunction function;
+	FetchGroup *group = begin(&function);
+	GroupStore	store;
+	GroupPosition position;
+
+	if (group == NULL)
+		return;
+	if (fetch_take(group, partition, noted, &store, &position))
+	{
+		if (group_key_compare(position.next, from) == 0)
+		{
+			if (!noted)
+				position.attempts++;
+			position.retried++;
+			position.error = (char *) message;
+			/* what has had its attempts is parked the next time */
+			position.retry_at = position.attempts < (uint32) definition.max_attempts ?
+				backoff_end(position.attempts) : 0;
+			group_store_write(&store, partition, &position);
+		}
+		group_store_end(&store);
+	}
+	PAUSE_POINT("handler: failure noted");
+	commit();
+}
+
+/* The attempt that was noted has not been made, or it is not known at what it failed. */
+static void
+forget_attempt(void)
+{
+	HandlerFunction function;
+	FetchGroup *group = begin(&function);
+	GroupStore	store;
+	GroupPosition position;
+
+	if (group == NULL)
+		return;
+	(void) fetch_take(group, attempt.partition, true, &store, &position);
+	if (group_key_compare(position.next, attempt.from) == 0)
+	{
+		position.attempts = attempt.before;
+		position.error = attempt.error;
+		group_store_write(&store, attempt.partition, &position);
+	}
+	group_store_end(&store);
+	commit();
+}
+
+/* How many of the rows through the last one given are of the partition of that. */
+static int
+rows_through(int last)
+{
+	int			n = 0;
+
+	for (int i = 0; i <= last; i++)
+		n += rows.rows[i].partition == rows.rows[last].partition;
+	return n;
+}
+
+/* A call for trusted partitions has failed. */
+static void
+trusted_failed(const char *message)
+{
+	/* which one it was: that of the call, or the only one */
+	int			culprit = rows.n == 1 ? 0 : rows.at;
+
+	if (culprit >= 0)
+	{
+		int			partition = rows.rows[culprit].partition;
+		int			n = rows_through(culprit);
+
+		trust_doubt(&trust, partition, n);
+		if (n == 1)
+			note_failure(partition, froms[culprit], false, message);
+		return;
+	}
+	for (int i = 0; i < rows.n; i++)
+		trust_doubt(&trust, rows.rows[i].partition, rows_through(i));
+}
+
+static void
+attempt_failed(const char *message)
+{
+	if (rows.n == 1)
+		note_failure(attempt.partition, attempt.from, true, message);
+	else
+	{
+		forget_attempt();
+		trust_doubt(&trust, attempt.partition, rows.n);
+	}
+}
+
+bool
+handling_failed(const ErrorData *error)
+{
+	bool		called = phase == PHASE_CALL;
+	bool		attempted = attempt.partition >= 0;
+	char	   *message;
+
+	phase = PHASE_OTHER;
+	stop_waiting();
+	MemoryContextSwitchTo(round_context);
+	message = pstrdup(error->message);
+	handler_slot_report(slot, message, !called);
+	PG_TRY();
+	{
+		if (called && attempted)
+			attempt_failed(message);
+		else if (called)
+			trusted_failed(message);
+		else if (attempted)
+			forget_attempt();
+	}
+	PG_CATCH();
+	{
+		/* the attempt stays noted then */
+		log_release_held_object();
+		attempt.partition = -1;
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+	release();
+	return called;
+}
