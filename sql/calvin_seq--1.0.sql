@@ -627,7 +627,7 @@ COMMENT ON FUNCTION seq_drop_parked(text, integer, bigint, integer) IS
 	'forget a parked transaction, which nobody will process';
 
 CREATE VIEW seq_parked AS
-	SELECT r.name, p.vshard, p.epoch, p."position",
+	SELECT r.name, p.vshard, p.epoch, p."position"::pg_catalog.int4 AS "position",
 		pg_catalog.to_timestamp(p.epoch_system_ms / 1000.0) AS at,
 		p.reason, p.attempts, p.parked_at, p.tx_class
 	FROM seq_parked_txns p JOIN seq_registrations r ON r.id = p.id

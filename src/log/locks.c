@@ -10,6 +10,7 @@
  */
 #include "compat.h"
 
+#include "access/xact.h"
 #include "catalog/pg_extension.h"
 #include "log/locks.h"
 #include "log/table.h"
@@ -138,10 +139,25 @@ log_lock_object_for_transaction(Oid class, Oid object, uint16 subid, LOCKMODE mo
 static LOCKTAG held;
 static bool is_held = false;
 
+/* A transaction that is rolled back has the server release those of the session too. */
+static void
+at_xact_event(XactEvent event, void *arg)
+{
+	if (event == XACT_EVENT_ABORT)
+		is_held = false;
+}
+
 void
 log_hold_object(Oid class, Oid object, uint16 subid)
 {
+	static bool registered = false;
+
 	Assert(!is_held);
+	if (!registered)
+	{
+		RegisterXactCallback(at_xact_event, NULL);
+		registered = true;
+	}
 	SET_LOCKTAG_OBJECT(held, MyDatabaseId, class, object, subid);
 	(void) LockAcquire(&held, ExclusiveLock, true, false);
 	is_held = true;

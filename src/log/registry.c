@@ -380,6 +380,12 @@ registry_hold_partition(uint64 id, int partition)
 }
 
 void
+registry_end_hold(void)
+{
+	log_release_held_object();
+}
+
+void
 registry_unlock_partition(uint64 id, int partition)
 {
 	Oid			relid = log_side_table(log_table_require(), SIDE_REGISTRATIONS);

@@ -78,10 +78,11 @@ extern bool registry_lock_partition(uint64 id, int partition, bool wait);
 extern void registry_unlock_partition(uint64 id, int partition);
 
 /*
- * Keep a partition whose lock this transaction has until it is released, or the process
- * ends; one at a time.
+ * Keep a partition whose lock this transaction has, beyond its commit: until that is said
+ * to be enough, a transaction is rolled back, or the process ends.  One at a time.
  */
 extern void registry_hold_partition(uint64 id, int partition);
+extern void registry_end_hold(void);
 
 /* Is this session registering just now?  For the trigger on the table. */
 extern bool registry_adding(void);

@@ -10,21 +10,23 @@
  * A doubted partition is handled by itself, in two transactions.  The first one takes it
  * and notes an attempt with its position; the second one fetches, calls, and moves the
  * position, which forgets the attempt.  So if the process dies the attempt is there.
- * Between the two, and to the end, a lock of the session keeps others away, who would
- * take the attempt for one that has failed.  What has failed is noted by a third one,
- * with the time of the next attempt; and the first one parks what has had its attempts.
+ * Between the two a lock of the session keeps others away, who would take the attempt for
+ * one that has failed.  What fails in the second one does so in a subtransaction: the
+ * error is noted, with the time of the next attempt, before the partition is free.  And
+ * the first one parks what has had its attempts.
  */
 #include "compat.h"
 
 #include "access/xact.h"
+#include "commands/trigger.h"
 #include "consumer/fetch.h"
 #include "consumer/taken.h"
 #include "log/attach.h"
 #include "log/definitions.h"
-#include "log/locks.h"
 #include "log/parked.h"
 #include "log/table.h"
 #include "miscadmin.h"
+#include "nodes/parsenodes.h"
 #include "pgstat.h"
 #include "process/calling.h"
 #include "process/handling.h"
@@ -34,6 +36,8 @@
 #include "shared/pause.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
+#include "utils/resowner.h"
+#include "utils/timeout.h"
 #include "utils/timestamp.h"
 
 #define MAX_BACKOFF_MS 60000
@@ -49,8 +53,8 @@ typedef struct Attempt
 {
 	int			partition;	/* -1: there is none */
 	GroupKey	from;		/* where it stands */
-	uint32		before;		/* attempts, before this one */
-	char	   *error;		/* and what was said of them; in round_context */
+	uint32		before;		/* attempts, before this one, */
+	char	   *error;		/* and what is said of them; in round_context */
 } Attempt;
 
 static HandlerSlot *slot;
@@ -158,16 +162,6 @@ note_retry(const Fetch *fetch)
 		next_retry = retry;
 }
 
-/* The partition that was kept is free, for others too. */
-static void
-release(void)
-{
-	log_release_held_object();
-	if (attempt.partition >= 0 && database != NULL)
-		fetchers_wake_group(database, task.id);
-	attempt.partition = -1;
-}
-
 /*
  * Calling
  */
@@ -271,30 +265,157 @@ note_attempt(int partition, GroupPosition *position)
 	PAUSE_POINT("handler: attempt noted");
 }
 
+/* When the next one may be made. */
+static TimestampTz
+backoff_end(uint32 attempts)
+{
+	int64		ms = (int64) definition.backoff_ms << Min(attempts - 1, 20);
+
+	/* what has had its attempts is parked the next time */
+	if (attempts >= (uint32) definition.max_attempts)
+		return 0;
+	return TimestampTzPlusMilliseconds(GetCurrentTimestamp(), Min(ms, MAX_BACKOFF_MS));
+}
+
+/*
+ * A partition's next transaction has failed: note it, unless others have moved it, or
+ * made an attempt, meanwhile.  In the transaction that is open.
+ */
+static void
+write_failure(FetchGroup *group, const Attempt *failed, bool noted, const char *message)
+{
+	uint32		attempts = failed->before + (noted ? 1 : 0);
+	GroupStore	store;
+	GroupPosition position;
+
+	/* who has it makes an attempt himself, and has been told of it by the position */
+	if (!fetch_take(group, failed->partition, noted, &store, &position))
+		return;
+	if (group_key_compare(position.next, failed->from) == 0 &&
+		position.attempts == attempts)
+	{
+		position.attempts = failed->before + 1;
+		position.retried++;
+		position.error = (char *) message;
+		position.retry_at = backoff_end(position.attempts);
+		group_store_write(&store, failed->partition, &position);
+	}
+	group_store_end(&store);
+}
+
+/* What was noted was no attempt, or it is not known of which transaction. */
+static void
+write_back(FetchGroup *group, const Attempt *noted)
+{
+	GroupStore	store;
+	GroupPosition position;
+
+	(void) fetch_take(group, noted->partition, true, &store, &position);
+	if (group_key_compare(position.next, noted->from) == 0 &&
+		position.attempts == noted->before + 1)
+	{
+		position.attempts = noted->before;
+		position.error = noted->error;
+		group_store_write(&store, noted->partition, &position);
+	}
+	group_store_end(&store);
+}
+
+/* Constraints that were put off may fail, as a part of the call. */
+static void
+check_constraints(void)
+{
+	ConstraintsSetStmt *statement = makeNode(ConstraintsSetStmt);
+
+	AfterTriggerSetState(statement);
+}
+
+/*
+ * Fetch what was attempted, and call the handler for it, in a subtransaction: if it fails
+ * that is noted before anybody else can have the partition.  Returns the error, or NULL.
+ */
+static ErrorData *
+try_attempt(FetchGroup *group, const HandlerFunction *function)
+{
+	ErrorData  *volatile error = NULL;
+	ResourceOwner owner = CurrentResourceOwner;
+	FetchRequest request = {0};
+
+	request.group = group;
+	request.max_txns = trust_rows(&trust, attempt.partition);
+	request.partition = attempt.partition;
+	rows.n = 0;
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(round_context);
+	PG_TRY();
+	{
+		Fetch	   *fetch = fetch_begin(&request);
+		int			partition;
+
+		(void) calling_gather(fetch, function, true, &rows, &partition);
+		if (rows.n > 0)
+		{
+			phase = PHASE_CALL;
+			calling_call(&definition, function, &rows);
+			check_constraints();
+			fetch_end(fetch);
+		}
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		if (phase != PHASE_CALL)
+			PG_RE_THROW();
+		MemoryContextSwitchTo(round_context);
+		EmitErrorReport();
+		error = CopyErrorData();
+		FlushErrorState();
+		disable_timeout(STATEMENT_TIMEOUT, false);
+		QueryCancelPending = false;
+		RollbackAndReleaseCurrentSubTransaction();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(round_context);
+	CurrentResourceOwner = owner;
+	return error;
+}
+
 /* Make the attempt that was noted. */
 static HandlingNext
 make_attempt(void)
 {
-	FetchRequest request = {0};
 	HandlerFunction function;
-	Fetch	   *fetch;
-	int			partition = attempt.partition;
+	FetchGroup *group = begin(&function);
+	GroupStore	store;
+	GroupPosition position;
+	ErrorData  *error;
 
-	request.group = begin(&function);
-	if (request.group == NULL)
+	if (group == NULL)
 		return HANDLING_GONE;
-	request.max_txns = trust_rows(&trust, partition);
-	request.partition = partition;
-	fetch = fetch_begin(&request);
-	(void) calling_gather(fetch, &function, true, &rows, &partition);
-	if (rows.n > 0)
+	(void) fetch_take(group, attempt.partition, true, &store, &position);
+	group_store_end(&store);
+	registry_end_hold();
+	error = try_attempt(group, &function);
+	if (error != NULL)
 	{
-		call_and_commit(fetch, &function);
-		trust_succeeded(&trust, attempt.partition, rows.n);
+		handler_slot_report(slot, error->message, false);
+		if (rows.n == 1)
+			write_failure(group, &attempt, true, error->message);
+		else
+			write_back(group, &attempt);
 	}
-	else
-		commit();
-	release();
+	PAUSE_POINT("handler: before commit");
+	commit();
+	phase = PHASE_OTHER;
+	if (error == NULL)
+	{
+		trust_succeeded(&trust, attempt.partition, rows.n);
+		handler_slot_count(slot, rows.n);
+	}
+	else if (rows.n > 1)
+		trust_doubt(&trust, attempt.partition, rows.n);
+	attempt.partition = -1;
+	handler_slot_succeeded(slot);
 	return HANDLING_AGAIN;
 }
 
@@ -383,71 +504,8 @@ handling_retry_ms(void)
 }
 
 /*
- * Failures
+ * Failures of a whole transaction
  */
-
-static TimestampTz
-backoff_end(uint32 attempts)
-{
-	int64		ms = (int64) definition.backoff_ms << Min(attempts - 1, 20);
-
-	return TimestampTzPlusMilliseconds(GetCurrentTimestamp(), Min(ms, MAX_BACKOFF_MS));
-}
-
-/*
- * The transaction that a partition stands at has failed: note it, unless others have
- * moved on meanwhile.
- */
-static void
-note_failure(int partition, GroupKey from, bool noted, const char *message)
-{
-	HandlerFunction function;
-	FetchGroup *group = begin(&function);
-	GroupStore	store;
-	GroupPosition position;
-
-	if (group == NULL)
-		return;
-	if (fetch_take(group, partition, noted, &store, &position))
-	{
-		if (group_key_compare(position.next, from) == 0)
-		{
-			if (!noted)
-				position.attempts++;
-			position.retried++;
-			position.error = (char *) message;
-			/* what has had its attempts is parked the next time */
-			position.retry_at = position.attempts < (uint32) definition.max_attempts ?
-				backoff_end(position.attempts) : 0;
-			group_store_write(&store, partition, &position);
-		}
-		group_store_end(&store);
-	}
-	PAUSE_POINT("handler: failure noted");
-	commit();
-}
-
-/* The attempt that was noted has not been made, or it is not known at what it failed. */
-static void
-forget_attempt(void)
-{
-	HandlerFunction function;
-	FetchGroup *group = begin(&function);
-	GroupStore	store;
-	GroupPosition position;
-
-	if (group == NULL)
-		return;
-	(void) fetch_take(group, attempt.partition, true, &store, &position);
-	if (group_key_compare(position.next, attempt.from) == 0)
-	{
-		position.attempts = attempt.before;
-		position.error = attempt.error;
-		group_store_write(&store, attempt.partition, &position);
-	}
-	group_store_end(&store);
-	commit();
-}
 
 /* How many of the rows through the last one given are of the partition of that. */
 static int
@@ -460,6 +518,23 @@ rows_through(int last)
 	return n;
 }
 
+/* Note the failure of an attempt, or take it back, after the transaction has failed. */
+static void
+note_failure(const Attempt *failed, bool noted, const char *message)
+{
+	HandlerFunction function;
+	FetchGroup *group = begin(&function);
+
+	if (group == NULL)
+		return;
+	if (message != NULL)
+		write_failure(group, failed, noted, message);
+	else
+		write_back(group, failed);
+	PAUSE_POINT("handler: failure noted");
+	commit();
+}
+
 /* A call for trusted partitions has failed. */
 static void
 trusted_failed(const char *message)
@@ -469,35 +544,36 @@ trusted_failed(const char *message)
 
 	if (culprit >= 0)
 	{
-		int			partition = rows.rows[culprit].partition;
+		Attempt		failed = {rows.rows[culprit].partition, froms[culprit], 0, NULL};
 		int			n = rows_through(culprit);
 
-		trust_doubt(&trust, partition, n);
+		trust_doubt(&trust, failed.partition, n);
 		if (n == 1)
-			note_failure(partition, froms[culprit], false, message);
+			note_failure(&failed, false, message);
 		return;
 	}
 	for (int i = 0; i < rows.n; i++)
 		trust_doubt(&trust, rows.rows[i].partition, rows_through(i));
 }
 
+/*
+ * The transaction of an attempt has failed: where it was committed, or before the call.
+ */
 static void
-attempt_failed(const char *message)
+attempt_failed(const char *message, bool called)
 {
-	if (rows.n == 1)
-		note_failure(attempt.partition, attempt.from, true, message);
-	else
-	{
-		forget_attempt();
-		trust_doubt(&trust, attempt.partition, rows.n);
-	}
+	Attempt		failed = attempt;
+
+	attempt.partition = -1;
+	if (called && rows.n > 1)
+		trust_doubt(&trust, failed.partition, rows.n);
+	note_failure(&failed, true, called && rows.n <= 1 ? message : NULL);
 }
 
 bool
 handling_failed(const ErrorData *error)
 {
 	bool		called = phase == PHASE_CALL;
-	bool		attempted = attempt.partition >= 0;
 	char	   *message;
 
 	phase = PHASE_OTHER;
@@ -505,23 +581,9 @@ handling_failed(const ErrorData *error)
 	MemoryContextSwitchTo(round_context);
 	message = pstrdup(error->message);
 	handler_slot_report(slot, message, !called);
-	PG_TRY();
-	{
-		if (called && attempted)
-			attempt_failed(message);
-		else if (called)
-			trusted_failed(message);
-		else if (attempted)
-			forget_attempt();
-	}
-	PG_CATCH();
-	{
-		/* the attempt stays noted then */
-		log_release_held_object();
-		attempt.partition = -1;
-		PG_RE_THROW();
-	}
-	PG_END_TRY();
-	release();
+	if (attempt.partition >= 0)
+		attempt_failed(message, called);
+	else if (called)
+		trusted_failed(message);
 	return called;
 }
