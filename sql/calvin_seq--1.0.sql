@@ -391,6 +391,11 @@ CREATE FUNCTION seq_snapshot() RETURNS bigint
 COMMENT ON FUNCTION seq_snapshot() IS
 	'store a snapshot of the state machine; returns its log_index';
 
+CREATE FUNCTION seq_truncate() RETURNS bigint
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'seq_truncate_unneeded';
+COMMENT ON FUNCTION seq_truncate() IS
+	'remove the beginning of the log as far as nobody needs it; returns how many entries went';
+
 CREATE FUNCTION seq_truncate(before_epoch bigint, force boolean DEFAULT false)
 	RETURNS bigint
 	LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
@@ -636,71 +641,6 @@ COMMENT ON VIEW seq_parked IS
 	'transactions that groups have set aside, for seq_retry or seq_drop_parked';
 
 --
--- Consumers by name, as an operator sees them
---
-
-CREATE FUNCTION seq_pending(name text) RETURNS bigint
-	LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
-COMMENT ON FUNCTION seq_pending(text) IS
-	'how many transactions a consumer or group has not processed, counted from the log; one of several vshards counts for each, parked ones do not count';
-
-CREATE FUNCTION seq_consumers_info(
-	OUT name name, OUT id bigint, OUT kind text, OUT owner oid,
-	OUT vshards integer[], OUT partitions integer, OUT epochs_behind bigint,
-	OUT pending bigint, OUT oldest_unprocessed timestamptz,
-	OUT delivered bigint, OUT retried bigint, OUT last_progress timestamptz,
-	OUT lost boolean)
-	RETURNS SETOF record
-	LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
-
--- Sessions that use a registered name: those of a stream are subscribed, the workers
--- of a group hold the lock on its registration for as long as they fetch.
-CREATE FUNCTION seq_consumer_pids(name name, id bigint) RETURNS integer[]
-	LANGUAGE sql VOLATILE PARALLEL UNSAFE
-BEGIN ATOMIC
-	SELECT pg_catalog.array_agg(DISTINCT p.pid ORDER BY p.pid) FROM (
-		SELECT s.pid FROM seq_subscriptions s WHERE s.name = $1
-		UNION ALL
-		SELECT l.pid FROM pg_catalog.pg_locks l
-		WHERE l.locktype = 'object'
-			AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d
-				WHERE d.datname = pg_catalog.current_database())
-			AND l.classid = (SELECT c.oid FROM pg_catalog.pg_class c
-				JOIN pg_catalog.pg_depend e ON e.objid = c.oid AND e.deptype = 'e'
-				JOIN pg_catalog.pg_extension x ON x.oid = e.refobjid
-				WHERE x.extname = 'calvin_seq' AND c.relname = 'seq_registrations')
-			AND l.objid = ($2 & 4294967295)::pg_catalog.oid
-			AND l.objsubid = -1 AND l.granted AND l.mode = 'RowExclusiveLock') p;
-END;
-
-CREATE VIEW seq_consumers AS
-	SELECT i.name, pg_catalog.pg_get_userbyid(i.owner) AS owner, i.kind, i.vshards,
-		i.partitions, w.pids, i.epochs_behind, i.pending, i.oldest_unprocessed,
-		pg_catalog.clock_timestamp() - i.oldest_unprocessed AS lag,
-		(SELECT pg_catalog.count(*) FROM seq_parked_txns p
-			WHERE p.id = i.id AND NOT p.settled) AS parked,
-		i.delivered, i.retried, i.last_progress,
-		CASE WHEN i.lost THEN 'lost'
-			WHEN w.pids IS NULL AND (i.kind = 'stream' OR i.last_progress IS NULL
-				OR i.last_progress < pg_catalog.clock_timestamp() - interval '1 minute')
-				THEN 'offline'
-			WHEN i.oldest_unprocessed IS NULL
-				OR i.oldest_unprocessed > pg_catalog.clock_timestamp() - interval '10 seconds'
-				THEN 'live'
-			WHEN GREATEST(i.last_progress, i.oldest_unprocessed)
-				< pg_catalog.clock_timestamp() - interval '1 minute' THEN 'stalled'
-			ELSE 'behind' END AS state
-	FROM seq_consumers_info() i,
-		LATERAL (SELECT seq_consumer_pids(i.name, i.id) AS pids) w;
-COMMENT ON VIEW seq_consumers IS
-	'all consumers by name, also those that are offline, and how far behind they are: counted from the log with each query, so it takes the longer the more there is';
-COMMENT ON COLUMN seq_consumers.vshards IS 'null: all of them';
-COMMENT ON COLUMN seq_consumers.epochs_behind IS
-	'epochs with something for it that it has not processed';
-COMMENT ON COLUMN seq_consumers.state IS
-	'lost: what it needs was truncated; offline: no session has it (of a group: in the last minute); live: nothing older than 10 seconds is unprocessed; stalled: something is, and it has not moved for a minute; behind: else';
-
---
 -- Handlers: groups whose workers the server runs
 --
 
@@ -747,7 +687,77 @@ CREATE VIEW seq_handlers AS
 COMMENT ON VIEW seq_handlers IS
 	'handlers of groups, and how they do: processed by the group so far, failed calls of which an attempt was counted, partitions that retry, transactions a second lately';
 COMMENT ON COLUMN seq_handlers.state IS
-	'running: all of its workers are; starting: not yet; retrying: a worker has failed before or after a call; no worker: max_worker_processes is too small; no place: calvin_seq.max_handlers is; held: by a command on the database; stopped: it cannot run, last_error says why; standby: not before a promotion';
+	'running: all of its workers are; starting: not yet; retrying: a worker has failed before or after a call; no slot: calvin_seq.max_handlers are taken; no place: max_worker_processes are; held: by a command on the database; stopped: it cannot run, last_error says why; standby: not before a promotion';
+
+--
+-- Consumers by name, as an operator sees them
+--
+
+CREATE FUNCTION seq_pending(name text) RETURNS bigint
+	LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION seq_pending(text) IS
+	'how many transactions a consumer or group has not processed, counted from the log; one of several vshards counts for each, parked ones do not count';
+
+CREATE FUNCTION seq_consumers_info(
+	OUT name name, OUT id bigint, OUT kind text, OUT owner oid,
+	OUT vshards integer[], OUT partitions integer, OUT epochs_behind bigint,
+	OUT pending bigint, OUT oldest_unprocessed timestamptz,
+	OUT delivered bigint, OUT retried bigint, OUT last_progress timestamptz,
+	OUT lost boolean)
+	RETURNS SETOF record
+	LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+
+-- Sessions that use a registered name: those of a stream are subscribed, the workers
+-- of a group hold the lock on its registration for as long as they fetch, those of a
+-- handler are known also while they wait.
+CREATE FUNCTION seq_consumer_pids(name name, id bigint) RETURNS integer[]
+	LANGUAGE sql VOLATILE PARALLEL UNSAFE
+BEGIN ATOMIC
+	SELECT pg_catalog.array_agg(DISTINCT p.pid ORDER BY p.pid) FROM (
+		SELECT s.pid FROM seq_subscriptions s WHERE s.name = $1
+		UNION ALL
+		SELECT pg_catalog.unnest(h.pids) FROM seq_handlers_info() h WHERE h.id = $2
+		UNION ALL
+		SELECT l.pid FROM pg_catalog.pg_locks l
+		WHERE l.locktype = 'object'
+			AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d
+				WHERE d.datname = pg_catalog.current_database())
+			AND l.classid = (SELECT c.oid FROM pg_catalog.pg_class c
+				JOIN pg_catalog.pg_depend e ON e.objid = c.oid AND e.deptype = 'e'
+				JOIN pg_catalog.pg_extension x ON x.oid = e.refobjid
+				WHERE x.extname = 'calvin_seq' AND c.relname = 'seq_registrations')
+			AND l.objid = ($2 & 4294967295)::pg_catalog.oid
+			AND l.objsubid = -1 AND l.granted AND l.mode = 'RowExclusiveLock') p;
+END;
+
+CREATE VIEW seq_consumers AS
+	SELECT i.name, pg_catalog.pg_get_userbyid(i.owner) AS owner,
+		CASE WHEN EXISTS (SELECT FROM seq_handler_definitions h WHERE h.id = i.id)
+			THEN 'handler' ELSE i.kind END AS kind, i.vshards,
+		i.partitions, w.pids, i.epochs_behind, i.pending, i.oldest_unprocessed,
+		pg_catalog.clock_timestamp() - i.oldest_unprocessed AS lag,
+		(SELECT pg_catalog.count(*) FROM seq_parked_txns p
+			WHERE p.id = i.id AND NOT p.settled) AS parked,
+		i.delivered, i.retried, i.last_progress,
+		CASE WHEN i.lost THEN 'lost'
+			WHEN w.pids IS NULL AND (i.kind = 'stream' OR i.last_progress IS NULL
+				OR i.last_progress < pg_catalog.clock_timestamp() - interval '1 minute')
+				THEN 'offline'
+			WHEN i.oldest_unprocessed IS NULL
+				OR i.oldest_unprocessed > pg_catalog.clock_timestamp() - interval '10 seconds'
+				THEN 'live'
+			WHEN GREATEST(i.last_progress, i.oldest_unprocessed)
+				< pg_catalog.clock_timestamp() - interval '1 minute' THEN 'stalled'
+			ELSE 'behind' END AS state
+	FROM seq_consumers_info() i,
+		LATERAL (SELECT seq_consumer_pids(i.name, i.id) AS pids) w;
+COMMENT ON VIEW seq_consumers IS
+	'all consumers by name, also those that are offline, and how far behind they are: counted from the log with each query, so it takes the longer the more there is';
+COMMENT ON COLUMN seq_consumers.vshards IS 'null: all of them';
+COMMENT ON COLUMN seq_consumers.epochs_behind IS
+	'epochs with something for it that it has not processed';
+COMMENT ON COLUMN seq_consumers.state IS
+	'lost: what it needs was truncated; offline: no session has it (of a group: in the last minute); live: nothing older than 10 seconds is unprocessed; stalled: something is, and it has not moved for a minute; behind: else';
 
 --
 -- Replay
@@ -929,12 +939,12 @@ REVOKE ALL ON FUNCTION
 	seq_park(text, integer, bigint, integer, text),
 	seq_retry(text, integer, bigint, integer),
 	seq_drop_parked(text, integer, bigint, integer),
-	seq_pending(text),
-	seq_consumers_info(),
-	seq_consumer_pids(name, bigint),
 	seq_handle(text, regprocedure, integer, integer, integer, interval),
 	seq_unhandle(text),
 	seq_handlers_info(),
+	seq_pending(text),
+	seq_consumers_info(),
+	seq_consumer_pids(name, bigint),
 	seq_replay(integer, bigint, bigint),
 	seq_wait_for_epoch(bigint, interval),
 	seq_wait_for_index(bigint, interval),
@@ -949,6 +959,7 @@ REVOKE ALL ON FUNCTION
 	seq_state_info(),
 	seq_progress_info(),
 	seq_snapshot(),
+	seq_truncate(),
 	seq_truncate(bigint, boolean),
 	seq_metrics_info()
 	FROM PUBLIC;
@@ -963,10 +974,10 @@ GRANT EXECUTE ON FUNCTION
 	seq_progress_info(),
 	seq_metrics_info(),
 	seq_sequencer_info(),
+	seq_handlers_info(),
 	seq_consumers_info(),
 	seq_consumer_pids(name, bigint),
-	seq_pending(text),
-	seq_handlers_info()
+	seq_pending(text)
 	TO pg_monitor;
 GRANT SELECT ON seq_subscriptions, seq_cursors, seq_state, seq_progress, seq_metrics,
 	seq_sequencer, seq_parked, seq_consumers, seq_handlers
@@ -977,8 +988,7 @@ GRANT SELECT ON seq_subscriptions, seq_cursors, seq_state, seq_progress, seq_met
 REVOKE ALL ON TYPE
 	seq_txn,
 	seq_log, seq_cursor_positions, seq_snapshots, seq_identity, seq_inbox,
-	seq_registrations, seq_group_positions, seq_parked_txns,
-	seq_handler_definitions,
+	seq_registrations, seq_group_positions, seq_parked_txns, seq_handler_definitions,
 	seq_inbox_0, seq_inbox_1, seq_inbox_2, seq_inbox_3, seq_inbox_4, seq_inbox_5,
 	seq_inbox_6, seq_inbox_7,
 	seq_subscriptions, seq_cursors, seq_state, seq_progress, seq_metrics,

@@ -36,7 +36,6 @@
 
 #include "catalog/pg_class.h"
 #include "catalog/pg_database.h"
-#include "catalog/pg_proc.h"
 #include "miscadmin.h"
 #include "parser/parse_relation.h"
 #include "storage/lock.h"
@@ -111,17 +110,22 @@
 	object_ownercheck(DatabaseRelationId, (db), (role))
 #define compat_owns_relation(rel, role) \
 	object_ownercheck(RelationRelationId, (rel), (role))
-#define compat_may_connect(db, role) \
-	(object_aclcheck(DatabaseRelationId, (db), (role), ACL_CONNECT) == ACLCHECK_OK)
-#define compat_may_execute(proc, role) \
-	(object_aclcheck(ProcedureRelationId, (proc), (role), ACL_EXECUTE) == ACLCHECK_OK)
 #else
 #define compat_owns_database(db, role) pg_database_ownercheck((db), (role))
 #define compat_owns_relation(rel, role) pg_class_ownercheck((rel), (role))
+#endif
+
+#include "catalog/pg_proc.h"
+#if PG_VERSION_NUM >= 160000
+#define compat_may_connect(db, role) \
+	(object_aclcheck(DatabaseRelationId, (db), (role), ACL_CONNECT) == ACLCHECK_OK)
+#define compat_may_execute(function, role) \
+	(object_aclcheck(ProcedureRelationId, (function), (role), ACL_EXECUTE) == ACLCHECK_OK)
+#else
 #define compat_may_connect(db, role) \
 	(pg_database_aclcheck((db), (role), ACL_CONNECT) == ACLCHECK_OK)
-#define compat_may_execute(proc, role) \
-	(pg_proc_aclcheck((proc), (role), ACL_EXECUTE) == ACLCHECK_OK)
+#define compat_may_execute(function, role) \
+	(pg_proc_aclcheck((function), (role), ACL_EXECUTE) == ACLCHECK_OK)
 #endif
 
 #include "access/genam.h"

@@ -30,7 +30,7 @@ sub is_gone
 	my ($pid, $desc) = @_;
 
 	ok( eval {
-			wait_until(sub { !process_alive($pid) }, "end of applier $pid", 10);
+			wait_until(sub { !process_alive($pid) }, "end of applier $pid");
 		},
 		"$desc: the applier ends");
 }

@@ -132,7 +132,7 @@ is_clean('a session that ends by a FATAL error');
 $s = subscriber("$va,1,2", 'default');
 $s->query("SET statement_timeout = '50ms'");
 like($s->error("SELECT * FROM seq_receive(1, '60s')"), qr/^57014: /, 'a waiting call can be cancelled');
-$s->query('RESET statement_timeout');
+$s->reset_timeout;
 like($s->error("BEGIN; SELECT seq_subscribe('{7}', lossless => false); SELECT 1/0"), qr/^22012: /, 'an error');
 $s->query('ROLLBACK');
 is(subscriptions(), 4, 'a subscription survives ROLLBACK, its own too');

@@ -119,6 +119,7 @@ is($s->query("SELECT epoch FROM seq_receive(10, '10s')"), 21, 'and the stream go
 is(applier_pid($standby, 'postgres'), $pid, 'all with the same applier');
 
 # Restart of either.
+wait_applied($standby, 'postgres');
 my $state = state($standby, 'postgres');
 $s->quit;
 $standby->restart;
@@ -158,7 +159,7 @@ sub goes
 	sql($primary, $on, $sql);
 	cmp_ok((elapsed { replayed() }), '<', within(2), "$desc is replayed at once");
 	ok( eval {
-			wait_until(sub { !process_alive($gone) && applier_pid($standby, $db) == 0 }, 'its end', 10);
+			wait_until(sub { !process_alive($gone) && applier_pid($standby, $db) == 0 }, 'its end');
 		},
 		"$desc: the applier ends");
 	return;
@@ -227,6 +228,8 @@ is(applier_pid($standby, 'postgres'), $pid, 'from the same applier');
 is(applier_pid($standby, 'other'), $other_pid, 'in every database');
 append_batches($standby, 'other', 1, 1, [$txn]);
 wait_for_epoch($standby, 'other', 1);
+# counted behind its delivery
+wait_for_epoch($standby, 'postgres', 26);
 is($s->query('SELECT sent, dropped FROM seq_subscriptions'), '4|0', 'nothing was dropped');
 sql($standby, 'postgres', 'CREATE DATABASE late');
 cmp_ok((elapsed { create_extension($standby, 'late') }), '<', within(5), 'new databases get their applier');

@@ -201,6 +201,8 @@ is(sql($node, 'postgres',
 $last = append_next($node, 2);
 is(join(',', receive_until($s, $last)), join(',', $first + 1 .. $last),
 	'queues and subscribers stay');
+# counted behind its delivery
+wait_for_epoch($node, 'postgres', $last);
 is(subscription(), '4|0', 'without any drop');
 $s->quit;
 

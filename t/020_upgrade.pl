@@ -227,7 +227,7 @@ sub upgrade_from
 	is(catalogue($node, $db), fresh($to), "$from to $to: the objects are those of a fresh extension");
 	my $s = session($node, $db);
 	append_batches($node, $db, 10, 10, [$txn]);
-	# a receive waits for its first row only
+	# seq_receive() waits for a first row only, and the others are there at once
 	wait_applied($node, $db);
 	$s->query("SELECT seq_subscribe('{$va}', 'worker')");
 	is($s->query("BEGIN; SELECT string_agg(epoch::text, ',') FROM seq_receive(10, '10s', 'worker'); SELECT seq_commit('worker'); COMMIT"),

@@ -112,7 +112,7 @@ foreach my $name (sort keys %waits)
 	goes_on($s, "$name, cancelled");
 	$s->query("SET statement_timeout = '50ms'");
 	like($s->error($waits{$name}), qr/^57014: canceling statement due to statement timeout/, "$name: statement_timeout");
-	$s->query('RESET statement_timeout');
+	$s->reset_timeout;
 	# a transaction that caught it can go on as well
 	like($s->error("BEGIN; SAVEPOINT a; SET LOCAL statement_timeout = '50ms'; $waits{$name}"), qr/^57014: /, "$name: in a savepoint");
 	is($s->query("ROLLBACK TO a; SELECT seq_append('') > 0; COMMIT"), 't', "$name: the transaction goes on");
@@ -156,7 +156,8 @@ foreach my $case (@locked)
 	is(locks_of($s->pid), 0, "$name: and does not wait any more");
 	$s->query("SET statement_timeout = '50ms'");
 	like($s->error($blocked), qr/^57014: canceling statement due to statement timeout/, "$name: statement_timeout");
-	$s->query("RESET statement_timeout; SET lock_timeout = '50ms'");
+	$s->reset_timeout;
+	$s->query("SET lock_timeout = '50ms'");
 	like($s->error($blocked), qr/^55P03: canceling statement due to lock timeout/, "$name: lock_timeout");
 	$s->query('RESET lock_timeout');
 	$s->send($blocked);
@@ -227,7 +228,7 @@ foreach my $name (sort keys %attach)
 	$fresh->query("SET statement_timeout = '50ms'");
 	like($fresh->error($attach{$name}), qr/^57014: canceling statement due to statement timeout/,
 		"$name: can be cancelled while there is nothing to attach to");
-	$fresh->query('RESET statement_timeout');
+	$fresh->reset_timeout;
 	is(locks_of($fresh->pid), 0, "$name: no lock is left");
 	$fresh->send($attach{$name});
 	wait_for_wait($fresh, "wait_event_type = 'Extension'");
@@ -257,7 +258,7 @@ $watch->query('SELECT pg_cancel_backend(' . $s->pid . ')');
 like(($s->finish)[1], qr/^(57014|55006): /, 'DROP DATABASE is cancelled');
 $s->query("SET statement_timeout = '200ms'");
 like($s->error('ALTER DATABASE fresh RENAME TO stale'), qr/^(57014|55006): /, 'RENAME runs into statement_timeout');
-$s->query('RESET statement_timeout');
+$s->reset_timeout;
 $s->send('DROP DATABASE fresh');
 wait_until(sub { $watch->query("SELECT wait_event_type IS NOT NULL AND state = 'active' FROM pg_stat_activity WHERE pid = " . $s->pid) eq 't' }, 'DROP DATABASE to wait');
 $watch->query('SELECT pg_terminate_backend(' . $s->pid . ')');
@@ -287,7 +288,8 @@ sub cancelled_within
 
 		$on->query("SET statement_timeout = '${after}ms'");
 		$took = elapsed { $error = $on->error("BEGIN; $sql") };
-		$on->query('ROLLBACK; RESET statement_timeout');
+		$on->query('ROLLBACK');
+		$on->reset_timeout;
 		$worst = $took - $after / 1000 if $took - $after / 1000 > $worst;
 		$cancelled++ if $error =~ /^57014: /;
 		$ended++ if $error eq '';
@@ -307,7 +309,8 @@ wait_applied($node, 'postgres');
 cancelled_within(20, 'seq_replay', $s, "SELECT sum(length((txn).tx_class)) FROM (SELECT seq_replay($va, 0, 1000000) AS txn FROM generate_series(1, 20)) r");
 $s->query("SELECT seq_subscribe('{$va}', from_epoch => 0)");
 like($s->error("SET statement_timeout = '5ms'; SELECT count(*) FROM seq_receive(1000000)"), qr/^57014: /, 'a long seq_receive is cancelled');
-is($s->query("RESET statement_timeout; SELECT count(*), count(DISTINCT (epoch, \"position\")) FROM seq_receive(1000000)"),
+$s->reset_timeout;
+is($s->query("SELECT count(*), count(DISTINCT (epoch, \"position\")) FROM seq_receive(1000000)"),
 	$watch->query("SELECT count(*), count(*) FROM seq_replay($va, 0, 1000000)"), 'and loses nothing');
 $s->query('SELECT seq_unsubscribe()');
 

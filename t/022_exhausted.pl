@@ -72,7 +72,7 @@ $last = append();
 is($other->query("SELECT epoch FROM seq_receive(10, '10s', 'other')"), $last, 'and works');
 is($other->query('SELECT seq_unsubscribe(name => \'other\')'), 1, 'and leaves');
 is($s->query('SELECT seq_unsubscribe()'), $count - 1, 'all are given back');
-ok(eval { wait_until(sub { append(); segments($node) == $segments }, 'the segments to go', 20) }, 'no segment is left');
+ok(eval { wait_until(sub { append(); segments($node) == $segments }, 'the segments to go') }, 'no segment is left');
 is($s->query("SELECT seq_subscribe(array(SELECT generate_series(0, 1023)), queue_size => 8192), seq_unsubscribe()"), '|1024', 'in one call all vshards fit');
 is_sound('segments');
 
@@ -118,7 +118,7 @@ SKIP:
 		qr/^(53100|53200): could not resize shared memory segment/, 'segments as files: one that does not fit');
 	limit_files($s, 'unlimited');
 	is(subscriptions(), 0, 'no subscription is left');
-	ok(eval { wait_until(sub { append(); segments($node) == $segments }, 'the segments to go', 20) }, 'no segment is left');
+	ok(eval { wait_until(sub { append(); segments($node) == $segments }, 'the segments to go') }, 'no segment is left');
 	$s->query("SELECT seq_subscribe(array(SELECT generate_series(0, 1023)), queue_size => 8192)");
 	$last = append();
 	is($s->query("SELECT epoch FROM seq_receive(10, '10s')"), $last, 'smaller queues do');

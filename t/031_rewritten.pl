@@ -174,6 +174,32 @@ my $rest = join "\n", 5 .. 9;
 		is($output, $expected, 'and all is seen');
 		$_->quit foreach $old, $reindexing;
 	}
+	# ... and after a look at which they are, by who has none of the log yet
+	my @indexes = qw(seq_log_pkey seq_log_epoch_idx seq_log_ack_idx);
+	foreach my $before (0 .. $#indexes)
+	{
+		my $index = $indexes[$before];
+		my ($old, $reindexing, $new) = map { session($node, 'postgres') } 1 .. 3;
+		my $oid = "SELECT '$index'::regclass::oid";
+		my $was = sql($node, 'postgres', $oid);
+
+		$old->query('BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1');
+		$reindexing->send("REINDEX INDEX CONCURRENTLY $index");
+		ok(waits_for_lock($reindexing), "REINDEX CONCURRENTLY of $index is under way");
+		sql($node, 'control', 'SELECT txid_current()');
+		$p->arm('shape: index looked up', $new->pid, $before);
+		$new->send('SELECT log_end FROM seq_state');
+		$p->reached('shape: index looked up');
+		$old->query('COMMIT');
+		# the exchange: the drop of the old one has to wait for who looks
+		wait_for_sql($node, 'postgres', "$oid <> $was");
+		$p->release('shape: index looked up');
+		my ($output, $error) = $new->finish;
+		is($error, '', "no error of who had looked $index up");
+		is($output, 12, 'and all is seen');
+		is(($reindexing->finish)[1], '', 'and the command ends');
+		$_->quit foreach $old, $reindexing, $new;
+	}
 	foreach my $command ('VACUUM FULL seq_log', $rewrites{'ALTER'}->('seq_log'))
 	{
 		my $query = "SELECT epoch FROM seq_replay($va, 5, 100)";

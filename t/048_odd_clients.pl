@@ -205,8 +205,11 @@ EOS
 		like($s->error('SELECT pg_temp.slowly(30)'), qr/^57014: /, 'too many');
 		$s->query('BEGIN; SAVEPOINT s');
 		like($s->error('SELECT pg_temp.slowly(30)'), qr/^57014: /, 'in a savepoint');
-		$s->query('ROLLBACK TO s; SELECT pg_temp.slowly(1); COMMIT');
-		$s->query(q{RESET statement_timeout; BEGIN; SELECT process(); SET LOCAL statement_timeout = '50ms'});
+		$s->query('ROLLBACK TO s');
+		$s->reset_timeout;
+		# one that has the time
+		$s->query('SELECT pg_temp.slowly(1); COMMIT');
+		$s->query(q{BEGIN; SELECT process(); SET LOCAL statement_timeout = '50ms'});
 		like($s->error(q{SELECT * FROM seq_receive(1, '1 min')}), qr/^57014: /, 'while there is nothing');
 		$s->query('ROLLBACK');
 		is(effects_stored(), 1, 'what was committed');

@@ -47,6 +47,8 @@ sub append { my ($session, $epoch) = @_; return $session->query("SELECT seq_appe
 	my $flushed_alone = 0;
 	for my $epoch (0 .. 2)
 	{
+		# what came before is published behind its delivery
+		wait_for_epoch($node, $db, $epoch - 1) if $epoch > 0;
 		# the applier is stopped, so that what the commit alone did can be seen
 		kill 'STOP', $applier;
 		$consumer->send("SELECT epoch, pg_current_wal_flush_lsn() FROM seq_receive(10, '60s')");

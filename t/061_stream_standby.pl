@@ -69,6 +69,7 @@ sub from_cursors
 
 # A cursor, with something behind it.
 append($primary, 3, $small);
+wait_for_epoch($primary, 'postgres', $epoch - 1);
 sql($primary, 'postgres', <<"EOS");
 SELECT seq_subscribe('{$va,$vb}', 'w', from_epoch => 0);
 BEGIN; SELECT count(*) FROM seq_receive(4, '0', 'w'); SELECT seq_commit('w'); COMMIT;
@@ -160,6 +161,7 @@ like($session->error('SELECT 1/0'), qr/^22012/, 'a rollback');
 is(received($session, 'w'), from_cursors($reader), 'does so as well');
 
 # moved on the primary, and dropped
+wait_for_epoch($primary, 'postgres', $epoch - 1);
 sql($primary, 'postgres', <<"EOS");
 SELECT seq_subscribe('{$va,$vb}', 'w');
 BEGIN; SELECT count(*) FROM seq_receive(10, '0', 'w'); SELECT seq_commit('w'); COMMIT;

@@ -28,9 +28,22 @@ sub ended
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
 	return ok(
 		eval {
-			wait_until(sub { !grep { process_alive($_) } @$pids }, "end of @$pids", 10);
+			wait_until(sub { !grep { process_alive($_) } @$pids }, "end of @$pids");
 		},
-		"$desc: both workers end");
+		"$desc: no worker of before is left");
+}
+
+# A session has been served already, so others have the place; its successor.
+sub follow
+{
+	my ($old) = @_;
+	my $new = sql($node, 'postgres', 'SELECT applier_pid FROM seq_state');
+
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	ok($new && !(grep { $_ == $new } @$old), 'another applier serves it');
+	# a process ends some moments after it has left its place
+	ended($old, 'and');
+	return wait_for_applier($node, 'postgres');
 }
 
 is(sequencer_pid($node, 'postgres'), 0, 'no extension, no sequencer');
@@ -143,12 +156,12 @@ pass('DROP EXTENSION CASCADE: both end');
 ($applier, $pid) = (create_extension($node), wait_for_sequencer($node, 'postgres'));
 sql($node, 'postgres', 'DROP EXTENSION calvin_seq; CREATE EXTENSION calvin_seq');
 is(sql($node, 'postgres', "SELECT count(seq_subscribe('{$va}'))"), 1, 'created anew at once: sessions wait for the old workers to leave');
-ok(!process_alive($_), 'one has left') foreach $applier, $pid;
-($applier, $pid) = both_workers($node, 'postgres');
+$applier = follow([ $applier, $pid ]);
+$pid = wait_for_sequencer($node, 'postgres', $pid);
 sql($node, 'postgres', 'BEGIN; DROP EXTENSION calvin_seq; CREATE EXTENSION calvin_seq; COMMIT');
 is(sql($node, 'postgres', "SELECT count(seq_subscribe('{$va}'))"), 1, 'in one transaction: likewise');
-ok(!process_alive($_), 'one has left') foreach $applier, $pid;
-($applier, $pid) = both_workers($node, 'postgres');
+$applier = follow([ $applier, $pid ]);
+$pid = wait_for_sequencer($node, 'postgres', $pid);
 
 # A slot that somebody still works in is nobody else's, whichever worker it is.
 foreach my $late ('sequencer', 'applier')
@@ -164,7 +177,7 @@ foreach my $late ('sequencer', 'applier')
 		"while its $late has not left, the slot is not free");
 	kill 'CONT', $stopped;
 	both_workers($node, 'other');
-	ok(!process_alive($stopped), "when the $late has left, the other database has it");
+	ended([$stopped], "when the $late has left, the other database has it");
 	sql($node, 'other', 'DROP EXTENSION calvin_seq');
 	($applier, $pid) = (create_extension($node), wait_for_sequencer($node, 'postgres'));
 }

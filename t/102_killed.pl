@@ -138,6 +138,7 @@ foreach my $mode ('fast', 'immediate')
 
 	sql($node, $db, join('', map { my $i = $from + $_; "BEGIN; INSERT INTO t VALUES ($i); " . send_one($i) . "; COMMIT;\n" } 0 .. 99));
 	$n += 99;
+	wait_held($node, $db);
 	is(sql($node, $db, 'SELECT waiting_rows, waits_for FROM seq_sequencer'), '100|append', 'a hundred wait');
 	$p->quit;
 	$hold->send('SELECT pg_sleep(1000)') if $mode eq 'fast';

@@ -32,6 +32,7 @@ $hold = hold_log($node, 'src');
 sql($node, 'src', filled('a', 31, 5, 50));
 sql($node, 'src', "SELECT seq_send_bytes('a', convert_to(rpad('36 ', 900000, 'x'), 'UTF8'), 7)");
 sql($node, 'src', "BEGIN; " . filled('a', 37, 3, 500000) . "; " . filled('a', 40, 1, 10) . "; COMMIT");
+wait_held($node, 'src');
 is(sql($node, 'src', 'SELECT waiting_rows, waits_for FROM seq_sequencer'), '10|append', 'ten wait');
 is(sql($node, 'src', 'SELECT count(*), count(DISTINCT place), count(DISTINCT submission), min(log_end) = (SELECT max(log_index) FROM seq_log) FROM seq_inbox_waiting()'), '10|10|10|t', 'and are shown to a dump');
 is(sql($node, 'src', 'SELECT count(*) FROM seq_inbox'), 0, 'the table itself is empty');

@@ -72,7 +72,7 @@ wait_for_sql($node, $db, "SELECT count(*) FROM pg_stat_activity WHERE wait_event
 sql($node, $db, "SET synchronous_commit = local; SELECT seq_send('s', '2')");
 is(sql($node, $db, 'SELECT waiting_rows, waits_for, waits_for_pids FROM seq_sequencer'), '1|commit|{' . $s->pid . '}',
 	'a synchronous standby that is gone: what comes behind the commit waits, and the view says for whom');
-is(sql($node, $db, "SELECT query ~ '^waiting for' FROM pg_stat_activity WHERE backend_type = 'calvin_seq sequencer' AND datname = '$db'"), 't', 'the sequencer sleeps meanwhile');
+ok(eval { wait_for_sql($node, $db, "SELECT query ~ '^waiting for' FROM pg_stat_activity WHERE backend_type = 'calvin_seq sequencer' AND datname = '$db'") }, 'the sequencer sleeps meanwhile') or diag $@;
 sql($node, $db, 'SELECT pg_cancel_backend(' . $s->pid . ')');
 is(($s->finish)[1], '', 'cancelled, it has committed');
 wait_sequenced($node, $db);
@@ -88,6 +88,7 @@ forget_sent($node, $db);
 #
 $hold = hold_log($node, $db);
 sql($node, $db, "SELECT seq_send('a', '1'); SELECT seq_send('a', '2')");
+wait_held($node, $db);
 is(sql($node, $db, "SELECT waiting_rows, waiting_bytes > 0, oldest_waiting BETWEEN now() - interval '1 minute' AND now(), waits_for, waits_for_pids FROM seq_sequencer"),
 	'2|t|t|append|{' . $hold->pid . '}', 'an appender idle in its transaction: the view names it');
 $error = sql_error($node, $db, "SET lock_timeout = '10ms'; SELECT seq_append_json('{\"EpochBatch\": {\"txns\": []}}')");

@@ -106,6 +106,7 @@ $before = memory($sequencer);
 $s->query("DO \$\$ BEGIN FOR i IN 1 .. 100000 LOOP PERFORM seq_send_bytes('w', convert_to(rpad(i || ' ', 100, 'x'), 'UTF8')); COMMIT; END LOOP; END \$\$");
 # and in a few
 $s->query(filled('w', 100001 + $_ * 10000, 10000, 100)) foreach 0 .. 9;
+wait_held($node, $db);
 is(sql($node, $db, 'SELECT waiting_rows, waits_for FROM seq_sequencer'), '200000|append', 'two hundred thousand wait');
 $hold->query('ROLLBACK');
 wait_sequenced($node, $db);

@@ -96,8 +96,11 @@ wait_for_applier($node, $db);
 is(sql($node, $db, 'SELECT pid > 0, state, submitted, sequenced, epochs, waiting_rows, waiting_bytes, oldest_waiting, waits_for, waits_for_pids, rejected, latency_p50_us, latency_p99_us, latency_max_us, last_error, last_error_at FROM seq_sequencer'),
 	't|running|0|0|0|0|0||||0|||||', 'at the start there is nothing');
 is(sql($node, $db, 'SELECT pid FROM seq_sequencer'), sequencer_pid($node, $db), 'but the process');
+# each alone, or a slow sequencer would find two at once
 sql($node, $db, filled('a', 1, 5, 100));
+wait_sequenced($node, $db);
 sql($node, $db, filled('a', 6, 1, 100));
+wait_sequenced($node, $db);
 sql($node, $db, "BEGIN; SELECT seq_send('a', '1'); ROLLBACK");
 sql($node, $db, "BEGIN; SAVEPOINT s; SELECT seq_send('a', '1'); ROLLBACK TO s; SELECT seq_send('a', '2'); COMMIT");
 wait_sequenced($node, $db);

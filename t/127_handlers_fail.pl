@@ -131,8 +131,8 @@ my @ways = (
 	[ 'a cancelled call', 'sql:SELECT pg_cancel_backend(pg_backend_pid()), pg_sleep(10)', qr/^canceling statement due to user request$/ ],
 	[ 'a call that takes too long', 'sql:SELECT pg_sleep(100)', qr/^canceling statement due to statement timeout$/, q{ALTER ROLE CURRENT_USER SET statement_timeout = '200ms'}, 'ALTER ROLE CURRENT_USER RESET statement_timeout' ],
 	[ 'a constraint at commit', 'sql:INSERT INTO late VALUES (1)', qr/^insert or update on table "late" violates foreign key constraint/, 'CREATE TABLE early (a int PRIMARY KEY); CREATE TABLE late (a int REFERENCES early DEFERRABLE INITIALLY DEFERRED)', 'DROP TABLE late, early' ],
-	[ 'its process ended', 'sql:SELECT pg_terminate_backend(pg_backend_pid()), pg_sleep(10)', qr/^the worker ended in attempt 2$/ ],
-	[ 'its process killed, and the server with it', q{sql:DO $x$ BEGIN EXECUTE format('COPY (SELECT 1) TO PROGRAM %L', 'kill -9 ' || pg_backend_pid()); PERFORM pg_sleep(10); END $x$}, qr/^the worker ended in attempt 2$/ ],
+	[ 'its process ended', 'sql:SELECT pg_terminate_backend(pg_backend_pid()), pg_sleep(10)', qr/^the worker that ran the handler ended in it$/ ],
+	[ 'its process killed, and the server with it', q{sql:DO $x$ BEGIN EXECUTE format('COPY (SELECT 1) TO PROGRAM %L', 'kill -9 ' || pg_backend_pid()); PERFORM pg_sleep(10); END $x$}, qr/^the worker that ran the handler ended in it$/ ],
 	[ 'a serialization failure of its own', q{sql:DO $x$ BEGIN RAISE EXCEPTION 'mine' USING ERRCODE = '40001'; END $x$}, qr/^mine$/ ],
 );
 

@@ -11,7 +11,8 @@
  * (shared/traffic.h), so idle ones cost nothing, and the log is read from where the
  * first of those taken has something.  One walk over the log serves all that are
  * taken, so a call takes several: a lone worker all that have something, one of many
- * the older half of what is free, so that others find something as well.
+ * the older half of what is free, so that others find something as well; unless that
+ * is less than was asked for, and the rest is free as well.
  */
 #include "compat.h"
 
@@ -217,7 +218,7 @@ find_candidates(const Fetch *fetch, GroupStore *store, Candidate *candidates)
 	find_first(fetch, group->known, first);
 	for (int i = 0; i < group->partitions; i++)
 	{
-		if (first[i] >= fetch->end || fetch->empty[i] ||
+		if (first[i] >= fetch->end || fetch->empty[i] || fetch->taking_of[i] >= 0 ||
 			(request->partition >= 0 && request->partition != i) ||
 			(request->avoid != NULL && request->avoid[i]))
 			continue;
@@ -243,11 +244,12 @@ let_go(Fetch *fetch, const Taking *taking)
 	fetch->let_go = true;
 }
 
-/* Is it to be tried again, but not yet? */
+/* Is a partition not to be tried again before a while? */
 static bool
-is_early(Fetch *fetch, const GroupPosition *position)
+is_put_off(Fetch *fetch, const GroupPosition *position)
 {
-	if (position->retry_at == 0 || position->retry_at <= GetCurrentTimestamp())
+	if (!fetch->request.heed_retries || position->retry_at == 0 ||
+		position->retry_at <= GetCurrentTimestamp())
 		return false;
 	if (fetch->next_retry == 0 || position->retry_at < fetch->next_retry)
 		fetch->next_retry = position->retry_at;
@@ -267,17 +269,7 @@ is_wanted(Fetch *fetch, const Taking *taking)
 		fetch->too_new = true;
 		return false;
 	}
-	return !fetch->request.heed_retries || !is_early(fetch, position);
-}
-
-/* The same, of what is committed. */
-static bool
-waits_for_retry(Fetch *fetch, GroupStore *store, int partition)
-{
-	GroupPosition position;
-
-	group_store_read(store, partition, &position);
-	return is_early(fetch, &position);
+	return !is_put_off(fetch, position);
 }
 
 /* False if another transaction has it, or there is nothing for us. */
@@ -292,9 +284,13 @@ take_one(Fetch *fetch, GroupStore *store, int partition)
 	taking->delivered = 0;
 	taking->stored = false;
 	taking->newly = !taken_from(group->id, partition, &from);
-	/* before it is locked: nobody is to be told then that it is free again */
-	if (fetch->request.heed_retries && waits_for_retry(fetch, store, partition))
-		return false;
+	if (fetch->request.heed_retries)
+	{
+		/* without taking it, for which others would have to be told */
+		group_store_read(store, partition, &taking->position);
+		if (is_put_off(fetch, &taking->position))
+			return false;
+	}
 	if (!registry_lock_partition(group->id, partition, false))
 	{
 		fetchers_note_crowded(group->id);
@@ -328,9 +324,12 @@ take_one(Fetch *fetch, GroupStore *store, int partition)
 	return true;
 }
 
-/* What is free, as much as is due, and what this transaction has already. */
+/*
+ * Take so much of what is free, in the order of age: all, or half of it.  What this
+ * transaction has already is taken in any case.
+ */
 static void
-take_partitions(Fetch *fetch)
+take_partitions(Fetch *fetch, bool half)
 {
 	FetchGroup *group = fetch->request.group;
 	Candidate  *candidates = palloc(sizeof(Candidate) * group->partitions);
@@ -339,10 +338,12 @@ take_partitions(Fetch *fetch)
 	int			n;
 	int			wanted;
 
+	fetch->more = false;
+	fetch->full = false;
 	group_store_begin(&store, group->id, false);
 	n = find_candidates(fetch, &store, candidates);
-	wanted = Min(Min(fetchers_crowded(fetch->slot, group->id) ? (n + 1) / 2 : n,
-					 TAKE_MAX), fetch->request.max_txns);
+	wanted = half ? Min((n + 1) / 2, TAKE_MAX) : n;
+	wanted = Min(wanted, fetch->request.max_txns - fetch->ntaken);
 	for (int i = 0; i < n; i++)
 	{
 		bool		had = taken_from(group->id, candidates[i].partition, &from);
@@ -466,6 +467,36 @@ let_all_go(Fetch *fetch)
 	fetch->ntaken = 0;
 }
 
+/* Have the partitions taken as much as was asked for?  The walk is used up then. */
+static bool
+have_enough(Fetch *fetch)
+{
+	for (int n = 0; n < fetch->request.max_txns; n++)
+		if (!advance(fetch))
+			return false;
+	return true;
+}
+
+/* Take partitions, and begin the walk over what they have. */
+static void
+take_and_walk(Fetch *fetch)
+{
+	bool		half = fetchers_crowded(fetch->slot, fetch->request.group->id);
+	bool		enough;
+
+	take_partitions(fetch, half);
+	if (fetch->ntaken == 0)
+		return;
+	start_walk(fetch);
+	if (!half || !fetch->more)
+		return;
+	enough = have_enough(fetch);
+	put_walk_back(fetch->walk);
+	if (!enough)
+		take_partitions(fetch, false);
+	start_walk(fetch);
+}
+
 /* Look what there is now; true: there is something to hand out. */
 static bool
 look(Fetch *fetch)
@@ -475,8 +506,6 @@ look(Fetch *fetch)
 	/* the slot may have become another database's */
 	if (fetch->slot->database != MyDatabaseId)
 		fetch->slot = attach_database();
-	fetch->more = false;
-	fetch->full = false;
 	fetch->too_new = false;
 	fetch->next_retry = 0;
 	memset(fetch->empty, 0, sizeof(fetch->empty));
@@ -488,10 +517,9 @@ look(Fetch *fetch)
 	for (;;)
 	{
 		CHECK_FOR_INTERRUPTS();
-		take_partitions(fetch);
+		take_and_walk(fetch);
 		if (fetch->ntaken == 0)
 			return false;
-		start_walk(fetch);
 		if (advance(fetch))
 			return true;
 		put_walk_back(fetch->walk);

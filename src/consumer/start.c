@@ -6,6 +6,7 @@
 #include "compat.h"
 
 #include "consumer/cursor.h"
+#include "consumer/owned.h"
 #include "consumer/positions.h"
 #include "consumer/start.h"
 #include "consumer/state.h"
@@ -230,6 +231,7 @@ start_streams(DatabaseSlot *database, const char *name, int n,
 	Consumer   *consumer;
 
 	positions_init();
+	owned_check_start(name, n, vshards, from);
 	if (lossless)
 		require_start(database, name, n, vshards, from);
 	forget_other_log(name, log);

@@ -12,12 +12,12 @@
 
 #include "consumer/cursor.h"
 #include "consumer/holding.h"
+#include "consumer/owned.h"
 #include "consumer/positions.h"
 #include "consumer/receiving.h"
 #include "consumer/state.h"
 #include "consumer/stream.h"
 #include "log/batches.h"
-#include "log/begin_at_end.h"
 #include "log/cursors.h"
 #include "log/needs.h"
 #include "log/table.h"
@@ -251,29 +251,6 @@ settle_cursors(Consumer *consumer, LogNeed *need, int n, StreamCursor *cursors)
 	}
 }
 
-/* A position that was chosen in the future is not one that something was processed to. */
-static void
-refuse_beyond_end(const char *name, int n, const StreamCursor *cursors)
-{
-	DatabaseSlot *slot = database_mine();
-	PublishedState state;
-	uint64		furthest = 0;
-
-	for (int i = 0; i < n; i++)
-		furthest = Max(furthest, cursors[i].next.epoch);
-	if (slot != NULL)
-		database_read(slot, &state);
-	if (slot == NULL || furthest <= machine_next_epoch(&state.machine) ||
-		furthest <= log_next_epoch())
-		return;
-	ereport(ERROR,
-			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("the position of \"%s\" is beyond the end of the log", name),
-			 errdetail("It waits for epoch " UINT64_FORMAT ", and the next epoch of the log is " UINT64_FORMAT ".",
-					   furthest, log_next_epoch()),
-			 errhint("Commit when something was received, or subscribe without from_epoch.")));
-}
-
 int
 stream_commit(Consumer *consumer)
 {
@@ -291,7 +268,7 @@ stream_commit(Consumer *consumer)
 				 errdetail("What was received through it will come again."),
 				 errhint("Subscribe anew in a transaction of its own.")));
 	n = cursor_positions(consumer, cursors);
-	refuse_beyond_end(consumer->name, n, cursors);
+	owned_check_cursors(consumer->name, n, cursors);
 	settle_cursors(consumer, &need, n, cursors);
 	if (consumer->loss != LOSS_NONE ||
 		!cursors_store(consumer->name, n, cursors))

@@ -46,12 +46,23 @@ log_next_epoch(void)
 	return next;
 }
 
+/* Has this transaction ended it again, or the whole extension? */
+static bool
+is_there(const Beginner *beginner)
+{
+	const Registration *registration = registry_find(NameStr(beginner->registration.name));
+
+	return registration != NULL && registration->id == beginner->registration.id;
+}
+
 static void
 move_all(void)
 {
+	if (log_table_find() == NULL)
+		return;
 	append_lock();
 	for (const Beginner *b = beginners; b != NULL; b = b->link)
-		if (b->epoch < append_next_epoch())
+		if (b->epoch < append_next_epoch() && is_there(b))
 			b->move(&b->registration, append_next_epoch());
 	PAUSE_POINT("begin at end: moved");
 }

@@ -63,7 +63,7 @@ typedef struct GroupPosition
 	uint32		attempts;	/* of a handler, that failed at the one that is next */
 	uint64		retried;	/* all of those there were */
 	TimestampTz retry_at;	/* not to be tried before, 0: at once */
-	char	   *error;		/* of the last attempt, or NULL; palloc'd */
+	const char *error;		/* of the last attempt, or NULL; palloc'd */
 	bool		in_snapshot; /* of the transaction, in the higher isolation levels */
 } GroupPosition;
 

@@ -62,23 +62,37 @@ log_unlock(uint16 subid)
 	(void) LockRelease(&tag, ExclusiveLock, false);
 }
 
-void
-log_lock_for_transaction(uint16 subid, LOCKMODE mode)
+static bool
+lock_for_transaction(uint16 subid, LOCKMODE mode, bool wait)
 {
 	LOCKTAG		tag;
 	ResourceOwner before;
+	LockAcquireResult result = LOCKACQUIRE_NOT_AVAIL;
 
 	make_tag(&tag, subid);
 	before = charge_transaction();
 	PG_TRY();
 	{
-		(void) LockAcquire(&tag, mode, false, false);
+		result = LockAcquire(&tag, mode, false, !wait);
 	}
 	PG_FINALLY();
 	{
 		CurrentResourceOwner = before;
 	}
 	PG_END_TRY();
+	return result != LOCKACQUIRE_NOT_AVAIL;
+}
+
+void
+log_lock_for_transaction(uint16 subid, LOCKMODE mode)
+{
+	(void) lock_for_transaction(subid, mode, true);
+}
+
+bool
+log_try_lock_for_transaction(uint16 subid, LOCKMODE mode)
+{
+	return lock_for_transaction(subid, mode, false);
 }
 
 void

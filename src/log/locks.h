@@ -22,6 +22,9 @@
 extern void log_lock_for_transaction(uint16 subid, LOCKMODE mode);
 extern void log_lock_table_for_transaction(Oid relid, LOCKMODE mode);
 
+/* As log_lock_for_transaction(); false, and no lock, if others are in the way. */
+extern bool log_try_lock_for_transaction(uint16 subid, LOCKMODE mode);
+
 /* Hold one of these locks exclusively for a moment. */
 extern void log_lock_briefly(uint16 subid);
 extern void log_unlock(uint16 subid);

@@ -99,6 +99,12 @@ needs_lock_truncation(void)
 	log_lock_for_transaction(LOG_LOCK_TRUNCATION, ExclusiveLock);
 }
 
+bool
+needs_try_lock_truncation(void)
+{
+	return log_try_lock_for_transaction(LOG_LOCK_TRUNCATION, ExclusiveLock);
+}
+
 void
 needs_fence(DatabaseSlot *database, uint64 through)
 {

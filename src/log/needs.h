@@ -16,6 +16,9 @@
  */
 extern void needs_lock_truncation(void);
 
+/* The same; false, and no lock, if there is another one, or somebody keeps them out. */
+extern bool needs_try_lock_truncation(void);
+
 /*
  * Epochs up to this one are to go: who begins to need one of them waits for the
  * end of the (sub)transaction, or until that is taken back.

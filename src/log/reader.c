@@ -11,7 +11,9 @@
 #include "access/genam.h"
 #include "access/stratnum.h"
 #include "access/tableam.h"
+#include "access/xlog.h"
 #include "log/reader.h"
+#include "storage/bufmgr.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 
@@ -274,4 +276,17 @@ log_end(const LogAccess *access, int64 *epoch)
 	if (!last.is_batch && last.log_index > 0)
 		*epoch = log_last_epoch(access);
 	return last.log_index;
+}
+
+XLogRecPtr
+log_row_lsn(TupleTableSlot *slot)
+{
+	if (TTS_IS_BUFFERTUPLE(slot))
+	{
+		Buffer		buffer = ((BufferHeapTupleTableSlot *) slot)->buffer;
+
+		if (BufferIsValid(buffer))
+			return BufferGetLSNAtomic(buffer);
+	}
+	return GetXLogInsertRecPtr();
 }

@@ -53,6 +53,9 @@ extern void log_reader_end(LogReader *reader);
 /* Is there a next row?  It is passed over without being read. */
 extern bool log_reader_skip(LogReader *reader);
 
+/* Nothing that was written to the page of the row in a slot is behind that in WAL. */
+extern XLogRecPtr log_row_lsn(TupleTableSlot *slot);
+
 /* The current row's entry, to be kept: the caller's to pfree(). */
 extern uint8 *log_reader_take_entry(LogReader *reader, const LogRow *row,
 									void **to_free);

@@ -13,6 +13,7 @@
 #include "access/tableam.h"
 #include "access/xact.h"
 #include "catalog/pg_type_d.h"
+#include "common/hashfn.h"
 #include "executor/executor.h"
 #include "log/access.h"
 #include "log/insert.h"
@@ -30,6 +31,9 @@
 
 /* Sub-object numbers of an id: its partitions from 0 on, and all of it. */
 #define REGISTRATION_LOCK 0xffff
+
+/* And of what is made of a name. */
+#define NAME_LOCK 0xfffe
 
 static bool adding = false;
 
@@ -162,6 +166,22 @@ registry_require_owner(const Registration *registration)
 			 errhint("Use another name, or become a member of that role.")));
 }
 
+void
+registry_require_kind(const Registration *registration, RegistrationKind kind)
+{
+	const char *name = NameStr(registration->name);
+	bool		group = kind == REGISTRATION_GROUP;
+
+	if (registration->kind == kind)
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+			 group ? errmsg("\"%s\" is a consumer, not a group", name) :
+			 errmsg("\"%s\" is a group, not a consumer", name),
+			 group ? errhint("Consumers receive with seq_receive().") :
+			 errhint("Groups fetch with seq_fetch().")));
+}
+
 Registration *
 registry_require(const char *name, RegistrationKind kind)
 {
@@ -175,13 +195,7 @@ registry_require(const char *name, RegistrationKind kind)
 				 errmsg("consumer \"%s\" is not registered", name),
 				 group ? errhint("Make it with seq_create_group().") :
 				 errhint("Register it with seq_register().")));
-	if (registration->kind != kind)
-		ereport(ERROR,
-				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-				 group ? errmsg("\"%s\" is a consumer, not a group", name) :
-				 errmsg("\"%s\" is a group, not a consumer", name),
-				 group ? errhint("Consumers receive with seq_receive().") :
-				 errhint("Groups fetch with seq_fetch().")));
+	registry_require_kind(registration, kind);
 	registry_require_owner(registration);
 	return registration;
 }
@@ -351,6 +365,15 @@ bool
 registry_adding(void)
 {
 	return adding;
+}
+
+void
+registry_lock_name(const char *name, LOCKMODE mode)
+{
+	Oid			relid = log_side_table(log_table_require(), SIDE_REGISTRATIONS);
+	uint32		hash = hash_bytes((const unsigned char *) name, (int) strlen(name));
+
+	(void) log_lock_object_for_transaction(relid, (Oid) hash, NAME_LOCK, mode, true);
 }
 
 void

@@ -42,6 +42,10 @@ extern Registration *registry_find(const char *name);
 /* The same, or an error; also unless the present user has the rights of its owner. */
 extern Registration *registry_require(const char *name, RegistrationKind kind);
 
+/* Or an error for another kind. */
+extern void registry_require_kind(const Registration *registration,
+								  RegistrationKind kind);
+
 /* All of them, in the order of their names; how many. */
 extern int	registry_list(Registration ***registrations);
 
@@ -62,6 +66,13 @@ extern bool registry_mark_lost(const Registration *registration, uint64 before);
 
 /* Take it away; false if somebody else has. */
 extern bool registry_remove(const Registration *registration);
+
+/*
+ * The lock on a name, registered or not, to the end of the (sub)transaction: who stores
+ * or drops cursors of it holds it in RowExclusiveLock, who registers it or ends that in
+ * ExclusiveLock.
+ */
+extern void registry_lock_name(const char *name, LOCKMODE mode);
 
 /*
  * The lock on a registration, to the end of the (sub)transaction: who uses it holds

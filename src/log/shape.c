@@ -19,7 +19,9 @@
 #include "commands/trigger.h"
 #include "log/inbox.h"
 #include "log/shape.h"
+#include "shared/pause.h"
 #include "utils/fmgroids.h"
+#include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
 
@@ -175,20 +177,31 @@ check_columns(Relation rel, const OwnColumn *columns, int n)
 	}
 }
 
+/* The primary key, or the index of a name, as it is now. */
+static Oid
+find_index(Relation table, const char *name)
+{
+	AcceptInvalidationMessages();
+	return name == NULL ? compat_primary_key_index(table) :
+		get_relname_relid(name, RelationGetNamespace(table));
+}
+
 /*
  * An index has to be a usable btree index of the table on n columns, of which
  * the first is the given one, ascending; with a predicate if it is to have one.
- * False if it is gone.
+ * False if it is gone, or REINDEX CONCURRENTLY has put another one in its place
+ * since it was looked up: it is not valid any more then.
  */
 static bool
-check_index(Relation table, Oid index, AttrNumber column, int n, bool partial,
-			const char *complaint)
+check_index(Relation table, Oid index, const char *name, AttrNumber column, int n,
+			bool partial, const char *complaint)
 {
 	Relation	rel;
 	bool		usable = false;
 
 	if (OidIsValid(index))
 	{
+		PAUSE_POINT("shape: index looked up");
 		rel = try_relation_open(index, AccessShareLock);
 		if (rel == NULL)
 			return false;
@@ -202,9 +215,11 @@ check_index(Relation table, Oid index, AttrNumber column, int n, bool partial,
 			(RelationGetIndexPredicate(rel) != NIL) == partial;
 		relation_close(rel, AccessShareLock);
 	}
-	if (!usable)
+	if (usable)
+		return true;
+	if (find_index(table, name) == index)
 		shape_report_altered(RelationGetRelationName(table), complaint);
-	return true;
+	return false;
 }
 
 /* The same of the primary key, whose OID it returns too. */
@@ -212,7 +227,7 @@ static bool
 check_primary_key(Relation rel, AttrNumber first, int n, Oid *primary_key)
 {
 	*primary_key = compat_primary_key_index(rel);
-	return check_index(rel, *primary_key, first, n, false,
+	return check_index(rel, *primary_key, NULL, first, n, false,
 					   "Its primary key is missing.");
 }
 
@@ -221,9 +236,9 @@ shape_check_log(Relation rel, Oid *primary_key, Oid epoch_index, Oid ack_index)
 {
 	check_columns(rel, log_columns, lengthof(log_columns));
 	return check_primary_key(rel, LOG_ATTR_INDEX, 1, primary_key) &&
-		check_index(rel, epoch_index, LOG_ATTR_EPOCH, 1, true,
+		check_index(rel, epoch_index, EPOCH_INDEX_NAME, LOG_ATTR_EPOCH, 1, true,
 					"Its index " EPOCH_INDEX_NAME " is missing.") &&
-		check_index(rel, ack_index, LOG_ATTR_EPOCH, 2, true,
+		check_index(rel, ack_index, ACK_INDEX_NAME, LOG_ATTR_EPOCH, 2, true,
 					"Its index " ACK_INDEX_NAME " is missing.");
 }
 

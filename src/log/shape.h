@@ -26,6 +26,7 @@
 #define GROUP_POSITIONS_NAME "seq_group_positions"
 #define PARKED_NAME "seq_parked_txns"
 #define HANDLERS_NAME "seq_handler_definitions"
+#define TXN_TYPE_NAME "seq_txn"
 
 /* Columns of seq_log. */
 #define LOG_ATTR_INDEX 1

@@ -11,29 +11,12 @@
 #include "compat.h"
 
 #include "access/tableam.h"
-#include "access/xlog.h"
-#include "executor/tuptable.h"
 #include "log/batches.h"
 #include "log/reader.h"
 #include "log/snapshots.h"
 #include "log/step.h"
 #include "log/truncate.h"
 #include "miscadmin.h"
-#include "storage/bufmgr.h"
-
-/* Nothing that was written to the row's page is behind it in WAL. */
-static XLogRecPtr
-row_lsn(TupleTableSlot *slot)
-{
-	if (TTS_IS_BUFFERTUPLE(slot))
-	{
-		Buffer		buffer = ((BufferHeapTupleTableSlot *) slot)->buffer;
-
-		if (BufferIsValid(buffer))
-			return BufferGetLSNAtomic(buffer);
-	}
-	return GetXLogInsertRecPtr();
-}
 
 /*
  * log_index of the first row that stays, 0 if there is no batch.  Nothing is
@@ -101,7 +84,7 @@ find_lsn(const LogAccess *access, int64 log_index)
 
 	log_reader_begin_by_index(&reader, access, log_index, log_index);
 	if (log_reader_skip(&reader))
-		lsn = row_lsn(reader.slot);
+		lsn = log_row_lsn(reader.slot);
 	log_reader_end(&reader);
 	return lsn;
 }
@@ -160,10 +143,9 @@ truncate_find_traffic(const Truncation *truncation, uint64 from_epoch,
  */
 void
 truncate_survey_cursors(const Truncation *truncation, const StreamKey *traffic,
-						uint64 from_epoch, CursorSurvey *survey)
+						uint64 from_epoch, bool pass_lost, CursorSurvey *survey)
 {
-	/* one that an earlier truncation was forced past has lost something */
-	uint64		begin = Max(machine_next_epoch(&truncation->begin), from_epoch);
+	uint64		kept = machine_next_epoch(&truncation->begin);
 	NamedCursor *cursors;
 	int			n = cursors_behind(truncation->base.last_applied_epoch,
 								   &cursors, &survey->changing);
@@ -175,7 +157,11 @@ truncate_survey_cursors(const Truncation *truncation, const StreamKey *traffic,
 	{
 		const NamedCursor *cursor = &cursors[i];
 
-		if (cursor->cursor.next.epoch >= begin &&
+		bool		lost = cursor->cursor.next.epoch < kept;
+
+		if (lost && pass_lost)
+			continue;
+		if (!lost && cursor->cursor.next.epoch >= from_epoch &&
 			traffic_before(traffic[cursor->cursor.vshard], cursor->cursor.next))
 			survey->quiet[survey->nquiet++] = *cursor;
 		else if (survey->nneedy++ == 0 ||

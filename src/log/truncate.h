@@ -45,10 +45,13 @@ typedef struct CursorSurvey
 	NamedCursor *quiet;
 } CursorSurvey;
 
-/* Judged by the traffic from an epoch on: what is before that is not known. */
+/*
+ * Judged by the traffic from an epoch on: what is before that is not known.  One that
+ * an earlier truncation has passed is lost, and needs something unless "pass_lost".
+ */
 extern void truncate_survey_cursors(const Truncation *truncation,
 									const StreamKey *traffic, uint64 from_epoch,
-									CursorSurvey *survey);
+									bool pass_lost, CursorSurvey *survey);
 
 /*
  * Remove it, store the base, and move the quiet cursors behind it; returns how

@@ -147,14 +147,6 @@ rest(void)
 		sleep_for((long) left);
 }
 
-/* What two transactions do to each other passes by itself. */
-static bool
-is_passing(const ErrorData *error)
-{
-	return error->sqlerrcode == ERRCODE_T_R_SERIALIZATION_FAILURE ||
-		error->sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED;
-}
-
 static void
 recover_from_error(void)
 {
@@ -162,8 +154,6 @@ recover_from_error(void)
 
 	if (handling_failed(error))
 		retry_ms = 0;
-	else if (is_passing(error) && retry_ms == 0)
-		retry_ms = 1;
 	else
 		rest();
 	FreeErrorData(error);

@@ -42,6 +42,9 @@
 
 #define MAX_BACKOFF_MS 60000
 
+/* So many in a row of what passes by itself are no attempts. */
+#define CONFLICTS_FORGIVEN 10
+
 typedef enum HandlingPhase
 {
 	PHASE_OTHER,
@@ -54,7 +57,7 @@ typedef struct Attempt
 	int			partition;	/* -1: there is none */
 	GroupKey	from;		/* where it stands */
 	uint32		before;		/* attempts, before this one, */
-	char	   *error;		/* and what is said of them; in round_context */
+	const char *error;		/* and what is said of them; in round_context */
 } Attempt;
 
 static HandlerSlot *slot;
@@ -70,6 +73,7 @@ static TimestampTz next_retry;
 static MemoryContext round_context;
 static HandlingPhase phase = PHASE_OTHER;
 static Attempt attempt = {.partition = -1};
+static int	conflicts = 0; /* in a row */
 static HandlerRows rows; /* of the last call; in round_context */
 static GroupKey *froms;	/* of each row: where its partition stood */
 
@@ -176,8 +180,24 @@ call_and_commit(Fetch *fetch, const HandlerFunction *function)
 	PAUSE_POINT("handler: before commit");
 	commit();
 	phase = PHASE_OTHER;
+	conflicts = 0;
 	handler_slot_count(slot, rows.n);
 	handler_slot_succeeded(slot);
+}
+
+/* Is an error one of two transactions that were in each other's way? */
+static bool
+is_conflict(const ErrorData *error)
+{
+	return error->sqlerrcode == ERRCODE_T_R_SERIALIZATION_FAILURE ||
+		error->sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED;
+}
+
+/* The same, and no attempt; the transaction is run again at once. */
+static bool
+is_forgiven(const ErrorData *error)
+{
+	return is_conflict(error) && conflicts++ < CONFLICTS_FORGIVEN;
 }
 
 /* Where the partitions of the rows stood when they were taken. */
@@ -255,7 +275,7 @@ note_attempt(int partition, GroupPosition *position)
 	attempt.error = position->error;
 	position->attempts++;
 	position->retry_at = 0;
-	position->error = psprintf("the worker ended in attempt %u", position->attempts);
+	position->error = "the worker that ran the handler ended in it";
 	group_store_begin(&store, task.id, true);
 	group_store_write(&store, partition, position);
 	group_store_end(&store);
@@ -296,7 +316,7 @@ write_failure(FetchGroup *group, const Attempt *failed, bool noted, const char *
 	{
 		position.attempts = failed->before + 1;
 		position.retried++;
-		position.error = (char *) message;
+		position.error = message;
 		position.retry_at = backoff_end(position.attempts);
 		group_store_write(&store, failed->partition, &position);
 	}
@@ -389,6 +409,7 @@ make_attempt(void)
 	GroupStore	store;
 	GroupPosition position;
 	ErrorData  *error;
+	bool		forgiven = false;
 
 	if (group == NULL)
 		return HANDLING_GONE;
@@ -398,8 +419,9 @@ make_attempt(void)
 	error = try_attempt(group, &function);
 	if (error != NULL)
 	{
+		forgiven = is_forgiven(error);
 		handler_slot_report(slot, error->message, false);
-		if (rows.n == 1)
+		if (rows.n == 1 && !forgiven)
 			write_failure(group, &attempt, true, error->message);
 		else
 			write_back(group, &attempt);
@@ -409,10 +431,11 @@ make_attempt(void)
 	phase = PHASE_OTHER;
 	if (error == NULL)
 	{
+		conflicts = 0;
 		trust_succeeded(&trust, attempt.partition, rows.n);
 		handler_slot_count(slot, rows.n);
 	}
-	else if (rows.n > 1)
+	else if (rows.n > 1 && !forgiven)
 		trust_doubt(&trust, attempt.partition, rows.n);
 	attempt.partition = -1;
 	handler_slot_succeeded(slot);
@@ -560,20 +583,22 @@ trusted_failed(const char *message)
  * The transaction of an attempt has failed: where it was committed, or before the call.
  */
 static void
-attempt_failed(const char *message, bool called)
+attempt_failed(const char *message, bool counts)
 {
 	Attempt		failed = attempt;
 
 	attempt.partition = -1;
-	if (called && rows.n > 1)
+	if (counts && rows.n > 1)
 		trust_doubt(&trust, failed.partition, rows.n);
-	note_failure(&failed, true, called && rows.n <= 1 ? message : NULL);
+	note_failure(&failed, true, counts && rows.n <= 1 ? message : NULL);
 }
 
 bool
 handling_failed(const ErrorData *error)
 {
 	bool		called = phase == PHASE_CALL;
+	bool		forgiven = is_forgiven(error);
+	bool		counts = called && !forgiven;
 	char	   *message;
 
 	phase = PHASE_OTHER;
@@ -582,8 +607,8 @@ handling_failed(const ErrorData *error)
 	message = pstrdup(error->message);
 	handler_slot_report(slot, message, !called);
 	if (attempt.partition >= 0)
-		attempt_failed(message, called);
-	else if (called)
+		attempt_failed(message, counts);
+	else if (counts)
 		trusted_failed(message);
-	return called;
+	return called || forgiven;
 }

@@ -34,7 +34,7 @@ extern long handling_retry_ms(void);
 
 /*
  * After an error, outside of a transaction: take note of it.  True if it was that of a
- * call, of which nothing more is to be said; else the worker should rest.
+ * call, or of two transactions in each other's way; else the worker should rest.
  */
 extern bool handling_failed(const ErrorData *error);
 

@@ -20,6 +20,7 @@
 #include "catalog/pg_authid.h"
 #include "catalog/pg_database.h"
 #include "catalog/pg_extension.h"
+#include "catalog/pg_namespace.h"
 #include "catalog/pg_proc.h"
 #include "commands/dbcommands.h"
 #include "commands/defrem.h"
@@ -166,7 +167,7 @@ object_access(ObjectAccessType access, Oid class_id, Oid object_id, int sub_id,
 	}
 	else if (class_id == DatabaseRelationId && access == OAT_POST_CREATE)
 		remember_database(&databases_created, object_id);
-	else if (class_id == ProcedureRelationId)
+	else if (class_id == ProcedureRelationId || class_id == NamespaceRelationId)
 		note_function(access);
 	else if (class_id == AuthIdRelationId &&
 			 (access == OAT_DROP || access == OAT_POST_ALTER))

@@ -90,20 +90,26 @@ life_serve_signals(void)
 	}
 }
 
-void
-life_clean_up(void)
+static void
+report_error(void)
+{
+	MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
+	ErrorData  *error;
+
+	EmitErrorReport();
+	error = CopyErrorData();
+	database_report_error(own_slot, own_kind, error->message);
+	FreeErrorData(error);
+	MemoryContextSwitchTo(old);
+}
+
+static void
+clean_up(bool report)
 {
 	error_context_stack = NULL;
 	HOLD_INTERRUPTS();
-	EmitErrorReport();
-	{
-		MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
-		ErrorData  *error = CopyErrorData();
-
-		database_report_error(own_slot, own_kind, error->message);
-		FreeErrorData(error);
-		MemoryContextSwitchTo(old);
-	}
+	if (report)
+		report_error();
 	AbortOutOfAnyTransaction();
 	LWLockReleaseAll();
 	ConditionVariableCancelSleep();
@@ -111,6 +117,18 @@ life_clean_up(void)
 	FlushErrorState();
 	MemoryContextSwitchTo(TopMemoryContext);
 	RESUME_INTERRUPTS();
+}
+
+void
+life_clean_up(void)
+{
+	clean_up(true);
+}
+
+void
+life_clean_up_quietly(void)
+{
+	clean_up(false);
 }
 
 void

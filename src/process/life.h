@@ -31,6 +31,9 @@ pg_noreturn extern void life_retire(void);
  */
 extern void life_clean_up(void);
 
+/* The same for an error that is to be expected, of which nothing is said. */
+extern void life_clean_up_quietly(void);
+
 /* Then wait a little, longer each time; less if the extension was altered. */
 extern void life_rest(void);
 

@@ -22,8 +22,6 @@
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
 
-#define TXN_TYPE_NAME "seq_txn"
-
 static bool
 refuse(HandlerRefusal *refusal, int sqlerrcode, char *message, char *hint)
 {
@@ -143,7 +141,7 @@ function_permitted(const HandlerDefinition *definition, HandlerFunction *found,
 	plain = function->prokind == PROKIND_FUNCTION && !function->proretset;
 	ReleaseSysCache(tuple);
 	if (!plain)
-		return refuse(refusal, ERRCODE_WRONG_OBJECT_TYPE,
+		return refuse(refusal, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
 					  psprintf("%s is not a plain function", handler_signature(definition)),
 					  "A handler is a function that returns one value, or void: no procedure, aggregate, window function or set.");
 	if (!compat_may_execute(found->function, definition->role))

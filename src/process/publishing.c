@@ -18,6 +18,7 @@
 #include "shared/handler_slot.h"
 #include "storage/lwlock.h"
 #include "utils/guc.h"
+#include "utils/inval.h"
 #include "utils/memutils.h"
 
 /* How long a lock is waited for, and when it is tried again after an error. */
@@ -58,6 +59,8 @@ publish(DatabaseSlot *slot)
 
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
+	/* whoever has changed something tells before his invalidations are sent */
+	InvalidateSystemCaches();
 	(void) set_config_option("lock_timeout", LOCK_PATIENCE, PGC_SUSET, PGC_S_SESSION,
 							 GUC_ACTION_LOCAL, true, 0, false);
 	if (log_table_find() != NULL)

@@ -1,6 +1,7 @@
 /*
  * sequencer.c
- *	  The worker that puts what was submitted in one database into its log.
+ *	  The worker that puts what was submitted in one database into its log, and removes
+ *	  what has got too old there (retention.c).
  *
  * What it does is in log/sequence.c; here is when.  It looks at once when it
  * begins, and then whenever its latch is set.  Its commits wait for no disk and
@@ -17,6 +18,7 @@
 #include "postmaster/interrupt.h"
 #include "process/life.h"
 #include "process/publishing.h"
+#include "process/retention.h"
 #include "process/worker.h"
 #include "shared/pause.h"
 #include "shared/worker_slot.h"
@@ -37,13 +39,18 @@ look_anew_if_told(DatabaseSlot *slot)
 	sequence_forget();
 }
 
-/* Until the latch is set, or for so many ms unless that is -1. */
+/*
+ * Until the latch is set, or for so many ms unless that is -1; nor longer than to when
+ * something else is to be looked at.
+ */
 static void
-wait_for_work(long wait_ms)
+wait_for_work(long wait_ms, long other_ms)
 {
 	pgstat_report_stat(wait_ms < 0);
 	pgstat_report_activity(STATE_IDLE, wait_ms < 0 ? "waiting for submissions" :
 						   "waiting to close an epoch, or to rotate the inbox");
+	if (other_ms >= 0 && (wait_ms < 0 || other_ms < wait_ms))
+		wait_ms = other_ms;
 	PAUSE_POINT("sequencer: before waiting");
 	(void) WaitLatch(MyLatch,
 					 WL_LATCH_SET | WL_EXIT_ON_PM_DEATH |
@@ -59,6 +66,7 @@ main_loop(DatabaseSlot *slot)
 	{
 		SequencingNext next;
 		long		wait_ms = -1;
+		long		retention_ms;
 		long		look_ms;
 
 		life_serve_signals();
@@ -68,13 +76,13 @@ main_loop(DatabaseSlot *slot)
 			life_retire();
 		life_succeeded();
 		look_ms = publishing_serve(slot);
-		if (next == SEQUENCE_AGAIN)
+		/* waiting for a lock in it may have taken the latch's news */
+		if (retention_serve(slot, next == SEQUENCE_AGAIN, &retention_ms) ||
+			next == SEQUENCE_AGAIN)
 			continue;
-		if (next != SEQUENCE_REST)
-			wait_ms = -1;
-		if (look_ms >= 0 && (wait_ms < 0 || look_ms < wait_ms))
-			wait_ms = look_ms;
-		wait_for_work(wait_ms);
+		if (retention_ms < 0 || (look_ms >= 0 && look_ms < retention_ms))
+			retention_ms = look_ms;
+		wait_for_work(next == SEQUENCE_REST ? wait_ms : -1, retention_ms);
 	}
 }
 

@@ -105,7 +105,9 @@ wake_group_locked(DatabaseSlot *slot, uint64 group)
 	{
 		Fetcher    *fetcher = &list->fetchers[i];
 
-		if (fetcher->slot != slot || fetcher->group != group)
+		/* who wakes others looks himself */
+		if (fetcher->slot != slot || fetcher->group != group ||
+			fetcher->proc == MyProc)
 			continue;
 		if (fetcher->woken)
 			return;

@@ -66,6 +66,8 @@ typedef struct HandlerDatabase
 	pg_atomic_uint32 any;  /* the sequencer's */
 } HandlerDatabase;
 
+/* A task has found no slot: who leaves one has everybody look again. */
+static pg_atomic_uint32 *lacking;
 static HandlerDatabase *databases; /* by the number of the database's slot */
 static HandlerSlot *slots;
 
@@ -78,7 +80,8 @@ databases_size(void)
 Size
 handler_slots_shmem_size(void)
 {
-	return add_size(databases_size(), mul_size(calvin_max_handlers, sizeof(HandlerSlot)));
+	return add_size(add_size(MAXALIGN(sizeof(pg_atomic_uint32)), databases_size()),
+					mul_size(calvin_max_handlers, sizeof(HandlerSlot)));
 }
 
 void
@@ -86,12 +89,14 @@ handler_slots_shmem_init(void)
 {
 	bool		found;
 
-	databases = ShmemInitStruct("calvin_seq handlers", handler_slots_shmem_size(),
-								&found);
+	lacking = ShmemInitStruct("calvin_seq handlers", handler_slots_shmem_size(), &found);
+	databases = (HandlerDatabase *)
+		((char *) lacking + MAXALIGN(sizeof(pg_atomic_uint32)));
 	slots = (HandlerSlot *) ((char *) databases + databases_size());
 	if (found)
 		return;
-	memset(databases, 0, handler_slots_shmem_size());
+	memset(lacking, 0, handler_slots_shmem_size());
+	pg_atomic_init_u32(lacking, 0);
 	for (int i = 0; i < calvin_max_databases; i++)
 	{
 		pg_atomic_init_u32(&databases[i].told, 0);
@@ -186,8 +191,8 @@ has_task_locked(const HandlerTask *task)
 	return false;
 }
 
-/* A free slot gets a task; without one it stays without. */
-static void
+/* A free slot gets a task; false if there is none. */
+static bool
 begin_locked(const HandlerTask *task)
 {
 	for (int i = 0; i < calvin_max_handlers; i++)
@@ -208,13 +213,25 @@ begin_locked(const HandlerTask *task)
 		slot->recent_at = GetCurrentTimestamp();
 		slot->retrying = false;
 		SpinLockRelease(&slot->mutex);
-		return;
+		return true;
 	}
+	return false;
+}
+
+/* Slots may be free that others have lacked. */
+static void
+tell_of_room(void)
+{
+	if (pg_atomic_read_u32(lacking) != 0 && pg_atomic_exchange_u32(lacking, 0) != 0)
+		handler_slots_tell_all();
 }
 
 void
 handler_slots_publish(DatabaseSlot *slot, const HandlerTask *tasks, int n, bool any)
 {
+	bool		lacks = false;
+	bool		freed = false;
+
 	pg_atomic_write_u32(&database_of(slot)->any, any ? 1 : 0);
 	LWLockAcquire(Calvin->lock, LW_EXCLUSIVE);
 	for (int i = 0; i < calvin_max_handlers; i++)
@@ -225,13 +242,19 @@ handler_slots_publish(DatabaseSlot *slot, const HandlerTask *tasks, int n, bool 
 			continue;
 		for (int j = 0; j < n && !wanted; j++)
 			wanted = same_task(&slots[i].task, &tasks[j]);
-		if (!wanted)
-			end_locked(&slots[i]);
+		if (wanted)
+			continue;
+		end_locked(&slots[i]);
+		freed |= !OidIsValid(slots[i].task.database);
 	}
 	for (int j = 0; j < n; j++)
 		if (!has_task_locked(&tasks[j]))
-			begin_locked(&tasks[j]);
+			lacks |= !begin_locked(&tasks[j]);
 	LWLockRelease(Calvin->lock);
+	if (lacks)
+		pg_atomic_write_u32(lacking, 1);
+	else if (freed)
+		tell_of_room();
 	handler_slots_wake(MyDatabaseId);
 	requests_wake_launcher();
 }
@@ -464,10 +487,11 @@ handler_slot_leave(HandlerSlot *slot, bool failed)
 
 	if (database != NULL)
 	{
-		/* a place may be free for another task, or the role be gone */
+		/* its own task may have become another one, or the role be gone */
 		handler_slots_tell(database);
 		ConditionVariableBroadcast(&database->progress);
 	}
+	tell_of_room();
 	requests_wake_launcher();
 }
 
@@ -528,6 +552,18 @@ handler_slots_pids(Oid database, pid_t *pids, int max)
 	}
 	LWLockRelease(Calvin->lock);
 	return n;
+}
+
+bool
+handler_slots_full(void)
+{
+	bool		full = true;
+
+	LWLockAcquire(Calvin->lock, LW_SHARED);
+	for (int i = 0; i < calvin_max_handlers && full; i++)
+		full = OidIsValid(slots[i].task.database);
+	LWLockRelease(Calvin->lock);
+	return full;
 }
 
 static double

@@ -111,6 +111,9 @@ extern void handler_slots_release_locked(Oid database);
 /* Those of a database that run: how many, and the pids of so many. */
 extern int	handler_slots_pids(Oid database, pid_t *pids, int max);
 
+/* Has every slot a task? */
+extern bool handler_slots_full(void);
+
 /* What is shown of a slot. */
 typedef struct HandlerView
 {

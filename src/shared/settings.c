@@ -1,6 +1,7 @@
 /*
  * settings.c
- *	  Settings of submitting: what the leader takes, and how it forms epochs.
+ *	  Settings of submitting, what the leader takes and how it forms epochs; and how
+ *	  long the log is kept.
  *
  * All but the last may change while submissions wait: each is what holds at the
  * call, or when a batch is formed.
@@ -28,6 +29,8 @@ int			calvin_max_dependent_read_bytes_per_txn = 4 * 1024 * 1024;
 int			calvin_max_dependent_read_passives_per_txn = 16;
 int			calvin_inbox_capacity = 0;
 int			calvin_tenant_inbox_quota = 0;
+int			calvin_retention = 0;
+int			calvin_max_consumer_lag = 0;
 int			calvin_submissions_remembered = 65536;
 
 static void
@@ -77,6 +80,15 @@ settings_init(void)
 		   "The most submissions of one tenant that wait to be sequenced; 0 means no limit.",
 		   "Those made while it is 0 never count.",
 		   &calvin_tenant_inbox_quota, 0, INT_MAX, PGC_SIGHUP, 0);
+
+	define("calvin_seq.retention",
+		   "The age at which the primary removes entries of the log that nobody needs; 0 means never.",
+		   "By the time they were appended.",
+		   &calvin_retention, 0, INT_MAX, PGC_SIGHUP, GUC_UNIT_S);
+	define("calvin_seq.max_consumer_lag",
+		   "The age from which on entries are not kept for consumers any more; 0 means that they are.",
+		   "Whoever still needs what is removed is lost: his next call fails.",
+		   &calvin_max_consumer_lag, 0, INT_MAX, PGC_SIGHUP, GUC_UNIT_S);
 
 	/* it sizes shared memory */
 	if (process_shared_preload_libraries_in_progress)

@@ -1,6 +1,7 @@
 /*
  * settings.h
- *	  Settings of submitting: what the leader takes, and how it forms epochs.
+ *	  Settings of submitting, what the leader takes and how it forms epochs; and how
+ *	  long the log is kept.
  */
 #ifndef CALVIN_SHARED_SETTINGS_H
 #define CALVIN_SHARED_SETTINGS_H
@@ -21,6 +22,10 @@ extern int	calvin_max_dependent_read_passives_per_txn;
 /* What may wait at once; 0: no limit. */
 extern int	calvin_inbox_capacity;
 extern int	calvin_tenant_inbox_quota;
+
+/* Of the log, in seconds; 0: off. */
+extern int	calvin_retention;		/* age at which what nobody needs is removed */
+extern int	calvin_max_consumer_lag; /* and at which consumers do not hold it back */
 
 /* Fixed at the start of the server. */
 extern int	calvin_submissions_remembered;

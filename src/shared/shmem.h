@@ -316,6 +316,7 @@ typedef struct SubscriptionSlot
 	bool		quiet;
 	StreamKey	quiet_from;
 	uint64		quiet_through;
+	bool		passed; /* a truncation has removed what it needed, if it committed */
 } SubscriptionSlot;
 
 /*

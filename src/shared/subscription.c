@@ -63,6 +63,7 @@ reset_progress_locked(SubscriptionSlot *slot)
 	whole_write(&slot->routed_version, slot->routed, ROUTED_WORDS, &routed);
 	whole_write(&slot->consumed_version, slot->consumed, CONSUMED_WORDS, &consumed);
 	slot->quiet = false;
+	slot->passed = false;
 }
 
 ClaimResult
@@ -295,9 +296,18 @@ needs_log(SubscriptionSlot *slot, const ConsumedState *consumed, uint64 applied)
 static void
 note_quiet_locked(SubscriptionSlot *slot, StreamKey floor, uint64 through)
 {
+	slot->passed = false;
 	slot->quiet = true;
 	slot->quiet_from = floor;
 	slot->quiet_through = through;
+}
+
+/* Is it known that nothing from a key on was for it in front of an epoch? */
+static bool
+is_quiet_locked(const SubscriptionSlot *slot, StreamKey from, uint64 before)
+{
+	return slot->quiet && !key_less(from, slot->quiet_from) &&
+		slot->quiet_through + 1 >= before;
 }
 
 bool
@@ -318,7 +328,7 @@ subscription_quiet(const SubscriptionRef *ref, uint64 epoch, uint32 position,
 int
 subscription_needs_log(Oid database, uint64 epoch, const PublishedState *state,
 					   const StreamKey *traffic, uint64 from_epoch,
-					   SubscriptionNeed *furthest)
+					   uint64 kept, bool passing, SubscriptionNeed *furthest)
 {
 	uint64		applied = state->machine.last_applied_epoch;
 	int			n = 0;
@@ -331,6 +341,7 @@ subscription_needs_log(Oid database, uint64 epoch, const PublishedState *state,
 		SubscriptionSlot *slot = &Calvin->subscriptions[s];
 		ConsumedState consumed;
 		StreamKey	floor;
+		bool		whole; /* nothing of what is gone already was for it */
 
 		if (!slot->in_use || !slot->lossless || slot->database != database)
 			continue;
@@ -344,14 +355,16 @@ subscription_needs_log(Oid database, uint64 epoch, const PublishedState *state,
 			note_quiet_locked(slot, floor, applied);
 			continue;
 		}
-		if (floor.epoch > epoch)
+		whole = floor.epoch >= kept || is_quiet_locked(slot, floor, kept);
+		if ((slot->passed && !whole) || floor.epoch > epoch)
 			continue;
-		if (floor.epoch >= from_epoch &&
+		if (whole && floor.epoch >= from_epoch &&
 			traffic_before(traffic[slot->vshard], floor))
 		{
 			note_quiet_locked(slot, floor, epoch);
 			continue;
 		}
+		slot->passed |= passing;
 		if (n++ == 0 || floor.epoch < furthest->epoch)
 		{
 			furthest->vshard = slot->vshard;

@@ -113,10 +113,15 @@ typedef struct SubscriptionNeed
  *
  * Those that need nothing have it noted in their slots: see
  * subscription_quiet().
+ *
+ * With "passing", what those in need lack is removed nevertheless.  Once it is, so
+ * that the log begins with the epoch "kept", they are lost where they stand, and do
+ * not count any more.
  */
 extern int	subscription_needs_log(Oid database, uint64 epoch,
 								   const PublishedState *state,
 								   const StreamKey *traffic, uint64 from_epoch,
+								   uint64 kept, bool passing,
 								   SubscriptionNeed *furthest);
 
 /*

@@ -5,10 +5,11 @@
 #include "compat.h"
 
 #include "access/xlog.h"
+#include "consumer/owned.h"
 #include "consumer/stream.h"
 #include "log/cursors.h"
+#include "miscadmin.h"
 #include "sql/args.h"
-#include "sql/registering.h"
 
 CALVIN_FUNCTION(seq_commit);
 CALVIN_FUNCTION(seq_rewind);
@@ -42,7 +43,9 @@ seq_commit(PG_FUNCTION_ARGS)
 
 	shmem_require();
 	refuse_on_standby("seq_commit");
-	(void) registering_check_stream(arg_name(name), 0, NULL);
+	/* whose the name is comes first; stream_commit() looks by itself */
+	if (consumer_find(arg_name(name)) == NULL)
+		(void) owned_check(arg_name(name), 0, NULL);
 	PG_RETURN_INT32(stream_commit(arg_consumer(name)));
 }
 
@@ -66,7 +69,9 @@ seq_drop_cursor(PG_FUNCTION_ARGS)
 	int			n = 0;
 
 	refuse_on_standby("seq_drop_cursor");
-	if (registering_check_stream(name, 0, NULL) != NULL)
+	PreventCommandIfReadOnly("seq_drop_cursor()");
+	registry_lock_name(name, RowExclusiveLock);
+	if (owned_check(name, 0, NULL) != NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("consumer \"%s\" is registered, and has its cursors for as long",

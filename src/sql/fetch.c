@@ -6,11 +6,11 @@
 
 #include "consumer/fetch.h"
 #include "funcapi.h"
+#include "log/rows.h"
 #include "miscadmin.h"
 #include "sql/args.h"
 #include "sql/json.h"
 #include "sql/names.h"
-#include "consumer/rows.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 

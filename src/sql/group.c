@@ -114,8 +114,8 @@ seq_create_group(PG_FUNCTION_ARGS)
 	if (!PG_ARGISNULL(3))
 		registration.collections = collections_argument(PG_GETARG_ARRAYTYPE_P(3),
 														&registration.ncollections);
-	start = registering_start(PG_ARGISNULL(4) ? NULL : &fcinfo->args[4].value, name);
-	registry_add(&registration);
+	start = registering_start(PG_ARGISNULL(4) ? NULL : &fcinfo->args[4].value);
+	registering_add(&registration);
 	group_positions_create(registration.id, registration.partitions, start);
 	if (PG_ARGISNULL(4))
 		begin_at_end(&registration, start, move);

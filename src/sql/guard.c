@@ -83,7 +83,8 @@ check_new_trigger(Oid log, const CreateTrigStmt *statement)
 {
 	static const char *const tables[] = {
 		LOG_NAME, CURSORS_NAME, SNAPSHOTS_NAME, IDENTITY_NAME, LANDING_NAME,
-		REGISTRATIONS_NAME, GROUP_POSITIONS_NAME, PARKED_NAME, HANDLERS_NAME
+		REGISTRATIONS_NAME, GROUP_POSITIONS_NAME, PARKED_NAME,
+		HANDLERS_NAME
 	};
 
 	for (size_t i = 0; i < lengthof(tables); i++)

@@ -75,12 +75,23 @@ checked_backoff(const Interval *backoff)
 }
 
 static void
-report_refusal(const HandlerRefusal *refusal)
+report_refusal(const char *group, const HandlerRefusal *refusal)
 {
 	ereport(ERROR,
 			(errcode(refusal->sqlerrcode),
-			 errmsg("%s", refusal->message),
+			 errmsg("group \"%s\" cannot be handled like that", group),
+			 errdetail("%c%s.", pg_toupper((unsigned char) refusal->message[0]),
+					   refusal->message + 1),
 			 errhint("%s", refusal->hint)));
+}
+
+static void
+report_function(const HandlerDefinition *definition, char *message)
+{
+	HandlerRefusal refusal = {ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, message,
+		"Use another function."};
+
+	report_refusal(NameStr(definition->name), &refusal);
 }
 
 /* By its names; an error unless it takes what a handler takes. */
@@ -104,15 +115,9 @@ set_function(HandlerDefinition *definition, Oid oid)
 	argument = function->pronargs == 1 ? function->proargtypes.values[0] : InvalidOid;
 	ReleaseSysCache(tuple);
 	if (!OidIsValid(argument) || (argument != txn && argument != txns))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_FUNCTION_DEFINITION),
-				 errmsg("function %s cannot be a handler", NameStr(definition->function)),
-				 errdetail("A handler takes one argument, of type seq_txn or seq_txn[].")));
+		report_function(definition, "a handler takes one argument, of type seq_txn or seq_txn[]");
 	if (isAnyTempNamespace(schema))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_FUNCTION_DEFINITION),
-				 errmsg("function %s cannot be a handler", NameStr(definition->function)),
-				 errdetail("It is of this session alone.")));
+		report_function(definition, "the function is of this session alone");
 	namestrcpy(&definition->schema, get_namespace_name(schema));
 	definition->takes_array = argument == txns;
 }
@@ -157,7 +162,7 @@ seq_handle(PG_FUNCTION_ARGS)
 	namestrcpy(&definition.role_name, GetUserNameFromId(definition.role, false));
 	set_function(&definition, PG_GETARG_OID(1));
 	if (!handler_permitted(&definition, &function, &refusal))
-		report_refusal(&refusal);
+		report_refusal(NameStr(definition.name), &refusal);
 	definitions_put(&definition);
 	wakeup_defined_at_commit();
 	PG_RETURN_VOID();

@@ -88,12 +88,12 @@ state_name(const HandlerDefinition *definition, const Workers *workers, bool ref
 	if (workers->held)
 		return "held";
 	if (workers->no_place || (workers->n == 0 && sequencer_has_no_place()))
-		return "no worker";
+		return "no place";
 	if (workers->retrying)
 		return "retrying";
 	if (workers->running >= definition->workers)
 		return "running";
-	return workers->n > 0 && workers->n < definition->workers ? "no place" : "starting";
+	return handler_slots_full() && workers->n < definition->workers ? "no slot" : "starting";
 }
 
 static Datum

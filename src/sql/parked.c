@@ -6,14 +6,14 @@
 
 #include "access/htup_details.h"
 #include "consumer/fetch.h"
+#include "consumer/parking.h"
 #include "consumer/taken.h"
 #include "funcapi.h"
-#include "log/batches.h"
 #include "log/parked.h"
 #include "log/report.h"
+#include "log/rows.h"
 #include "miscadmin.h"
 #include "sql/args.h"
-#include "consumer/rows.h"
 #include "utils/builtins.h"
 
 CALVIN_FUNCTION(seq_park);
@@ -50,34 +50,6 @@ begin(FunctionCallInfo fcinfo, int nargs, GroupKey *key)
 	return group;
 }
 
-/* What the log has at a key for a group; an error if there is nothing. */
-static BatchWalk *
-find_in_log(const FetchGroup *group, GroupKey key, Delivery *delivery)
-{
-	BatchWalk  *walk = batch_walk_create(NULL);
-	WireTxn		txn;
-
-	batch_walk_start(walk, key.epoch, key.epoch);
-	while (batch_walk_next(walk, ACCESS_LATEST, &txn))
-	{
-		bool		takes_part = false;
-
-		if (txn.position != key.position)
-			continue;
-		for (int i = 0; i < txn.vshard_count; i++)
-			takes_part |= txn.vshards[i] == key.vshard;
-		if (!takes_part || !group_wants(group, &txn, key.vshard))
-			break;
-		batch_walk_deliver(walk, &txn, key.vshard, delivery);
-		return walk;
-	}
-	ereport(ERROR,
-			(errcode(ERRCODE_NO_DATA_FOUND),
-			 errmsg("the log has no transaction (" UINT64_FORMAT ", %u) of vshard %u for group \"%s\"",
-					key.epoch, key.position, (unsigned) key.vshard,
-					NameStr(group->name))));
-}
-
 /* seq_park(name, vshard, epoch, position, reason) */
 Datum
 seq_park(PG_FUNCTION_ARGS)
@@ -85,8 +57,6 @@ seq_park(PG_FUNCTION_ARGS)
 	GroupKey	key;
 	FetchGroup *group = begin(fcinfo, 5, &key);
 	int			partition = group->partition_of[key.vshard];
-	BatchWalk  *walk;
-	Delivery	delivery;
 	GroupStore	store;
 	GroupPosition position;
 	GroupKey	from;
@@ -101,10 +71,8 @@ seq_park(PG_FUNCTION_ARGS)
 						NameStr(group->name), key.epoch, key.position,
 						(unsigned) key.vshard),
 				 errdetail("It can be parked in the transaction that has fetched it, or when that was rolled back.")));
-	walk = find_in_log(group, key, &delivery);
-	parked_add(group->id, &delivery, position.attempts,
-			   text_to_cstring(PG_GETARG_TEXT_PP(4)));
-	batch_walk_stop(walk);
+	parking_park(group, key, position.attempts,
+				 text_to_cstring(PG_GETARG_TEXT_PP(4)));
 	PG_RETURN_VOID();
 }
 

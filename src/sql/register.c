@@ -26,48 +26,30 @@ store(const Registration *registration, StreamCursor *cursors)
 				 errhint("Run the transaction again.")));
 }
 
-/* Not before the commit: nobody else knows of the cursors yet. */
+/*
+ * Nobody else knows of the cursors yet; a session that is subscribed here does not
+ * notice.
+ */
 static void
 move(const Registration *registration, uint64 epoch)
 {
 	StreamCursor *cursors = palloc(sizeof(StreamCursor) * WIRE_VSHARDS);
+	NamedCursor *moved = palloc(sizeof(NamedCursor) * WIRE_VSHARDS);
 	int			n = cursors_load(NameStr(registration->name), registration->nvshards,
 								 registration->vshards, cursors);
-	int			moved = 0;
+	int			nmoved = 0;
 
 	for (int i = 0; i < n; i++)
 	{
 		/* unless it was used in the meantime, by this transaction */
 		if (cursors[i].version != 1 || cursors[i].next.epoch >= epoch)
 			continue;
-		cursors[moved] = cursors[i];
-		cursors[moved++].next = (StreamKey){epoch, 0};
+		moved[nmoved].name = registration->name;
+		moved[nmoved++].cursor = cursors[i];
 	}
-	if (moved > 0 && !cursors_store(NameStr(registration->name), moved, cursors))
-		ereport(ERROR,
-				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-				 errmsg("the durable cursor \"%s\" was moved by another session",
-						NameStr(registration->name)),
-				 errhint("Run the transaction again.")));
+	cursors_move(nmoved, moved, epoch);
 	pfree(cursors);
-}
-
-static void
-refuse_cursors(const Registration *registration)
-{
-	StreamCursor *cursors = palloc(sizeof(StreamCursor) * WIRE_VSHARDS);
-	uint16		all[WIRE_VSHARDS];
-
-	for (int v = 0; v < WIRE_VSHARDS; v++)
-		all[v] = (uint16) v;
-	if (cursors_load(NameStr(registration->name), WIRE_VSHARDS, all, cursors) > 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("there are durable cursors of the name \"%s\" already",
-						NameStr(registration->name)),
-				 errdetail("They were stored by a consumer that is not registered."),
-				 errhint("Register another name, or forget them with seq_drop_cursor().")));
-	pfree(cursors);
+	pfree(moved);
 }
 
 /* seq_register(name, vshards, from_epoch) */
@@ -88,10 +70,8 @@ seq_register(PG_FUNCTION_ARGS)
 	registration.owner = GetUserId();
 	registration.vshards = registering_vshards(PG_GETARG_ARRAYTYPE_P(1),
 											   &registration.nvshards);
-	start = registering_start(PG_ARGISNULL(2) ? NULL : &fcinfo->args[2].value,
-							  NameStr(registration.name));
-	registry_add(&registration);
-	refuse_cursors(&registration);
+	start = registering_start(PG_ARGISNULL(2) ? NULL : &fcinfo->args[2].value);
+	registering_add(&registration);
 	cursors = palloc0(sizeof(StreamCursor) * registration.nvshards);
 	for (int i = 0; i < registration.nvshards; i++)
 	{
@@ -117,6 +97,9 @@ seq_unregister(PG_FUNCTION_ARGS)
 				 errmsg("name must not be null")));
 	registering_refuse("seq_unregister()");
 	name = arg_name(PG_GETARG_TEXT_PP(0));
+	(void) registry_require(name, REGISTRATION_STREAM);
+	/* whoever stores its cursors has ended then, and nobody begins */
+	registry_lock_name(name, ExclusiveLock);
 	registration = registry_require(name, REGISTRATION_STREAM);
 	if (!registry_remove(registration))
 		ereport(ERROR,

@@ -6,6 +6,7 @@
 
 #include "access/xlog.h"
 #include "log/begin_at_end.h"
+#include "log/cursors.h"
 #include "log/locks.h"
 #include "log/needs.h"
 #include "miscadmin.h"
@@ -39,7 +40,7 @@ registering_vshards(ArrayType *array, int *n)
 }
 
 uint64
-registering_start(const Datum *from_epoch, const char *name)
+registering_start(const Datum *from_epoch)
 {
 	uint64		start;
 	uint64		next;
@@ -56,33 +57,38 @@ registering_start(const Datum *from_epoch, const char *name)
 				 errmsg("from_epoch " UINT64_FORMAT " is beyond the end of the log", start),
 				 errdetail("The next epoch of the log is " UINT64_FORMAT ".", next),
 				 errhint("Leave from_epoch out to begin at the end of the log.")));
-	needs_require(start, name);
+	needs_require(start, NULL);
 	return start;
 }
 
-static bool
-has_vshard(const Registration *registration, uint16 vshard)
+/* What somebody has stored under the name would be nobody's, or this consumer's. */
+static void
+refuse_cursors(const char *name)
 {
-	for (int i = 0; i < registration->nvshards; i++)
-		if (registration->vshards[i] == vshard)
-			return true;
-	return false;
+	StreamCursor *cursors = palloc(sizeof(StreamCursor) * WIRE_VSHARDS);
+	uint16		all[WIRE_VSHARDS];
+	int			n;
+
+	for (int v = 0; v < WIRE_VSHARDS; v++)
+		all[v] = (uint16) v;
+	n = cursors_load(name, WIRE_VSHARDS, all, cursors);
+	if (n > 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("there are durable cursors of the name \"%s\" already", name),
+				 errdetail_plural("%d was stored by a consumer that is not registered.",
+								  "%d were stored by a consumer that is not registered.",
+								  n, n),
+				 errhint("Use another name; or note where they stand (seq_cursors), forget them with seq_drop_cursor(), and pass that as from_epoch.")));
+	pfree(cursors);
 }
 
-Registration *
-registering_check_stream(const char *name, int n, const uint16 *vshards)
+void
+registering_add(Registration *registration)
 {
-	Registration *registration = registry_find(name);
+	const char *name = NameStr(registration->name);
 
-	if (registration == NULL)
-		return NULL;
-	registration = registry_require(name, REGISTRATION_STREAM);
-	for (int i = 0; vshards != NULL && i < n; i++)
-		if (!has_vshard(registration, vshards[i]))
-			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("consumer \"%s\" is not registered for vshard %u", name,
-							(unsigned) vshards[i]),
-					 errhint("Register another consumer for it, or this one anew for all of its vshards.")));
-	return registration;
+	registry_lock_name(name, ExclusiveLock);
+	registry_add(registration);
+	refuse_cursors(name);
 }

@@ -20,13 +20,12 @@ extern uint16 *registering_vshards(ArrayType *array, int *n);
  * Where a consumer begins: at an epoch that is in the log, or is to come next; or, with
  * NULL, at the log's end.  What it needs is not truncated from then on.
  */
-extern uint64 registering_start(const Datum *from_epoch, const char *name);
+extern uint64 registering_start(const Datum *from_epoch);
 
 /*
- * May the present user use that name for a stream of these vshards?  NULL for the
- * vshards: of any.  An error if not; what is registered under it, or NULL.
+ * Register what is filled in, as registry_add() does; an error if durable cursors were
+ * stored under the name.
  */
-extern Registration *registering_check_stream(const char *name, int n,
-											  const uint16 *vshards);
+extern void registering_add(Registration *registration);
 
 #endif							/* CALVIN_SQL_REGISTERING_H */

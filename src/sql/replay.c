@@ -8,8 +8,8 @@
 
 #include "funcapi.h"
 #include "log/batches.h"
+#include "log/rows.h"
 #include "sql/args.h"
-#include "consumer/rows.h"
 
 CALVIN_FUNCTION(seq_replay);
 

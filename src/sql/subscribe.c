@@ -6,9 +6,7 @@
 
 #include "consumer/start.h"
 #include "log/attach.h"
-#include "log/begin_at_end.h"
 #include "sql/args.h"
-#include "sql/registering.h"
 #include "utils/builtins.h"
 
 CALVIN_FUNCTION(seq_subscribe);
@@ -30,21 +28,6 @@ refuse_null(FunctionCallInfo fcinfo, int number, const char *name)
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("%s must not be null", name)));
-}
-
-/* Whose positions are durable does not begin where the log has not been. */
-static void
-refuse_beyond_end(const char *name, uint64 epoch)
-{
-	uint64		next = log_next_epoch();
-
-	if (epoch > next)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("from_epoch " UINT64_FORMAT " is beyond the end of the log", epoch),
-				 errdetail("The next epoch of the log is " UINT64_FORMAT ".", next),
-				 errhint("Leave from_epoch out: consumer \"%s\" goes on where it stands.",
-						 name)));
 }
 
 /*
@@ -86,8 +69,6 @@ seq_subscribe(PG_FUNCTION_ARGS)
 		from.position = (uint32) PG_GETARG_INT32(3);
 	}
 
-	if (registering_check_stream(name, n, vshards) != NULL && !PG_ARGISNULL(2))
-		refuse_beyond_end(name, from.epoch);
 	database = attach_database();
 	start_streams(database, name, n, vshards, ring_size, lossless,
 					 PG_ARGISNULL(2) ? NULL : &from);

@@ -152,6 +152,21 @@ sub dead
 	return $self->{dead};
 }
 
+# Takes back a statement_timeout that is so short that this may run into it.
+sub reset_timeout
+{
+	my ($self) = @_;
+	my $error;
+
+	foreach (1 .. 100)
+	{
+		$error = $self->error('RESET statement_timeout');
+		return if $error eq '';
+		last if $error !~ /^57014: /;
+	}
+	croak "statement_timeout cannot be taken back: $error";
+}
+
 sub quit
 {
 	my ($self) = @_;

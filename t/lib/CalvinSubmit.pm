@@ -10,7 +10,7 @@ use CalvinTest;
 use Exporter 'import';
 use Test::More;
 
-our @EXPORT = qw(create_sent sent sent_count wait_sequenced is_next forget_sent hold_log filled numbers inbox_size);
+our @EXPORT = qw(create_sent sent sent_count wait_sequenced is_next forget_sent hold_log wait_held filled numbers inbox_size);
 
 my %seen;
 
@@ -88,6 +88,15 @@ sub hold_log
 
 	$s->query("BEGIN; INSERT INTO seq_log (entry) VALUES ('')");
 	return $s;
+}
+
+# Until the sequencer stands there: it may not have come to it when those who
+# submitted go on.
+sub wait_held
+{
+	my ($node, $db) = @_;
+
+	return wait_for_sql($node, $db, 'SELECT waits_for FROM seq_sequencer', 'append');
 }
 
 # Of numbers that were submitted with filled() and begin with 1: how many there are,

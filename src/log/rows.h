@@ -6,8 +6,8 @@
  *  tenant_id bigint, participating_vshards int[], plans bytea,
  *  tx_class bytea)
  */
-#ifndef CALVIN_CONSUMER_ROWS_H
-#define CALVIN_CONSUMER_ROWS_H
+#ifndef CALVIN_LOG_ROWS_H
+#define CALVIN_LOG_ROWS_H
 
 #include "compat.h"
 
@@ -15,6 +15,8 @@
 #include "utils/array.h"
 
 #define ROW_COLUMNS 8
+
+extern const Oid row_types[ROW_COLUMNS];
 
 /* A bytea that grows as needed. */
 typedef struct RowBytes
@@ -40,4 +42,4 @@ extern void row_maker_init(RowMaker *maker);
 /* Fill in maker->values; they are valid until the next call. */
 extern void row_make(RowMaker *maker, const Delivery *delivery);
 
-#endif							/* CALVIN_CONSUMER_ROWS_H */
+#endif							/* CALVIN_LOG_ROWS_H */

@@ -5,7 +5,11 @@
 #include "compat.h"
 
 #include "catalog/pg_type_d.h"
-#include "consumer/rows.h"
+#include "log/rows.h"
+
+const Oid	row_types[ROW_COLUMNS] = {
+	INT4OID, INT8OID, INT4OID, INT8OID, INT8OID, INT4ARRAYOID, BYTEAOID, BYTEAOID
+};
 
 void
 row_maker_init(RowMaker *maker)

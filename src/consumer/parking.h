@@ -1,0 +1,19 @@
+/*
+ * parking.h
+ *	  Setting aside what a group cannot process.
+ */
+#ifndef CALVIN_CONSUMER_PARKING_H
+#define CALVIN_CONSUMER_PARKING_H
+
+#include "compat.h"
+
+#include "consumer/group.h"
+
+/*
+ * Park what the log has at a key for a group; an error if there is nothing, or it is
+ * parked already.  The caller has taken its partition.
+ */
+extern void parking_park(const FetchGroup *group, GroupKey key, uint32 attempts,
+						 const char *reason);
+
+#endif							/* CALVIN_CONSUMER_PARKING_H */
