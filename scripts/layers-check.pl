@@ -4,7 +4,7 @@
 #     The rules of docs/architecture.md that a program can check: includes go
 #     down, the pure layers know nothing of the server, nobody but the layer
 #     shared takes its lock or writes its words, the extension's tables are opened
-#     in one way, and errors have a code.
+#     in one way, one file acts as their owners, and errors have a code.
 #     To be run in the top directory.
 use strict;
 use warnings;
@@ -134,6 +134,7 @@ my %opens = map { $_ => 1 } (
 	'src/log/shape.c',     # indexes, to check them
 	'src/log/chunks.c',    # the TOAST table of what is open
 	'src/log/insert.c',    # to write
+	'src/log/members.c',   # catalogs
 	'src/log/inbox.c',     # its partitions, which nobody else rewrites
 	'src/log/snapshots.c', # an active snapshot to delete by
 	'src/log/identity.c',  # likewise
@@ -156,6 +157,25 @@ sub check_access
 	return;
 }
 
+# Whose one file it is to act as somebody else, and to ask what row a function returns.
+my %only_in = (
+	'SetUserIdAndSecContext' => 'src/log/owner.c',
+	'get_call_result_type' => 'src/sql/result.c',
+	'InitMaterializedSRF' => 'src/sql/result.c');
+
+sub check_alone
+{
+	my ($path, $text) = @_;
+
+	$text =~ s{/\*.*?\*/}{}gs;
+	for my $call (sort keys %only_in)
+	{
+		complain("$path calls $call(), which is $only_in{$call}'s")
+		  if $path ne $only_in{$call} && $text =~ /\b$call\s*\(/;
+	}
+	return;
+}
+
 my %shared_field = shared_fields(slurp('src/shared/shmem.h'));
 
 for my $path (sort glob 'src/*.[ch] src/*/*.[ch]')
@@ -167,6 +187,7 @@ for my $path (sort glob 'src/*.[ch] src/*/*.[ch]')
 	check_includes($path, $layer, $text);
 	check_shared($path, $text, \%shared_field) unless defined $layer && $rank{$layer} <= $rank{shared};
 	check_access($path, $text);
+	check_alone($path, $text);
 	if (defined $layer && $pure{$layer}) { check_purity($path, $text) }
 	else { check_errcodes($path, $text) }
 }

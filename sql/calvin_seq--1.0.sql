@@ -3,6 +3,26 @@
 \echo Use "CREATE EXTENSION calvin_seq" to load this file. \quit
 
 --
+-- The guard, first of all: it makes what follows members of the extension, also
+-- indexes, triggers and constraints
+--
+
+CREATE FUNCTION seq_log_guard() RETURNS event_trigger
+	LANGUAGE C AS 'MODULE_PATHNAME';
+CREATE EVENT TRIGGER seq_log_guard ON ddl_command_end
+	EXECUTE FUNCTION seq_log_guard();
+ALTER EVENT TRIGGER seq_log_guard ENABLE ALWAYS;
+
+-- The same again, for who replaces the function of the first.
+CREATE FUNCTION seq_log_guard_kept() RETURNS event_trigger
+	LANGUAGE C AS 'MODULE_PATHNAME', 'seq_log_guard';
+CREATE EVENT TRIGGER seq_log_guard_kept ON ddl_command_end
+	WHEN TAG IN ('CREATE FUNCTION')
+	EXECUTE FUNCTION seq_log_guard_kept();
+ALTER EVENT TRIGGER seq_log_guard_kept ENABLE ALWAYS;
+REVOKE ALL ON FUNCTION seq_log_guard(), seq_log_guard_kept() FROM PUBLIC;
+
+--
 -- The log
 --
 
@@ -42,10 +62,8 @@ CREATE FUNCTION seq_log_after_insert() RETURNS trigger
 	LANGUAGE C AS 'MODULE_PATHNAME';
 CREATE FUNCTION seq_log_refuse_change() RETURNS trigger
 	LANGUAGE C AS 'MODULE_PATHNAME';
-CREATE FUNCTION seq_log_guard() RETURNS event_trigger
-	LANGUAGE C AS 'MODULE_PATHNAME';
 REVOKE ALL ON FUNCTION seq_log_before_insert(), seq_log_after_insert(),
-	seq_log_refuse_change(), seq_log_guard() FROM PUBLIC;
+	seq_log_refuse_change() FROM PUBLIC;
 
 CREATE TRIGGER seq_log_assign BEFORE INSERT ON seq_log
 	FOR EACH ROW EXECUTE FUNCTION seq_log_before_insert();
@@ -62,15 +80,6 @@ ALTER TABLE seq_log ENABLE ALWAYS TRIGGER seq_log_correct;
 ALTER TABLE seq_log ENABLE ALWAYS TRIGGER seq_log_no_change;
 ALTER TABLE seq_log ENABLE ALWAYS TRIGGER seq_log_no_row_change;
 ALTER TABLE seq_log ENABLE ALWAYS TRIGGER seq_log_no_truncate;
-
-CREATE EVENT TRIGGER seq_log_guard ON ddl_command_end
-	WHEN TAG IN ('ALTER TABLE', 'ALTER TRIGGER', 'DROP TRIGGER', 'CREATE TRIGGER',
-		'ALTER FUNCTION', 'ALTER ROUTINE', 'DROP FUNCTION', 'DROP ROUTINE',
-		'DROP OWNED', 'DROP SCHEMA', 'CREATE TABLE', 'CREATE FOREIGN TABLE',
-		'ALTER FOREIGN TABLE', 'CREATE INDEX', 'DROP INDEX', 'ALTER EXTENSION',
-		'ALTER MATERIALIZED VIEW', 'REFRESH MATERIALIZED VIEW')
-	EXECUTE FUNCTION seq_log_guard();
-ALTER EVENT TRIGGER seq_log_guard ENABLE ALWAYS;
 
 SELECT pg_catalog.pg_extension_config_dump('seq_log', '');
 
@@ -235,13 +244,17 @@ REVOKE ALL ON FUNCTION
 	seq_handler_definitions_after_change()
 	FROM PUBLIC;
 CREATE TRIGGER seq_handler_definitions_restore
-	BEFORE INSERT OR UPDATE ON seq_handler_definitions
+	BEFORE INSERT ON seq_handler_definitions
 	FOR EACH ROW EXECUTE FUNCTION seq_handler_definitions_before_change();
+CREATE TRIGGER seq_handler_definitions_no_change
+	BEFORE UPDATE ON seq_handler_definitions
+	FOR EACH STATEMENT EXECUTE FUNCTION seq_handler_definitions_before_change();
 CREATE TRIGGER seq_handler_definitions_tell
-	AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON seq_handler_definitions
+	AFTER INSERT OR DELETE OR TRUNCATE ON seq_handler_definitions
 	FOR EACH STATEMENT EXECUTE FUNCTION seq_handler_definitions_after_change();
 ALTER TABLE seq_handler_definitions
 	ENABLE ALWAYS TRIGGER seq_handler_definitions_restore,
+	ENABLE ALWAYS TRIGGER seq_handler_definitions_no_change,
 	ENABLE ALWAYS TRIGGER seq_handler_definitions_tell;
 SELECT pg_catalog.pg_extension_config_dump('seq_handler_definitions',
 	'WHERE false UNION ALL SELECT name, id, definition, handler_schema, handler_name,'

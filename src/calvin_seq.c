@@ -7,6 +7,7 @@
 #include "fmgr.h"
 #include "log/append.h"
 #include "log/memory.h"
+#include "log/owner.h"
 #include "log/submission.h"
 #include "miscadmin.h"
 #include "process/worker.h"
@@ -25,6 +26,7 @@ _PG_init(void)
 {
 	memory_init();
 	append_init();
+	owner_init();
 	wakeup_init();
 	applier_init();
 	queue_init();

@@ -14,6 +14,7 @@
 #include "log/append.h"
 #include "log/cursors.h"
 #include "log/needs.h"
+#include "log/owner.h"
 #include "log/range.h"
 #include "log/registry.h"
 #include "log/standbys.h"
@@ -404,7 +405,7 @@ remove_some(DatabaseSlot *database, RangeLimits *limits, bool wait, LogRange *ra
 uint64
 truncation_before(DatabaseSlot *database, uint64 epoch, bool force)
 {
-	LogIdentity self = log_become_owner(log_table_require(), true);
+	LogIdentity self = log_become_owner(log_table_require());
 	uint64		removed = 0;
 	uint64		some = calvin_max_consumer_lag > 0 && !force;
 
@@ -430,7 +431,7 @@ truncation_before(DatabaseSlot *database, uint64 epoch, bool force)
 uint64
 truncation_unneeded(DatabaseSlot *database)
 {
-	LogIdentity self = log_become_owner(log_table_require(), true);
+	LogIdentity self = log_become_owner(log_table_require());
 	int			entries = LARGE_STEP_ENTRIES;
 	Size		bytes = LARGE_STEP_BYTES;
 	uint64		removed = 0;
@@ -466,7 +467,7 @@ truncation_step(DatabaseSlot *database, TimestampTz before, TimestampTz *too_you
 	*too_young = 0;
 	if (!needs_try_lock_truncation())
 		return TRUNCATION_HELD;
-	self = log_become_owner(log_table_require(), true);
+	self = log_become_owner(log_table_require());
 	set_limits(database, STEP_ENTRIES, STEP_BYTES, &limits);
 	limits.appended_before = before;
 	removed = remove_some(database, &limits, false, &range, &held);

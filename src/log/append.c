@@ -23,6 +23,7 @@
 #include "log/identity.h"
 #include "log/insert.h"
 #include "log/locks.h"
+#include "log/owner.h"
 #include "log/reader.h"
 #include "log/snapshots.h"
 #include "shared/wakeup.h"
@@ -290,7 +291,7 @@ correct_kinds(const LogTable *table)
 
 	values[0] = Int64GetDatum(end_when_locked);
 	values[1] = Int64GetDatum(epoch_before(end_when_locked + 1));
-	self = log_become_owner(table, false);
+	self = log_become_owner(table);
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
 	correcting = true;

@@ -33,6 +33,7 @@
 #include "log/cursors.h"
 #include "log/insert.h"
 #include "log/newest.h"
+#include "log/owner.h"
 #include "log/remove.h"
 #include "miscadmin.h"
 #include "shared/pause.h"
@@ -293,7 +294,7 @@ cursors_move(int n, const NamedCursor *cursors, uint64 epoch)
 	for (int c = 0; c < 3; c++)
 		values[1 + c] = int8_array(n, columns[c]);
 	values[4] = Int64GetDatum((int64) epoch);
-	self = log_become_side_owner(table, SIDE_CURSORS, false);
+	self = log_become_side_owner(table, SIDE_CURSORS);
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
 	/* what was found was committed just now, whatever the isolation level */
@@ -471,7 +472,7 @@ cursors_store(const char *name, int n, StreamCursor *rows)
 	namestrcpy(&wanted, name);
 	/* two that store several of the same shall not wait for each other */
 	qsort(rows, n, sizeof(StreamCursor), compare_vshards);
-	self = log_become_side_owner(table, SIDE_CURSORS, false);
+	self = log_become_side_owner(table, SIDE_CURSORS);
 	stored_in = GetTopFullTransactionId();
 	PAUSE_POINT("cursors: before the look");
 	storing = true;
@@ -551,7 +552,7 @@ cursors_drop(const char *name, int n, const uint16 *vshards)
 
 	PreventCommandIfReadOnly("seq_drop_cursor()");
 	namestrcpy(&wanted, name);
-	self = log_become_side_owner(table, SIDE_CURSORS, false);
+	self = log_become_side_owner(table, SIDE_CURSORS);
 	scan_begin(&scan, RowExclusiveLock, ACCESS_LATEST);
 	insert_begin(&insert, RelationGetRelid(scan.access.rel), true);
 	if (vshards == NULL)

@@ -17,6 +17,7 @@
 #include "log/locks.h"
 #include "log/memory.h"
 #include "log/newest.h"
+#include "log/owner.h"
 #include "log/remove.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
@@ -141,7 +142,7 @@ change_begin(Changing *changing)
 	/* one at a time: a row is looked for, then another one is there */
 	log_lock_object_for_transaction(log_side_table(table, SIDE_HANDLERS), InvalidOid, 0,
 									ExclusiveLock, true);
-	changing->self = log_become_side_owner(table, SIDE_HANDLERS, false);
+	changing->self = log_become_side_owner(table, SIDE_HANDLERS);
 	newest_begin(&changing->scan, SIDE_HANDLERS, RowExclusiveLock, ACCESS_LATEST, 1);
 	insert_begin(&changing->insert, RelationGetRelid(changing->scan.access.rel), true);
 }

@@ -22,7 +22,7 @@ group_store_begin(GroupStore *store, uint64 id, bool writes)
 	store->writes = writes;
 	if (writes)
 		store->self = log_become_side_owner(log_table_require(),
-											SIDE_GROUP_POSITIONS, false);
+											SIDE_GROUP_POSITIONS);
 	newest_begin(&store->scan, SIDE_GROUP_POSITIONS,
 				 writes ? RowExclusiveLock : AccessShareLock, ACCESS_LATEST, 2);
 	if (writes)

@@ -13,7 +13,7 @@
 #include "datatype/timestamp.h"
 #include "log/insert.h"
 #include "log/newest.h"
-#include "log/table.h"
+#include "log/owner.h"
 #include "wire/wire.h"
 
 /* The place of a transaction in what a group gets: one of several vshards comes to each. */

@@ -15,6 +15,7 @@
 #include "access/xact.h"
 #include "log/identity.h"
 #include "log/insert.h"
+#include "log/owner.h"
 #include "shared/wakeup.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
@@ -69,8 +70,7 @@ identity_now(pg_uuid_t *identity)
 static void
 assign(bool replace)
 {
-	LogIdentity self = log_become_side_owner(log_table_require(), SIDE_IDENTITY,
-											 true);
+	LogIdentity self = log_become_side_owner(log_table_require(), SIDE_IDENTITY);
 	SideAccess	access;
 	pg_uuid_t	identity;
 	ItemPointerData place;

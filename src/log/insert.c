@@ -10,6 +10,7 @@
 #include "commands/trigger.h"
 #include "executor/executor.h"
 #include "log/insert.h"
+#include "log/owner.h"
 #include "nodes/makefuncs.h"
 
 void
@@ -33,6 +34,7 @@ insert_begin(Insert *insert, Oid relid, bool triggers)
 	ExecOpenIndices(insert->result, false);
 	/* where AFTER ROW triggers look for it; they would open another one */
 	insert->estate->es_opened_result_relations = list_make1(insert->result);
+	owner_defer_nothing(insert->estate);
 
 	insert->slot = ExecInitExtraTupleSlot(insert->estate,
 										  RelationGetDescr(insert->rel),

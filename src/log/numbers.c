@@ -11,7 +11,7 @@
 
 #include "log/locks.h"
 #include "log/numbers.h"
-#include "log/table.h"
+#include "log/owner.h"
 #include "shared/submitters.h"
 #include "utils/fmgrprotos.h"
 #include "utils/lsyscache.h"

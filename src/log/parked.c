@@ -11,6 +11,7 @@
 #include "executor/executor.h"
 #include "log/insert.h"
 #include "log/memory.h"
+#include "log/owner.h"
 #include "log/parked.h"
 #include "log/remove.h"
 #include "miscadmin.h"
@@ -134,7 +135,7 @@ parked_add(uint64 id, const Delivery *delivery, uint32 attempts, const char *rea
 {
 	GroupKey	key = {delivery->epoch, delivery->position, delivery->vshard};
 	const LogTable *table = log_table_require();
-	LogIdentity self = log_become_side_owner(table, SIDE_PARKED, false);
+	LogIdentity self = log_become_side_owner(table, SIDE_PARKED);
 	ParkedScan	scan;
 	Insert		insert;
 	bool		settled = false;
@@ -189,7 +190,7 @@ bool
 parked_settle(uint64 id, GroupKey key, bool ahead, bytea **tx_class,
 			  int64 *epoch_system_ms)
 {
-	LogIdentity self = log_become_side_owner(log_table_require(), SIDE_PARKED, false);
+	LogIdentity self = log_become_side_owner(log_table_require(), SIDE_PARKED);
 	ParkedScan	scan;
 	Insert		insert;
 	bool		settled;
@@ -217,7 +218,7 @@ parked_settle(uint64 id, GroupKey key, bool ahead, bytea **tx_class,
 void
 parked_forget(uint64 id, GroupKey key)
 {
-	LogIdentity self = log_become_side_owner(log_table_require(), SIDE_PARKED, false);
+	LogIdentity self = log_become_side_owner(log_table_require(), SIDE_PARKED);
 	ParkedScan	scan;
 	Insert		insert;
 	bool		settled;
@@ -234,7 +235,7 @@ parked_forget(uint64 id, GroupKey key)
 void
 parked_drop(uint64 id)
 {
-	LogIdentity self = log_become_side_owner(log_table_require(), SIDE_PARKED, false);
+	LogIdentity self = log_become_side_owner(log_table_require(), SIDE_PARKED);
 	ParkedScan	scan;
 	Insert		insert;
 	GroupKey	key;

@@ -20,6 +20,7 @@
 #include "log/locks.h"
 #include "log/memory.h"
 #include "log/newest.h"
+#include "log/owner.h"
 #include "log/registry.h"
 #include "log/remove.h"
 #include "miscadmin.h"
@@ -319,7 +320,7 @@ registry_add(Registration *registration)
 				 errhint("Use another name, or end that one with seq_unregister() or seq_drop_group().")));
 	registration->id = make_id();
 	registration->registered_at = GetCurrentTimestamp();
-	self = log_become_side_owner(table, SIDE_REGISTRATIONS, false);
+	self = log_become_side_owner(table, SIDE_REGISTRATIONS);
 	insert(registration, relid);
 	log_become_self(&self);
 }
@@ -327,8 +328,7 @@ registry_add(Registration *registration)
 bool
 registry_remove(const Registration *registration)
 {
-	LogIdentity self = log_become_side_owner(log_table_require(), SIDE_REGISTRATIONS,
-											 false);
+	LogIdentity self = log_become_side_owner(log_table_require(), SIDE_REGISTRATIONS);
 	NewestScan	scan;
 	Insert		insert;
 	bool		removed = false;
@@ -355,7 +355,7 @@ registry_mark_lost(const Registration *registration, uint64 before)
 	if (!registry_remove(registration))
 		return false;
 	lost.lost_before = Max(lost.lost_before, before);
-	self = log_become_side_owner(table, SIDE_REGISTRATIONS, false);
+	self = log_become_side_owner(table, SIDE_REGISTRATIONS);
 	insert(&lost, log_side_table(table, SIDE_REGISTRATIONS));
 	log_become_self(&self);
 	return true;

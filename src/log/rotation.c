@@ -31,6 +31,7 @@
 #include "access/relation.h"
 #include "access/table.h"
 #include "access/xact.h"
+#include "log/owner.h"
 #include "log/rotation.h"
 #include "miscadmin.h"
 #include "shared/clock.h"
@@ -376,7 +377,7 @@ renew_oldest(DatabaseSlot *slot, uint32 current, const BlockNumber *sizes,
 void
 rotation_step(DatabaseSlot *slot, InboxTaken taken)
 {
-	LogIdentity self = log_become_owner(log_table_require(), true);
+	LogIdentity self = log_become_worker(log_table_require());
 	Relation	partitions[INBOX_PARTITIONS];
 	BlockNumber sizes[INBOX_PARTITIONS];
 	uint64		numbers[INBOX_PARTITIONS];

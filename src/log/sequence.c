@@ -25,6 +25,7 @@
 #include "log/batch.h"
 #include "log/landing.h"
 #include "log/memory.h"
+#include "log/owner.h"
 #include "log/packet.h"
 #include "log/rotation.h"
 #include "log/sequence.h"
@@ -157,8 +158,8 @@ reader_of(Step *step, uint32 partition)
 }
 
 /*
- * A step's transaction runs as the owner of the log, to its very end: whatever he
- * has attached to it runs as him, also what is deferred.
+ * A step's transaction runs as the owner of the log, to its very end; what he has
+ * attached to it runs in a section within, when a row is appended.
  */
 static void
 begin(Step *step, DatabaseSlot *slot, LogIdentity *self)
@@ -166,7 +167,7 @@ begin(Step *step, DatabaseSlot *slot, LogIdentity *self)
 	memset(step, 0, sizeof(*step));
 	step->slot = slot;
 	step->batch = &batch;
-	*self = log_become_owner(log_table_require(), true);
+	*self = log_become_worker(log_table_require());
 }
 
 static void

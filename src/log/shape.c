@@ -127,19 +127,14 @@ typedef struct OwnTrigger
 {
 	const char *name;
 	const char *function;
-	int16		type;
 } OwnTrigger;
 
 static const OwnTrigger log_triggers[] = {
-	{"seq_log_assign", "seq_log_before_insert",
-	TRIGGER_TYPE_ROW | TRIGGER_TYPE_BEFORE | TRIGGER_TYPE_INSERT},
-	{"seq_log_correct", "seq_log_after_insert", TRIGGER_TYPE_INSERT},
-	{"seq_log_no_change", "seq_log_refuse_change",
-	TRIGGER_TYPE_BEFORE | TRIGGER_TYPE_UPDATE | TRIGGER_TYPE_DELETE},
-	{"seq_log_no_row_change", "seq_log_refuse_change",
-	TRIGGER_TYPE_ROW | TRIGGER_TYPE_BEFORE | TRIGGER_TYPE_UPDATE | TRIGGER_TYPE_DELETE},
-	{"seq_log_no_truncate", "seq_log_refuse_change",
-	TRIGGER_TYPE_BEFORE | TRIGGER_TYPE_TRUNCATE},
+	{"seq_log_assign", "seq_log_before_insert"},
+	{"seq_log_correct", "seq_log_after_insert"},
+	{"seq_log_no_change", "seq_log_refuse_change"},
+	{"seq_log_no_row_change", "seq_log_refuse_change"},
+	{"seq_log_no_truncate", "seq_log_refuse_change"},
 };
 
 const char *
@@ -242,12 +237,18 @@ shape_check_log(Relation rel, Oid *primary_key, Oid epoch_index, Oid ack_index)
 					"Its index " ACK_INDEX_NAME " is missing.");
 }
 
+void
+shape_check_side_columns(Relation rel, SideTable side)
+{
+	check_columns(rel, side_tables[side].columns, side_tables[side].ncolumns);
+}
+
 bool
 shape_check_side(Relation rel, SideTable side, Oid *primary_key)
 {
 	const OwnSideTable *own = &side_tables[side];
 
-	check_columns(rel, own->columns, own->ncolumns);
+	shape_check_side_columns(rel, side);
 	return check_primary_key(rel, own->key, own->nkeys, primary_key);
 }
 
@@ -280,73 +281,6 @@ shape_check_inbox(Relation rel)
 		TupleDescAttr(desc, INBOX_ATTR_DATA - 1)->attstorage != TYPSTORAGE_PLAIN)
 		shape_report_altered(RelationGetRelationName(rel),
 							 "It is another kind of relation, or stored in another way.");
-}
-
-/* Was a row of a catalog written by this transaction? */
-static bool
-is_ours(HeapTuple tuple)
-{
-	return TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(tuple->t_data));
-}
-
-/* Has this transaction made an index?  What pg_class says is not rolled back. */
-static bool
-got_index(Oid relid)
-{
-	Relation	rel = table_open(IndexRelationId, AccessShareLock);
-	ScanKeyData key;
-	SysScanDesc scan;
-	HeapTuple	tuple;
-	bool		found = false;
-
-	ScanKeyInit(&key, Anum_pg_index_indrelid, BTEqualStrategyNumber, F_OIDEQ,
-				ObjectIdGetDatum(relid));
-	scan = systable_beginscan(rel, IndexIndrelidIndexId, true, NULL, 1, &key);
-	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
-		found |= is_ours(tuple);
-	systable_endscan(scan);
-	table_close(rel, AccessShareLock);
-	return found;
-}
-
-static bool
-column_is_spoilt(Oid relid, int column)
-{
-	HeapTuple	tuple = SearchSysCache2(ATTNUM, ObjectIdGetDatum(relid),
-										Int16GetDatum((int16) (column + 1)));
-	Form_pg_attribute attribute;
-	bool		spoilt;
-
-	if (!HeapTupleIsValid(tuple))
-		return false;
-	attribute = (Form_pg_attribute) GETSTRUCT(tuple);
-	spoilt = is_ours(tuple) &&
-		(attribute->attisdropped || attribute->atttypid != inbox_columns[column].type ||
-		 strcmp(NameStr(attribute->attname), inbox_columns[column].name) != 0 ||
-		 (column == INBOX_ATTR_DATA - 1 && attribute->attstorage != TYPSTORAGE_PLAIN));
-	ReleaseSysCache(tuple);
-	return spoilt;
-}
-
-bool
-shape_inbox_spoilt(Oid relid)
-{
-	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
-	Form_pg_class relation;
-	bool		spoilt;
-
-	if (!HeapTupleIsValid(tuple))
-		return false;
-	relation = (Form_pg_class) GETSTRUCT(tuple);
-	spoilt = is_ours(tuple) &&
-		(relation->relkind != RELKIND_MATVIEW || relation->relispopulated ||
-		 relation->relam != HEAP_TABLE_AM_OID ||
-		 relation->relpersistence != RELPERSISTENCE_PERMANENT ||
-		 relation->relnatts != lengthof(inbox_columns));
-	ReleaseSysCache(tuple);
-	for (int i = 0; i < INBOX_ATTRS && !spoilt; i++)
-		spoilt = column_is_spoilt(relid, i);
-	return spoilt || got_index(relid);
 }
 
 static const OwnTrigger *
@@ -404,60 +338,73 @@ shape_log_is_bare(Relation rel)
 	return bare;
 }
 
-bool
-shape_log_columns_intact(Oid log)
+/* What is known of a table's columns; NULL of other relations. */
+static const OwnColumn *
+find_columns(Oid relid, int *n)
 {
-	Oid			constraint;
-	Bitmapset  *key = get_primary_key_attnos(log, false, &constraint);
-	int			member = -1;
+	const char *name = get_rel_name(relid);
 
-	for (size_t i = 0; i < lengthof(log_columns); i++)
+	if (name != NULL && strcmp(name, LOG_NAME) == 0)
 	{
-		AttrNumber	number = (AttrNumber) (i + 1);
-		char	   *name = get_attname(log, number, true);
-
-		if (name == NULL || strcmp(name, log_columns[i].name) != 0 ||
-			get_atttype(log, number) != log_columns[i].type)
-			return false;
+		*n = lengthof(log_columns);
+		return log_columns;
 	}
-	/* bitmap sets of columns are shifted, to have room for system columns */
-	return bms_get_singleton_member(key, &member) &&
-		member == LOG_ATTR_INDEX - FirstLowInvalidHeapAttributeNumber;
-}
-
-bool
-shape_is_own_trigger(Oid log, HeapTuple tuple, TupleDesc desc)
-{
-	Form_pg_trigger trigger = (Form_pg_trigger) GETSTRUCT(tuple);
-	const OwnTrigger *own = find_own_trigger(NameStr(trigger->tgname));
-	bool		no_condition;
-
-	(void) heap_getattr(tuple, Anum_pg_trigger_tgqual, desc, &no_condition);
-	return own != NULL && trigger->tgtype == own->type &&
-		trigger->tgattr.dim1 == 0 && no_condition &&
-		calls_own_function(own, trigger->tgfoid, trigger->tgenabled,
-						   get_rel_namespace(log));
-}
-
-bool
-shape_is_landing_trigger(Oid landing, HeapTuple tuple, TupleDesc desc)
-{
-	static const OwnTrigger own = {
-		"seq_inbox_restore", "seq_inbox_before_insert",
-		TRIGGER_TYPE_ROW | TRIGGER_TYPE_BEFORE | TRIGGER_TYPE_INSERT
-	};
-	Form_pg_trigger trigger = (Form_pg_trigger) GETSTRUCT(tuple);
-	bool		no_condition;
-
-	(void) heap_getattr(tuple, Anum_pg_trigger_tgqual, desc, &no_condition);
-	return strcmp(NameStr(trigger->tgname), own.name) == 0 &&
-		trigger->tgtype == own.type && trigger->tgattr.dim1 == 0 && no_condition &&
-		calls_own_function(&own, trigger->tgfoid, trigger->tgenabled,
-						   get_rel_namespace(landing));
+	for (int i = 0; name != NULL && i < SIDE_TABLES; i++)
+		if (strcmp(name, side_tables[i].name) == 0)
+		{
+			*n = side_tables[i].ncolumns;
+			return side_tables[i].columns;
+		}
+	return NULL;
 }
 
 int
-shape_own_triggers(void)
+shape_own_columns(Oid relid)
 {
-	return lengthof(log_triggers);
+	int			n;
+
+	return find_columns(relid, &n) != NULL ? n : MaxHeapAttributeNumber;
+}
+
+bool
+shape_takes_columns(Oid relid)
+{
+	const char *name = get_rel_name(relid);
+
+	return strcmp(name, LOG_NAME) == 0 || strcmp(name, CURSORS_NAME) == 0 ||
+		strcmp(name, SNAPSHOTS_NAME) == 0;
+}
+
+bool
+shape_columns_intact(Oid relid)
+{
+	int			n = 0;
+	const OwnColumn *columns = find_columns(relid, &n);
+
+	if (columns == NULL)
+		return true;
+	for (int i = 0; i < n; i++)
+	{
+		AttrNumber	number = (AttrNumber) (i + 1);
+		char	   *name = get_attname(relid, number, true);
+
+		if (name == NULL || strcmp(name, columns[i].name) != 0 ||
+			get_atttype(relid, number) != columns[i].type)
+			return false;
+	}
+	return true;
+}
+
+bool
+shape_is_index_name(const char *name)
+{
+	static const char *const indexes[] = {
+		EPOCH_INDEX_NAME, ACK_INDEX_NAME, "seq_cursor_positions_first_idx",
+		"seq_snapshots_base_idx"
+	};
+
+	for (size_t i = 0; name != NULL && i < lengthof(indexes); i++)
+		if (strcmp(name, indexes[i]) == 0)
+			return true;
+	return false;
 }

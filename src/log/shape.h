@@ -170,6 +170,7 @@ pg_noreturn extern void shape_report_altered(const char *table,
 extern bool shape_check_log(Relation rel, Oid *primary_key, Oid epoch_index,
 							Oid ack_index);
 extern bool shape_check_side(Relation rel, SideTable side, Oid *primary_key);
+extern void shape_check_side_columns(Relation rel, SideTable side);
 
 /* The name of a partition of the inbox, in a buffer of NAMEDATALEN bytes. */
 extern void shape_inbox_name(uint32 partition, char *name);
@@ -178,25 +179,20 @@ extern bool shape_is_inbox_name(const char *name);
 /* An error unless an open partition is as it was made. */
 extern void shape_check_inbox(Relation rel);
 
-/*
- * Likewise by the catalogs alone, for the guard: has this transaction made it another
- * one?  What others have done before is not its doing.
- */
-extern bool shape_inbox_spoilt(Oid relid);
-
 /* Does a row inserted into seq_log meet nothing but what the script made? */
 extern bool shape_log_is_bare(Relation rel);
 
-/* For the guard, by the catalogs as they are now, without opening the table. */
-extern bool shape_log_columns_intact(Oid log);
+/*
+ * For the guard, by the catalogs as they are now, without opening the table: how many
+ * columns are the extension's own, may others be added behind them, and are its own
+ * what they were?  Of relations that are not known here all are its own, and whoever
+ * would change one is refused before.
+ */
+extern int	shape_own_columns(Oid relid);
+extern bool shape_takes_columns(Oid relid);
+extern bool shape_columns_intact(Oid relid);
 
-/* Is a row of pg_trigger, of seq_log, one of ours as the script made it? */
-extern bool shape_is_own_trigger(Oid log, HeapTuple tuple, TupleDesc desc);
-
-/* Or of seq_inbox, which has one. */
-extern bool shape_is_landing_trigger(Oid landing, HeapTuple tuple, TupleDesc desc);
-
-/* So many of seq_log there are. */
-extern int	shape_own_triggers(void);
+/* The name of an index of ours that is no primary key? */
+extern bool shape_is_index_name(const char *name);
 
 #endif							/* CALVIN_LOG_SHAPE_H */

@@ -18,6 +18,7 @@
 #include "log/identity.h"
 #include "log/insert.h"
 #include "log/locks.h"
+#include "log/owner.h"
 #include "log/reader.h"
 #include "log/snapshots.h"
 #include "log/step.h"
@@ -340,7 +341,7 @@ snapshots_store(const LogTable *table, const MachineState *state, bool nowait)
 void
 snapshots_rebase(const LogTable *table, const MachineState *state)
 {
-	LogIdentity self = log_become_side_owner(table, SIDE_SNAPSHOTS, true);
+	LogIdentity self = log_become_side_owner(table, SIDE_SNAPSHOTS);
 
 	PushActiveSnapshot(GetLatestSnapshot());
 	(void) prune(state->last_applied_index, 0, false);

@@ -14,18 +14,13 @@
 #include "commands/extension.h"
 #include "log/table.h"
 #include "log/version.h"
-#include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
-#include "utils/guc.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
-
-/* As the server itself has it for maintenance commands, since 17. */
-#define SAFE_SEARCH_PATH "pg_catalog, pg_temp"
 
 static LogTable cached;
 static bool cached_valid = false;
@@ -197,21 +192,6 @@ log_table_require_same(Oid log, const char *consumer)
 			 errhint("Subscribe again.")));
 }
 
-static Oid
-owner_of(Oid relid)
-{
-	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
-	Oid			owner;
-
-	if (!HeapTupleIsValid(tuple))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_TABLE),
-				 errmsg("relation with OID %u does not exist", relid)));
-	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
-	ReleaseSysCache(tuple);
-	return owner;
-}
-
 Oid
 log_side_table(const LogTable *table, SideTable side)
 {
@@ -227,10 +207,7 @@ log_relation_oid(void)
 	if (!OidIsValid(found.extension))
 		return InvalidOid;
 	(void) look_up_extension(&found);
-	if (!OidIsValid(get_relname_relid(EPOCH_INDEX_NAME, found.schema)) ||
-		!OidIsValid(get_relname_relid(ACK_INDEX_NAME, found.schema)))
-		shape_report_altered(LOG_NAME, "An index of it is missing.");
-	return find_table(LOG_NAME, found.schema);
+	return get_relname_relid(LOG_NAME, found.schema);
 }
 
 bool
@@ -256,57 +233,4 @@ log_cursors_name(const LogTable *table)
 {
 	return quote_qualified_identifier(get_namespace_name(table->schema),
 									  CURSORS_NAME);
-}
-
-static LogIdentity
-become(Oid user, int flags, bool safe_path)
-{
-	LogIdentity self;
-
-	GetUserIdAndSecContext(&self.user, &self.context);
-	SetUserIdAndSecContext(user,
-						   self.context | SECURITY_LOCAL_USERID_CHANGE |
-						   SECURITY_NOFORCE_RLS | flags);
-	self.settings = 0;
-	if (safe_path)
-	{
-		self.settings = NewGUCNestLevel();
-		(void) set_config_option("search_path", SAFE_SEARCH_PATH, PGC_USERSET,
-								 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
-	}
-	return self;
-}
-
-LogIdentity
-log_become_owner(const LogTable *table, bool restricted)
-{
-	return become(table->owner,
-				  restricted ? SECURITY_RESTRICTED_OPERATION : 0, !restricted);
-}
-
-LogIdentity
-log_become_side_owner(const LogTable *table, SideTable side, bool restricted)
-{
-	return become(owner_of(log_side_table(table, side)),
-				  restricted ? SECURITY_RESTRICTED_OPERATION : 0, !restricted);
-}
-
-LogIdentity
-log_become_relation_owner(Oid relid)
-{
-	return become(owner_of(relid), SECURITY_RESTRICTED_OPERATION, false);
-}
-
-LogIdentity
-log_become_owner_to_append(const LogTable *table)
-{
-	return become(table->owner, 0, !table->bare);
-}
-
-void
-log_become_self(const LogIdentity *identity)
-{
-	if (identity->settings != 0)
-		AtEOXact_GUC(false, identity->settings);
-	SetUserIdAndSecContext(identity->user, identity->context);
 }

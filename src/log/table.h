@@ -47,8 +47,8 @@ extern void log_table_require_same(Oid log, const char *consumer);
 extern Oid	log_side_table(const LogTable *table, SideTable side);
 
 /*
- * Just the OID of seq_log, InvalidOid without the extension; no table is
- * locked.  An error if its indexes are not there.
+ * Just the OID of seq_log, InvalidOid without it; no table is locked, and none
+ * looked at.
  */
 extern Oid	log_relation_oid(void);
 
@@ -61,33 +61,5 @@ extern void log_table_forget(void);
 /* The tables as SQL writes them, quoted and qualified; palloc'd. */
 extern char *log_table_name(const LogTable *table);
 extern char *log_cursors_name(const LogTable *table);
-
-/*
- * Act as seq_log's owner until the matching restore: who may call a function
- * needs no grant on the table.  What the owner has attached to it (triggers,
- * constraints) then runs as the owner, so not with the caller's search_path.
- * With "restricted", which is for the applier, also under
- * SECURITY_RESTRICTED_OPERATION; its search_path is empty for good.
- */
-typedef struct LogIdentity
-{
-	Oid			user;
-	int			context;
-	int			settings; /* nest level of what was set, 0 if nothing was */
-} LogIdentity;
-
-extern LogIdentity log_become_owner(const LogTable *table, bool restricted);
-
-/* The same for the owner of another table, who may be somebody else. */
-extern LogIdentity log_become_side_owner(const LogTable *table, SideTable side,
-										 bool restricted);
-
-/* The same for any relation of ours, restricted. */
-extern LogIdentity log_become_relation_owner(Oid relid);
-
-/* As log_become_owner() to insert into seq_log, sparing what a bare one does not need. */
-extern LogIdentity log_become_owner_to_append(const LogTable *table);
-
-extern void log_become_self(const LogIdentity *identity);
 
 #endif							/* CALVIN_LOG_TABLE_H */

@@ -20,6 +20,7 @@
 #include "access/xlog.h"
 #include "access/xlogrecovery.h"
 #include "log/identity.h"
+#include "log/owner.h"
 #include "log/reader.h"
 #include "log/snapshots.h"
 #include "log/step.h"
@@ -146,7 +147,7 @@ apply_some(LogAccess *access, bool begun, uint64 end)
 	if (!begun)
 		begin(access);
 	wanted_base = applying.wants_base;
-	self = log_become_owner(&access->table, true);
+	self = log_become_worker(&access->table);
 	log_reader_begin_by_index(&reader, access,
 							  applying.state.machine.last_applied_index + 1,
 							  end);
@@ -271,7 +272,7 @@ take_snapshot(void)
 	/* a source of PGC_S_OVERRIDE would make it what the transaction's end restores */
 	(void) set_config_option("synchronous_commit", "off", PGC_SUSET,
 							 PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
-	self = log_become_side_owner(&access.table, SIDE_SNAPSHOTS, true);
+	self = log_become_side_owner(&access.table, SIDE_SNAPSHOTS);
 	snapshots_store(&access.table, &applying.state.machine, true);
 	log_become_self(&self);
 	PAUSE_POINT("applier: snapshot stored");

@@ -28,16 +28,21 @@
 /* No more is taken for a call once it is larger than this. */
 #define MAX_BYTES (64 * 1024 * 1024)
 
+/* Filled in regardless, numbers would be taken for pointers. */
 static TupleDesc
 txn_desc(const HandlerFunction *function)
 {
 	TupleDesc	desc = lookup_rowtype_tupdesc_copy(function->txn_type, -1);
+	bool		same = desc->natts == ROW_COLUMNS;
 
-	if (desc->natts != ROW_COLUMNS)
+	for (int i = 0; i < ROW_COLUMNS && same; i++)
+		same = TupleDescAttr(desc, i)->atttypid == row_types[i];
+	if (!same)
 		ereport(ERROR,
 				(errcode(ERRCODE_DATATYPE_MISMATCH),
-				 errmsg("type seq_txn is not as extension %s made it", EXTENSION_NAME),
-				 errdetail("It has %d attributes, not %d.", desc->natts, ROW_COLUMNS)));
+				 errmsg("type %s is not as extension %s made it", TXN_TYPE_NAME,
+						EXTENSION_NAME),
+				 errhint("Undo what was altered.")));
 	return desc;
 }
 

@@ -44,10 +44,13 @@ handler_argument_type(bool array)
 char *
 handler_signature(const HandlerDefinition *definition)
 {
+	char	   *schema = get_namespace_name(log_table_require()->schema);
+
 	return psprintf("%s(%s%s)",
 					quote_qualified_identifier(NameStr(definition->schema),
 											   NameStr(definition->function)),
-					TXN_TYPE_NAME, definition->takes_array ? "[]" : "");
+					quote_qualified_identifier(schema, TXN_TYPE_NAME),
+					definition->takes_array ? "[]" : "");
 }
 
 /* Can the role log in? */

@@ -6,7 +6,6 @@
 
 #include "access/xlog.h"
 #include "catalog/pg_type_d.h"
-#include "funcapi.h"
 #include "log/append.h"
 #include "log/attach.h"
 #include "log/completion.h"
@@ -15,6 +14,7 @@
 #include "shared/clock.h"
 #include "shared/database.h"
 #include "sql/args.h"
+#include "sql/result.h"
 #include "utils/array.h"
 
 CALVIN_FUNCTION(seq_completion);
@@ -60,6 +60,7 @@ vshard_array(const uint16 *vshards, int n)
 Datum
 seq_completion(PG_FUNCTION_ARGS)
 {
+	static const Oid types[] = {INT4ARRAYOID, INT4ARRAYOID, BOOLOID};
 	uint64		epoch = arg_epoch(PG_GETARG_INT64(0));
 	uint32		position = arg_position(PG_GETARG_INT64(1));
 	Completion *completion = palloc(sizeof(Completion));
@@ -67,9 +68,7 @@ seq_completion(PG_FUNCTION_ARGS)
 	Datum		values[3];
 	bool		nulls[3] = {false};
 
-	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
-		elog(ERROR, "seq_completion must return a row");
-	desc = BlessTupleDesc(desc);
+	desc = result_row(fcinfo, lengthof(types), types);
 	look_up(epoch, position, PG_INT64_MAX, completion);
 	values[0] = vshard_array(completion->expected, completion->nexpected);
 	values[1] = vshard_array(completion->acked, completion->nacked);

@@ -6,8 +6,8 @@
 
 #include "catalog/pg_type_d.h"
 #include "consumer/backlog.h"
-#include "funcapi.h"
 #include "sql/args.h"
+#include "sql/result.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
@@ -45,11 +45,14 @@ put_time(Datum *value, bool *isnull, TimestampTz at)
 Datum
 seq_consumers_info(PG_FUNCTION_ARGS)
 {
-	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	static const Oid types[CONSUMER_COLUMNS] = {
+		NAMEOID, INT8OID, TEXTOID, OIDOID, INT4ARRAYOID, INT4OID, INT8OID, INT8OID,
+		TIMESTAMPTZOID, INT8OID, INT8OID, TIMESTAMPTZOID, BOOLOID
+	};
+	ReturnSetInfo *rsinfo = result_rows(fcinfo, CONSUMER_COLUMNS, types);
 	Backlog    *backlogs;
 	int			n;
 
-	InitMaterializedSRF(fcinfo, 0);
 	n = backlog_list(&backlogs);
 	backlog_count(n, backlogs);
 	for (int i = 0; i < n; i++)

@@ -5,8 +5,9 @@
 #include "compat.h"
 
 #include "access/htup_details.h"
-#include "funcapi.h"
+#include "catalog/pg_type_d.h"
 #include "log/cursors.h"
+#include "sql/result.h"
 #include "sql/triggers.h"
 #include "utils/timestamp.h"
 
@@ -22,11 +23,13 @@ CALVIN_FUNCTION(seq_cursor_positions_before_insert);
 Datum
 seq_cursors_info(PG_FUNCTION_ARGS)
 {
-	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	static const Oid types[CURSOR_COLUMNS] = {
+		NAMEOID, INT4OID, INT8OID, INT8OID, INT8OID, TIMESTAMPTZOID
+	};
+	ReturnSetInfo *rsinfo = result_rows(fcinfo, CURSOR_COLUMNS, types);
 	CursorWalk *walk;
 	NamedCursor cursor;
 
-	InitMaterializedSRF(fcinfo, 0);
 	walk = cursors_walk_begin(ACCESS_STATEMENT);
 	while (cursors_walk_next(walk, &cursor))
 	{
@@ -60,7 +63,8 @@ seq_cursor_positions_before_insert(PG_FUNCTION_ARGS)
 	Datum		name;
 	int32		vshard;
 
-	trigger_require_before_insert(fcinfo, "seq_cursor_positions_before_insert");
+	trigger_require_insert_into(fcinfo, "seq_cursor_positions_before_insert",
+								SIDE_CURSORS);
 	if (cursors_storing())
 		return PointerGetDatum(trigger->tg_trigtuple);
 	desc = RelationGetDescr(trigger->tg_relation);

@@ -4,13 +4,14 @@
  */
 #include "compat.h"
 
+#include "catalog/pg_type_d.h"
 #include "consumer/fetch.h"
-#include "funcapi.h"
 #include "log/rows.h"
 #include "miscadmin.h"
 #include "sql/args.h"
 #include "sql/json.h"
 #include "sql/names.h"
+#include "sql/result.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 
@@ -45,7 +46,7 @@ begin_fetching(FunctionCallInfo fcinfo, FetchGroup **group)
 Datum
 seq_fetch(PG_FUNCTION_ARGS)
 {
-	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	ReturnSetInfo *rsinfo = result_rows(fcinfo, ROW_COLUMNS, row_types);
 	FetchGroup *group;
 	Fetch	   *fetch;
 	Delivery	delivery;
@@ -53,7 +54,6 @@ seq_fetch(PG_FUNCTION_ARGS)
 	int			partition;
 
 	fetch = begin_fetching(fcinfo, &group);
-	InitMaterializedSRF(fcinfo, 0);
 	row_maker_init(&maker);
 	while (fetch_next(fetch, &delivery, &partition))
 	{
@@ -120,7 +120,10 @@ make_json_row(const FetchGroup *group, const Delivery *delivery,
 Datum
 seq_fetch_json(PG_FUNCTION_ARGS)
 {
-	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	static const Oid types[JSON_COLUMNS] = {
+		INT4OID, INT8OID, INT4OID, TIMESTAMPTZOID, TEXTOID, INT8OID, JSONBOID
+	};
+	ReturnSetInfo *rsinfo = result_rows(fcinfo, JSON_COLUMNS, types);
 	RowContext	context;
 	ErrorContextCallback callback = {error_context_stack, describe_row, &context};
 	NameDecoder names;
@@ -131,7 +134,6 @@ seq_fetch_json(PG_FUNCTION_ARGS)
 	int			partition;
 
 	fetch = begin_fetching(fcinfo, &group);
-	InitMaterializedSRF(fcinfo, 0);
 	name_decoder_init(&names, "TxClass");
 	context.group = group;
 	context.delivery = &delivery;

@@ -208,8 +208,9 @@ find_role(const char *group, Oid role, const char *name)
 }
 
 /*
- * BEFORE INSERT OR UPDATE FOR EACH ROW on seq_handler_definitions: a dump has the name of
- * the role instead of its number, and nobody has handlers run as others than he may be.
+ * BEFORE INSERT FOR EACH ROW on seq_handler_definitions: a dump has the name of the role
+ * instead of its number, and nobody has handlers run as others than he may be.  And BEFORE
+ * UPDATE FOR EACH STATEMENT, which is not done.
  */
 Datum
 seq_handler_definitions_before_change(PG_FUNCTION_ARGS)
@@ -226,15 +227,14 @@ seq_handler_definitions_before_change(PG_FUNCTION_ARGS)
 	bool		no_role;
 	bool		no_name;
 
-	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_BEFORE(trigger->tg_event) ||
-		!TRIGGER_FIRED_FOR_ROW(trigger->tg_event) ||
-		TRIGGER_FIRED_BY_DELETE(trigger->tg_event))
+	if (CALLED_AS_TRIGGER(fcinfo) && TRIGGER_FIRED_BY_UPDATE(trigger->tg_event))
 		ereport(ERROR,
-				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("%s() was not called by its trigger",
-						"seq_handler_definitions_before_change")));
-	tuple = TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) ? trigger->tg_newtuple :
-		trigger->tg_trigtuple;
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("cannot UPDATE %s", HANDLERS_NAME),
+				 errhint("Use seq_handle() and seq_unhandle().")));
+	trigger_require_insert_into(fcinfo, "seq_handler_definitions_before_change",
+								SIDE_HANDLERS);
+	tuple = trigger->tg_trigtuple;
 	if (definitions_putting())
 		return PointerGetDatum(tuple);
 	desc = RelationGetDescr(trigger->tg_relation);
@@ -251,7 +251,7 @@ seq_handler_definitions_before_change(PG_FUNCTION_ARGS)
 													 &isnull));
 }
 
-/* AFTER INSERT, UPDATE, DELETE, TRUNCATE FOR EACH STATEMENT on seq_handler_definitions. */
+/* AFTER INSERT, DELETE, TRUNCATE FOR EACH STATEMENT on seq_handler_definitions. */
 Datum
 seq_handler_definitions_after_change(PG_FUNCTION_ARGS)
 {

@@ -6,12 +6,12 @@
 
 #include "access/xlog.h"
 #include "catalog/pg_type_d.h"
-#include "funcapi.h"
 #include "log/definitions.h"
 #include "miscadmin.h"
 #include "process/permitted.h"
 #include "shared/database.h"
 #include "shared/handler_slot.h"
+#include "sql/result.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
@@ -108,14 +108,17 @@ interval_of_ms(int ms)
 Datum
 seq_handlers_info(PG_FUNCTION_ARGS)
 {
-	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	static const Oid types[HANDLER_COLUMNS] = {
+		NAMEOID, INT8OID, TEXTOID, NAMEOID, INT4OID, INT4ARRAYOID, INT4OID, INT4OID,
+		INTERVALOID, FLOAT8OID, TEXTOID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID
+	};
+	ReturnSetInfo *rsinfo = result_rows(fcinfo, HANDLER_COLUMNS, types);
 	HandlerDefinition *definitions;
 	HandlerView *views;
 	int			nviews;
 	int			n;
 
 	shmem_require();
-	InitMaterializedSRF(fcinfo, 0);
 	n = definitions_list(&definitions);
 	views = palloc(sizeof(HandlerView) * Max(calvin_max_handlers, 1));
 	nviews = handler_slots_view(MyDatabaseId, views);

@@ -5,12 +5,13 @@
 #include "compat.h"
 
 #include "access/htup_details.h"
-#include "funcapi.h"
+#include "catalog/pg_type_d.h"
 #include "log/dump.h"
 #include "log/report.h"
 #include "log/table.h"
 #include "replication/logicalworker.h"
 #include "shared/wakeup.h"
+#include "sql/result.h"
 #include "sql/triggers.h"
 #include "utils/builtins.h"
 #include "utils/tuplestore.h"
@@ -41,8 +42,9 @@ put_row(void *context, const DumpedSubmission *submission)
 Datum
 seq_inbox_waiting(PG_FUNCTION_ARGS)
 {
-	InitMaterializedSRF(fcinfo, 0);
-	dump_waiting(put_row, fcinfo->resultinfo);
+	static const Oid types[] = {INT8OID, INT8OID, INT8OID, BYTEAOID};
+
+	dump_waiting(put_row, result_rows(fcinfo, lengthof(types), types));
 	return (Datum) 0;
 }
 
@@ -61,10 +63,7 @@ seq_inbox_before_insert(PG_FUNCTION_ARGS)
 	bool		canonical;
 	WireError	error;
 
-	trigger_require_before_insert(fcinfo, "seq_inbox_before_insert");
-	if (RelationGetRelid(trigger->tg_relation) !=
-		log_side_table(log_table_require(), SIDE_LANDING))
-		return PointerGetDatum(trigger->tg_trigtuple);
+	trigger_require_insert_into(fcinfo, "seq_inbox_before_insert", SIDE_LANDING);
 	if (IsLogicalWorker())
 		return PointerGetDatum(NULL);
 

@@ -5,9 +5,10 @@
 #include "compat.h"
 
 #include "access/htup_details.h"
-#include "funcapi.h"
+#include "catalog/pg_type_d.h"
 #include "log/attach.h"
 #include "shared/database.h"
+#include "sql/result.h"
 #include "utils/timestamp.h"
 
 CALVIN_FUNCTION(seq_metrics_info);
@@ -28,6 +29,10 @@ Datum
 seq_metrics_info(PG_FUNCTION_ARGS)
 {
 	static const double fractions[] = {0.5, 0.99, 1.0};
+	static const Oid types[METRICS_COLUMNS] = {
+		INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID,
+		INT8OID, INT8OID, FLOAT8OID, FLOAT8OID, FLOAT8OID
+	};
 	DatabaseSlot *slot = attach_database();
 	MachineCounters counters;
 	const uint64 *words = (const uint64 *) &counters;
@@ -36,10 +41,7 @@ seq_metrics_info(PG_FUNCTION_ARGS)
 	Datum		values[METRICS_COLUMNS];
 	bool		nulls[METRICS_COLUMNS] = {false};
 
-	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
-		elog(ERROR, "seq_metrics_info must return a row");
-	desc = BlessTupleDesc(desc);
-
+	desc = result_row(fcinfo, METRICS_COLUMNS, types);
 	database_metrics(slot, &counters, LATENCY_COLUMNS, fractions, quantiles);
 	for (size_t i = 0; i < COUNTER_COLUMNS; i++)
 		values[i] = Int64GetDatum((int64) words[i]);

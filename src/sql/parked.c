@@ -14,6 +14,7 @@
 #include "log/rows.h"
 #include "miscadmin.h"
 #include "sql/args.h"
+#include "sql/result.h"
 #include "utils/builtins.h"
 
 CALVIN_FUNCTION(seq_park);
@@ -123,8 +124,7 @@ seq_retry(PG_FUNCTION_ARGS)
 	WireError	error;
 	bytea	   *tx_class;
 
-	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
-		elog(ERROR, "seq_retry must return a row");
+	desc = result_row(fcinfo, ROW_COLUMNS, row_types);
 	tx_class = settle(group, key, &delivery.epoch_system_ms);
 	if (!wire_decode_tx_class((const uint8 *) VARDATA(tx_class),
 							  VARSIZE(tx_class) - VARHDRSZ, &txn, vshards, &error))
@@ -140,7 +140,7 @@ seq_retry(PG_FUNCTION_ARGS)
 	delivery.datum = tx_class;
 	row_maker_init(&maker);
 	row_make(&maker, &delivery);
-	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), maker.values,
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(desc, maker.values,
 													  maker.nulls)));
 }
 

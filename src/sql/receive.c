@@ -6,7 +6,6 @@
 
 #include "consumer/holding.h"
 #include "consumer/stream.h"
-#include "funcapi.h"
 #include "log/memory.h"
 #include "log/rows.h"
 #include "miscadmin.h"
@@ -14,6 +13,7 @@
 #include "port/pg_bswap.h"
 #include "shared/clock.h"
 #include "sql/args.h"
+#include "sql/result.h"
 #include "storage/latch.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
@@ -98,13 +98,13 @@ end_receiving(Receiving *receiving)
 Datum
 seq_receive(PG_FUNCTION_ARGS)
 {
-	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	ReturnSetInfo *rsinfo;
 	Receiving	receiving;
 	Delivery	delivery;
 	RowMaker	maker;
 
+	rsinfo = result_rows(fcinfo, ROW_COLUMNS, row_types);
 	begin_receiving(fcinfo, &receiving);
-	InitMaterializedSRF(fcinfo, 0);
 	row_maker_init(&maker);
 	while (next_txn(&receiving, &delivery))
 	{

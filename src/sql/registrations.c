@@ -47,7 +47,8 @@ seq_registrations_before_insert(PG_FUNCTION_ARGS)
 	Datum		name;
 	Datum		owner_name;
 
-	trigger_require_before_insert(fcinfo, "seq_registrations_before_insert");
+	trigger_require_insert_into(fcinfo, "seq_registrations_before_insert",
+								SIDE_REGISTRATIONS);
 	if (registry_adding())
 		return PointerGetDatum(trigger->tg_trigtuple);
 	desc = RelationGetDescr(trigger->tg_relation);

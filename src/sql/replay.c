@@ -10,6 +10,7 @@
 #include "log/batches.h"
 #include "log/rows.h"
 #include "sql/args.h"
+#include "sql/result.h"
 
 CALVIN_FUNCTION(seq_replay);
 
@@ -52,13 +53,10 @@ seq_replay(PG_FUNCTION_ARGS)
 	if (SRF_IS_FIRSTCALL())
 	{
 		MemoryContext old;
-		TupleDesc	desc;
 
 		funcctx = SRF_FIRSTCALL_INIT();
 		old = MemoryContextSwitchTo(funcctx->multi_call_memory_ctx);
-		if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
-			elog(ERROR, "seq_replay must return rows");
-		funcctx->tuple_desc = BlessTupleDesc(desc);
+		funcctx->tuple_desc = result_row(fcinfo, ROW_COLUMNS, row_types);
 		funcctx->user_fctx = begin_replay(PG_GETARG_INT32(0),
 										  PG_GETARG_INT64(1),
 										  PG_GETARG_INT64(2));

@@ -6,7 +6,7 @@
 #include "compat.h"
 
 #include "access/xlog.h"
-#include "funcapi.h"
+#include "catalog/pg_type_d.h"
 #include "log/attach.h"
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -16,6 +16,7 @@
 #include "shared/settings.h"
 #include "shared/submitters.h"
 #include "sql/args.h"
+#include "sql/result.h"
 #include "sql/state.h"
 #include "storage/condition_variable.h"
 #include "utils/builtins.h"
@@ -77,6 +78,7 @@ find(DatabaseSlot *slot, int64 number, PlacedSearch *search, PlacedSubmission *f
 Datum
 seq_submission(PG_FUNCTION_ARGS)
 {
+	static const Oid types[] = {INT8OID, INT4OID};
 	int64		number = PG_GETARG_INT64(0);
 	int64		deadline = arg_deadline(PG_GETARG_INTERVAL_P(1));
 	DatabaseSlot *slot = attach_database();
@@ -91,8 +93,7 @@ seq_submission(PG_FUNCTION_ARGS)
 	Datum		values[2] = {0, 0};
 	bool		nulls[2] = {true, true};
 
-	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
-		elog(ERROR, "return type must be a row type");
+	desc = result_row(fcinfo, lengthof(types), types);
 	if (RecoveryInProgress())
 		ereport(ERROR,
 				(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
@@ -166,6 +167,14 @@ put_quantile(DatabaseSlot *slot, double fraction, Datum *value, bool *isnull)
 Datum
 seq_sequencer_info(PG_FUNCTION_ARGS)
 {
+	static const Oid types[] = {
+		INT4OID, TEXTOID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID,
+		TIMESTAMPTZOID,
+		/* rejected, and by reason */
+		INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID,
+		INT8OID,
+		FLOAT8OID, FLOAT8OID, FLOAT8OID, INT4OID, BOOLOID, TEXTOID, TIMESTAMPTZOID
+	};
 	DatabaseSlot *slot = attach_database();
 	DatabaseView view;
 	const WorkerView *worker = &view.workers[WORKER_SEQUENCER];
@@ -179,8 +188,8 @@ seq_sequencer_info(PG_FUNCTION_ARGS)
 	int64		oldest;
 	pid_t		holder;
 
-	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
-		elog(ERROR, "return type must be a row type");
+	StaticAssertStmt(lengthof(types) == SEQUENCER_COLUMNS, "columns of seq_sequencer_info");
+	desc = result_row(fcinfo, SEQUENCER_COLUMNS, types);
 	database_view(slot, &view);
 	submitters_figures(slot, &figures);
 	admission_view(slot, &admission);

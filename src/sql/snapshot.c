@@ -6,10 +6,12 @@
 
 #include "access/htup_details.h"
 #include "access/xlog.h"
-#include "funcapi.h"
+#include "catalog/pg_type_d.h"
 #include "log/attach.h"
+#include "log/owner.h"
 #include "log/snapshots.h"
 #include "shared/database.h"
+#include "sql/result.h"
 #include "utils/timestamp.h"
 
 CALVIN_FUNCTION(seq_snapshot);
@@ -38,7 +40,7 @@ seq_snapshot(PG_FUNCTION_ARGS)
 				 errmsg("there is no state to take a snapshot of"),
 				 errdetail("No entry has been applied yet.")));
 	table = log_table_require();
-	self = log_become_side_owner(table, SIDE_SNAPSHOTS, false);
+	self = log_become_side_owner(table, SIDE_SNAPSHOTS);
 	snapshots_store(table, &state.machine, false);
 	log_become_self(&self);
 	PG_RETURN_INT64((int64) state.machine.last_applied_index);
@@ -53,7 +55,8 @@ seq_snapshot(PG_FUNCTION_ARGS)
 Datum
 seq_progress_info(PG_FUNCTION_ARGS)
 {
-	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	static const Oid types[PROGRESS_COLUMNS] = {INT8OID, INT8OID, FLOAT8OID, INTERVALOID};
+	ReturnSetInfo *rsinfo = result_rows(fcinfo, PROGRESS_COLUMNS, types);
 	DatabaseSlot *slot = attach_database();
 	PublishedState state;
 	DatabaseView view;
@@ -65,7 +68,6 @@ seq_progress_info(PG_FUNCTION_ARGS)
 	Datum		values[PROGRESS_COLUMNS];
 	bool		nulls[PROGRESS_COLUMNS] = {false};
 
-	InitMaterializedSRF(fcinfo, 0);
 	/* where it is to arrive first, then where it is: it may arrive between */
 	database_view(slot, &view);
 	database_read(slot, &state);

@@ -5,7 +5,7 @@
 #include "compat.h"
 
 #include "access/xlog.h"
-#include "funcapi.h"
+#include "catalog/pg_type_d.h"
 #include "log/append.h"
 #include "log/attach.h"
 #include "miscadmin.h"
@@ -13,6 +13,7 @@
 #include "shared/clock.h"
 #include "shared/database.h"
 #include "sql/args.h"
+#include "sql/result.h"
 #include "sql/state.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
@@ -169,6 +170,10 @@ applier_state_name(const DatabaseView *view)
 Datum
 seq_state_info(PG_FUNCTION_ARGS)
 {
+	static const Oid types[STATE_COLUMNS] = {
+		TEXTOID, INT4OID, TEXTOID, INT8OID, INT8OID, INT8OID, INT8OID, TEXTOID,
+		TIMESTAMPTZOID, TEXTOID, TIMESTAMPTZOID
+	};
 	DatabaseSlot *slot = attach_database();
 	DatabaseView view;
 	WorkerView *applier = &view.workers[WORKER_APPLIER];
@@ -179,10 +184,7 @@ seq_state_info(PG_FUNCTION_ARGS)
 	Datum		values[STATE_COLUMNS];
 	bool		nulls[STATE_COLUMNS] = {false};
 
-	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
-		elog(ERROR, "seq_state_info must return a row");
-	desc = BlessTupleDesc(desc);
-
+	desc = result_row(fcinfo, STATE_COLUMNS, types);
 	/* the state first: the log's end is then never behind it */
 	database_read(slot, &state);
 	log_end = append_committed_end();

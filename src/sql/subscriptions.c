@@ -5,9 +5,10 @@
 #include "compat.h"
 
 #include "access/htup_details.h"
-#include "funcapi.h"
+#include "catalog/pg_type_d.h"
 #include "shared/database.h"
 #include "shared/subscription.h"
+#include "sql/result.h"
 #include "utils/builtins.h"
 
 CALVIN_FUNCTION(seq_subscriptions_info);
@@ -81,14 +82,18 @@ state_name(const SubscriptionView *row, const PublishedState *state)
 Datum
 seq_subscriptions_info(PG_FUNCTION_ARGS)
 {
-	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	static const Oid types[SUBSCRIPTION_COLUMNS] = {
+		INT4OID, TEXTOID, INT4OID, BOOLOID, TEXTOID, INT8OID, INT8OID, INT8OID,
+		INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, TIMESTAMPTZOID
+	};
+	ReturnSetInfo *rsinfo;
 	DatabaseSlot *database;
 	SubscriptionView *rows;
 	PublishedState state;
 	int			n;
 
 	shmem_require();
-	InitMaterializedSRF(fcinfo, 0);
+	rsinfo = result_rows(fcinfo, SUBSCRIPTION_COLUMNS, types);
 	database = database_mine();
 	if (database == NULL)
 		return (Datum) 0;

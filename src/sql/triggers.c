@@ -13,6 +13,7 @@
 #include "log/snapshots.h"
 #include "sql/triggers.h"
 #include "utils/builtins.h"
+#include "utils/lsyscache.h"
 
 CALVIN_FUNCTION(seq_log_before_insert);
 CALVIN_FUNCTION(seq_log_after_insert);
@@ -39,11 +40,25 @@ is_before_row_insert(FunctionCallInfo fcinfo)
 		TRIGGER_FIRED_BY_INSERT(trigger->tg_event);
 }
 
+static void
+require_table(FunctionCallInfo fcinfo, const char *function, Oid relid)
+{
+	Relation	rel = ((TriggerData *) fcinfo->context)->tg_relation;
+
+	if (RelationGetRelid(rel) != relid)
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("%s() serves %s only", function, get_rel_name(relid))));
+}
+
 void
-trigger_require_before_insert(FunctionCallInfo fcinfo, const char *function)
+trigger_require_insert_into(FunctionCallInfo fcinfo, const char *function,
+							SideTable side)
 {
 	if (!is_before_row_insert(fcinfo))
 		report_misuse(function);
+	require_table(fcinfo, function, log_side_table(log_table_require(), side));
+	shape_check_side_columns(((TriggerData *) fcinfo->context)->tg_relation, side);
 }
 
 /* The entry of a row that is inserted, detoasted. */
@@ -86,11 +101,10 @@ seq_log_before_insert(PG_FUNCTION_ARGS)
 	Datum		values[3];
 	bool		nulls[3] = {false, false, false};
 
-	trigger_require_before_insert(fcinfo, "seq_log_before_insert");
-	if (RelationGetRelid(trigger->tg_relation) != log_table_require()->log)
-		ereport(ERROR,
-				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("seq_log_before_insert() serves seq_log only")));
+	if (!is_before_row_insert(fcinfo))
+		report_misuse("seq_log_before_insert");
+	/* whose columns were compared when it was looked up */
+	require_table(fcinfo, "seq_log_before_insert", log_table_require()->log);
 
 	tuple = trigger->tg_trigtuple;
 	desc = RelationGetDescr(trigger->tg_relation);
@@ -163,12 +177,11 @@ seq_snapshots_before_insert(PG_FUNCTION_ARGS)
 	bool		no_base;
 	bool		no_version;
 
-	trigger_require_before_insert(fcinfo, "seq_snapshots_before_insert");
+	trigger_require_insert_into(fcinfo, "seq_snapshots_before_insert", SIDE_SNAPSHOTS);
 	tuple = trigger->tg_trigtuple;
 	desc = RelationGetDescr(trigger->tg_relation);
 	log_index = heap_getattr(tuple, SNAPSHOT_ATTR_INDEX, desc, &no_index);
-	if (no_index || RelationGetRelid(trigger->tg_relation) !=
-		log_side_table(log_table_require(), SIDE_SNAPSHOTS))
+	if (no_index)
 		return PointerGetDatum(tuple);
 	base = heap_getattr(tuple, SNAPSHOT_ATTR_BASE, desc, &no_base);
 	version = heap_getattr(tuple, SNAPSHOT_ATTR_VERSION, desc, &no_version);
@@ -192,8 +205,7 @@ seq_identity_before_change(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("cannot %s seq_identity", command_name(trigger)),
 				 errdetail("It tells which log this is.")));
-	if (RelationGetRelid(trigger->tg_relation) ==
-		log_side_table(log_table_require(), SIDE_IDENTITY))
-		identity_accept_restored();
+	trigger_require_insert_into(fcinfo, "seq_identity_before_change", SIDE_IDENTITY);
+	identity_accept_restored();
 	return PointerGetDatum(trigger->tg_trigtuple);
 }
