@@ -145,10 +145,12 @@ foreach my $way (@ways)
 	{
 		sql($node, 'postgres', "SELECT seq_create_group('way', 2)");
 		sql($node, 'postgres', "INSERT INTO faults VALUES (10, \$f\$$sql\$f\$)");
-		handle($node, 'postgres', 'way', $form, "max_attempts => 2, backoff => '1 ms'");
 		send_numbers($node, 'postgres', 'a', 1, 30);
 		send_numbers($node, 'postgres', 'b', 31, 40);
+		# only now: it may end this session, too
+		handle($node, 'postgres', 'way', $form, "max_attempts => 2, backoff => '1 ms'");
 		wait_done($node, 'postgres', 'way', 39);
+		wait_for_sql($node, 'postgres', "SELECT count(*) FROM seq_parked WHERE name = 'way'", 1);
 		is(sql($node, 'postgres', 'SELECT count(DISTINCT n) FROM done WHERE n <> 10'), 39, "$name, $form: all others were done, each once");
 		my ($n, $attempts, $why) = split /\|/, parked('way');
 		is("$n|$attempts", '10|2', "$name, $form: parked after its attempts");

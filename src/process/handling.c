@@ -170,13 +170,14 @@ note_retry(const Fetch *fetch)
  * Calling
  */
 
-/* Call the handler for the rows, and commit with the positions moved. */
+/* Move the positions, call the handler for the rows, and commit. */
 static void
 call_and_commit(Fetch *fetch, const HandlerFunction *function)
 {
+	/* first, so that it may fetch itself, and park what it is called for */
+	fetch_end(fetch);
 	phase = PHASE_CALL;
 	calling_call(&definition, function, &rows);
-	fetch_end(fetch);
 	PAUSE_POINT("handler: before commit");
 	commit();
 	phase = PHASE_OTHER;
@@ -375,10 +376,10 @@ try_attempt(FetchGroup *group, const HandlerFunction *function)
 		(void) calling_gather(fetch, function, true, &rows, &partition);
 		if (rows.n > 0)
 		{
+			fetch_end(fetch);
 			phase = PHASE_CALL;
 			calling_call(&definition, function, &rows);
 			check_constraints();
-			fetch_end(fetch);
 		}
 		ReleaseCurrentSubTransaction();
 	}

@@ -30,11 +30,18 @@ static bool due = true;
 static int64 not_before = 0;
 static int	retry_ms = 0;
 
-/* A worker's task for each of a definition; as many as there can be at most. */
+/* As many workers of a definition as there can be at most. */
+static int
+workers_of(const HandlerDefinition *definition)
+{
+	return Min(definition->workers, calvin_max_handlers);
+}
+
+/* A task for each worker of a definition. */
 static int
 add_tasks(const HandlerDefinition *definition, HandlerTask *tasks, int n)
 {
-	for (int i = 0; i < definition->workers && n < calvin_max_handlers; i++)
+	for (int i = 0; i < workers_of(definition); i++)
 	{
 		HandlerTask *task = &tasks[n++];
 
@@ -55,6 +62,7 @@ publish(DatabaseSlot *slot)
 	HandlerDefinition *definitions = NULL;
 	HandlerTask *tasks;
 	int			ndefinitions = 0;
+	int			most = 0;
 	int			n = 0;
 
 	SetCurrentStatementStartTimestamp();
@@ -65,7 +73,9 @@ publish(DatabaseSlot *slot)
 							 GUC_ACTION_LOCAL, true, 0, false);
 	if (log_table_find() != NULL)
 		ndefinitions = definitions_list(&definitions);
-	tasks = palloc(sizeof(HandlerTask) * Max(calvin_max_handlers, 1));
+	for (int i = 0; i < ndefinitions; i++)
+		most += workers_of(&definitions[i]);
+	tasks = palloc(sizeof(HandlerTask) * Max(most, 1));
 	for (int i = 0; i < ndefinitions; i++)
 	{
 		HandlerFunction function;
