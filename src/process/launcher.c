@@ -137,8 +137,10 @@ collect_ended(void)
 	{
 		Launched   *mine = &launched_handlers[i];
 
-		if (mine->handle != NULL && worker_ended(&mine->handle))
-			handler_slot_not_started(i, mine->token, NO_WORKER_RETRY_MS, false);
+		if (mine->handle == NULL || !worker_ended(&mine->handle))
+			continue;
+		handler_slot_not_started(i, mine->token, NO_WORKER_RETRY_MS, false);
+		handler_slots_note_place();
 	}
 }
 
@@ -186,6 +188,8 @@ start_workers(void)
 		}
 	for (int i = 0; i < calvin_max_handlers && handlers_are_due(); i++)
 		timeout = sooner(timeout, start_handler_if_wanted(i));
+	if (worker_handler.warned && !handler_slots_lack_place())
+		worker_handler.warned = false;
 	return timeout;
 }
 

@@ -123,8 +123,9 @@ worker_start(WorkerType *type, const WorkerArgs *args,
 	MemoryContextSwitchTo(old);
 
 	type->refused = !started;
+	/* of handlers some may have a place where others have none: see launcher.c */
 	if (started)
-		type->warned = false;
+		type->warned &= type == &worker_handler;
 	else if (!make_room(type) && !type->warned)
 	{
 		type->warned = true;

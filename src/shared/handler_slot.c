@@ -367,6 +367,28 @@ handler_slot_not_started(int number, uint32 token, int delay_ms, bool no_place)
 	LWLockRelease(Calvin->lock);
 }
 
+void
+handler_slots_note_place(void)
+{
+	LWLockAcquire(Calvin->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < calvin_max_handlers; i++)
+		if (slots[i].worker.no_place)
+			slots[i].worker.not_before = 0;
+	LWLockRelease(Calvin->lock);
+}
+
+bool
+handler_slots_lack_place(void)
+{
+	bool		any = false;
+
+	LWLockAcquire(Calvin->lock, LW_SHARED);
+	for (int i = 0; i < calvin_max_handlers && !any; i++)
+		any = slots[i].worker.no_place && OidIsValid(slots[i].task.database);
+	LWLockRelease(Calvin->lock);
+	return any;
+}
+
 bool
 handler_slots_make_room(pid_t *late)
 {
@@ -470,7 +492,8 @@ handler_slot_leave(HandlerSlot *slot, bool failed)
 
 	LWLockAcquire(Calvin->lock, LW_EXCLUSIVE);
 	database = database_find_locked(slot->task.database);
-	if (failed)
+	/* who was told to leave, and did not hear of it in a call, was ended */
+	if (failed && pg_atomic_read_u32(&worker->stop) == 0)
 	{
 		if (worker->failures > 0)
 			delay = Min(FIRST_DELAY_MS << Min(worker->failures - 1, 6), LAST_DELAY_MS);

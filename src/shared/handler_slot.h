@@ -72,6 +72,12 @@ extern bool handler_slot_start(int number, const HandlerTask *task, uint32 *toke
 extern void handler_slot_not_started(int number, uint32 token, int delay_ms,
 									 bool no_place);
 
+/* The launcher: a process has ended, so there may be a place for who had none. */
+extern void handler_slots_note_place(void);
+
+/* Has any had none when it was last tried? */
+extern bool handler_slots_lack_place(void);
+
 /*
  * The launcher: somebody who matters more has no place.  One handler is told to stop;
  * false if there is none.  If one was told before, and has not left, *late is its pid.
