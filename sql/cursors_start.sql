@@ -76,10 +76,14 @@ SELECT seq_commit('future');
 CALL t.append(1, '{a}', 300000);
 CALL t.append(2);
 SELECT t.next(10, 'future');
--- To be stored it has to be committed.
+-- To be stored it has to be in the log, or next.
 SELECT seq_subscribe('{97}', 'future', from_epoch => :first + 1000);
 SELECT seq_commit('future');
 SELECT epoch - :first AS epoch FROM seq_cursors WHERE name = 'future';
+-- one that is beyond was stored for another log, or by the owner
+UPDATE seq_cursor_positions SET epoch = epoch + 1000 WHERE name = 'future';
+SELECT seq_subscribe('{97}', 'future');
+UPDATE seq_cursor_positions SET epoch = epoch - 1000 WHERE name = 'future';
 SELECT seq_subscribe('{97}', 'future');
 CALL t.append(1);
 SELECT t.next(10, 'future');

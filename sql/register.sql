@@ -185,6 +185,15 @@ SELECT t.failure($$SELECT seq_commit('w')$$);
 SELECT t.received('w');
 SELECT seq_commit('w');
 SELECT seq_unsubscribe(name => 'w'), seq_drop_cursor('w');
+DO $$
+BEGIN
+	PERFORM seq_register('w', '{97}');
+	PERFORM seq_append(t.batch(12));
+	COMMIT;
+	PERFORM seq_append(t.batch(13));
+END $$;
+SELECT epoch FROM t.positions WHERE name = 'w';
+SELECT seq_unregister('w');
 BEGIN;
 SELECT seq_register('w', '{97}');
 PREPARE TRANSACTION 'w';
@@ -218,7 +227,7 @@ SELECT seq_unregister('left');
 -- With the extension gone in the same transaction there is nothing to be moved.
 BEGIN;
 SELECT seq_register('last', '{97}');
-SELECT seq_append(t.batch(12)) > 0;
+SELECT seq_append(t.batch(14)) > 0;
 SET LOCAL client_min_messages = warning;
 DROP EXTENSION calvin_seq CASCADE;
 COMMIT;

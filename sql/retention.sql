@@ -87,7 +87,7 @@ SELECT t.fetched('f');
 SELECT seq_truncate();
 TABLE t.log;
 -- positions of the partitions, and of what was for others, stay behind, which is no loss
-SELECT count(*), min(epoch) < 60 AS behind FROM seq_group_positions;
+SELECT count(*), min(epoch) < (SELECT first FROM t.log) AS behind FROM seq_group_positions;
 CALL t.append(2, '{b,c}');
 SELECT t.fetched('g'), t.fetched('f');
 -- parked is processed, as to the log: the content is beside it
@@ -98,9 +98,9 @@ CALL t.append(1, '{c}');
 SELECT seq_truncate();
 TABLE t.log;
 SELECT name, epoch FROM seq_parked;
-SELECT epoch FROM seq_parked p, seq_retry('f', 98, p.epoch, 0) r;
+SELECT p.epoch FROM seq_parked p, seq_retry('f', 98, p.epoch, 0) r;
 
--- Forced past a group: it is lost, and holds nothing from then on.
+-- Forced past groups: they are lost, and hold nothing from then on.
 CALL t.append(3, '{b}');
 SELECT seq_truncate(75, true);
 SELECT t.failure($$SELECT t.fetched('f')$$);
@@ -160,14 +160,13 @@ SELECT seq_register('r', '{97}');
 CALL t.append(3);
 BEGIN;
 SELECT seq_truncate();
-SELECT seq_truncate(687, true);
+SELECT seq_truncate(1000000, true);
 ROLLBACK;
 SELECT name, state, epochs_behind FROM seq_consumers;
 SELECT seq_truncate();
 SELECT name, state, epochs_behind FROM seq_consumers;
 SELECT seq_unregister('r');
 -- much of it, in steps
-INSERT INTO seq_log (entry) SELECT seq_encode('""') FROM generate_series(1, 0);
 INSERT INTO seq_log (entry) SELECT t.empty_batch(e) FROM generate_series((SELECT last + 1 FROM t.log), (SELECT last + 45000 FROM t.log)) e;
 CALL t.wait_applied();
 SELECT seq_register('r', '{97}', last - 10) FROM t.log;

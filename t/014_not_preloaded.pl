@@ -126,11 +126,17 @@ pass('DROP EXTENSION without preload');
 #
 # Binary upgrade mode
 #
+sql($node, 'postgres', 'CREATE INDEX mine ON seq_log (appended_at)');
 $node->append_conf('postgresql.conf', "shared_preload_libraries = 'calvin_seq'");
 $node->stop;
 system_or_bail('pg_ctl', '-w', '-D', $node->data_dir, '-l', $node->logfile, '-o', '-b', 'start');
 is(workers($node), 0, 'no worker runs in binary upgrade mode');
 is(sql($node, 'postgres', $replay . ' WHERE epoch < 3'), $rows, 'but the log can be read');
+# indexes and triggers are the extension's too, but not those that somebody has added
+my $parts = "SELECT string_agg(pg_describe_object(classid, objid, 0), ', ' ORDER BY pg_describe_object(classid, objid, 0)) FROM pg_depend LEFT JOIN pg_class c ON classid = 'pg_class'::regclass AND objid = c.oid "
+  . "WHERE deptype = 'e' AND refclassid = 'pg_extension'::regclass AND refobjid = (SELECT oid FROM pg_extension WHERE extname = 'calvin_seq') AND (classid = 'pg_trigger'::regclass OR relkind = 'i')";
+my $had_parts = sql($node, 'postgres', $parts);
+like($had_parts, qr/index seq_log_epoch_idx.*trigger seq_log_assign/, 'indexes and triggers are members');
 system_or_bail('pg_ctl', '-w', '-D', $node->data_dir, '-m', 'fast', 'stop');
 
 my $new = new_node('upgraded', -start => 0);
@@ -151,6 +157,9 @@ wait_applied($new, 'postgres');
 is(sql($new, 'postgres', $checksum), $sum, 'the log is the same after pg_upgrade');
 is(state($new, 'postgres'), $state, 'and so is the state');
 is(sql($new, 'postgres', $triggers), $had_triggers, 'its triggers are what they were');
+is(sql($new, 'postgres', $parts), $had_parts, 'members too');
+like(sql_error($new, 'postgres', 'DROP INDEX seq_log_epoch_idx'), qr/^2BP01: /, 'none can be dropped');
+is(sql_error($new, 'postgres', 'DROP INDEX mine'), '', 'but what was added');
 is(sql($new, 'postgres', "SELECT attstorage FROM pg_attribute WHERE attrelid = 'seq_log'::regclass AND attname = 'entry'"),
 	'e', 'and its storage');
 append_batches($new, 'postgres', 5, 5, [$txn]);

@@ -84,18 +84,23 @@ void
 owned_check_cursors(const char *name, int n, const StreamCursor *cursors)
 {
 	uint16	   *vshards = palloc(sizeof(uint16) * n);
+
+	for (int i = 0; i < n; i++)
+		vshards[i] = cursors[i].vshard;
+	registry_lock_name(name, RowExclusiveLock);
+	(void) owned_check(name, n, vshards);
+	pfree(vshards);
+}
+
+void
+owned_check_positions(const char *name, int n, const StreamCursor *cursors)
+{
 	StreamKey	furthest = {0, 0};
 	uint64		next;
 
 	for (int i = 0; i < n; i++)
-	{
-		vshards[i] = cursors[i].vshard;
 		if (key_less(furthest, cursors[i].next))
 			furthest = cursors[i].next;
-	}
-	registry_lock_name(name, RowExclusiveLock);
-	(void) owned_check(name, n, vshards);
-	pfree(vshards);
 	if (!is_beyond_end(furthest, &next))
 		return;
 	ereport(ERROR,

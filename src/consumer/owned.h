@@ -26,4 +26,7 @@ extern void owned_check_start(const char *name, int n, const uint16 *vshards,
  */
 extern void owned_check_cursors(const char *name, int n, const StreamCursor *cursors);
 
+/* And is none of them, which were stored just now, beyond the log's end? */
+extern void owned_check_positions(const char *name, int n, const StreamCursor *cursors);
+
 #endif							/* CALVIN_CONSUMER_OWNED_H */

@@ -282,6 +282,7 @@ stream_commit(Consumer *consumer)
 				 errdetail("What this session received since it last committed was, or will be, processed there."),
 				 errhint("Roll back, and receive again.")));
 	}
+	owned_check_positions(consumer->name, n, cursors);
 	/* a truncation that began meanwhile may not have seen it */
 	if (n > 0 && !needs_settled(&need, first_epoch(n, cursors)))
 	{

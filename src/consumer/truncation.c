@@ -7,6 +7,8 @@
  */
 #include "compat.h"
 
+#include <limits.h>
+
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "consumer/backlog.h"
@@ -17,6 +19,7 @@
 #include "log/owner.h"
 #include "log/range.h"
 #include "log/registry.h"
+#include "log/replayed.h"
 #include "log/standbys.h"
 #include "log/truncate.h"
 #include "miscadmin.h"
@@ -229,48 +232,72 @@ first_needed(const Look *look)
 	return first;
 }
 
+static bool
+is_needed(Respect respect, const Look *look)
+{
+	return respect == RESPECT_ALL && first_needed(look) != PG_UINT64_MAX;
+}
+
 /*
  * Only if somebody is behind, what goes has to be read to see whether it is for
  * him; so is it again if somebody comes who stands even further back.  The look
- * that decides is the last one, under a fence that stays.  Without "wait" false, if
- * a cursor is being changed just now.
+ * that decides is the last one, under a fence that stays.
+ *
+ * With "asks" he would rather not be in anybody's way: there is a look without a fence
+ * first.  False, and no fence, if somebody needs what goes by then; without "wait" also
+ * if a cursor is being changed.
  */
 static bool
 find_needs(DatabaseSlot *database, const Truncation *truncation, Respect respect,
-		   bool pass_lost, bool wait, Look *look)
+		   bool asks, bool pass_lost, bool wait, Look *look)
 {
 	StreamKey	traffic[WIRE_VSHARDS];
 	uint64		from_epoch = PG_UINT64_MAX; /* nothing is read yet */
+	bool		fenced = !asks;
 
 	for (;;)
 	{
 		uint64		first;
 
-		PAUSE_POINT("truncate: before the fence");
-		needs_fence(database, truncation->base.last_applied_epoch);
-		PAUSE_POINT("truncate: before the look");
+		if (fenced)
+		{
+			PAUSE_POINT("truncate: before the fence");
+			needs_fence(database, truncation->base.last_applied_epoch);
+			PAUSE_POINT("truncate: before the look");
+		}
+		memset(look, 0, sizeof(*look));
 		look_once(database, truncation, traffic, from_epoch, respect != RESPECT_ALL,
 				  pass_lost, look);
 		first = first_needed(look);
 		if (first < from_epoch)
 		{
-			needs_unfence();
+			if (fenced)
+				needs_unfence();
 			PAUSE_POINT("truncate: before what goes is read");
 			truncate_find_traffic(truncation, first, traffic);
 			from_epoch = first;
 			continue;
 		}
 		/* who will be refused, or passes it, need not wait */
-		if (respect != RESPECT_ALL || first != PG_UINT64_MAX ||
-			!TransactionIdIsValid(look->cursors.changing))
-			break;
-		needs_unfence();
-		if (!wait)
+		if (respect == RESPECT_ALL && first == PG_UINT64_MAX &&
+			TransactionIdIsValid(look->cursors.changing))
+		{
+			if (fenced)
+				needs_unfence();
+			if (!wait)
+				return false;
+			XactLockTableWait(look->cursors.changing, NULL, NULL, XLTW_None);
+			continue;
+		}
+		/* of groups one look will do, whenever it is under the fence */
+		if (fenced || !is_needed(respect, look))
+			look_at_groups(truncation, &look->groups);
+		if (fenced)
+			return true;
+		if (is_needed(respect, look))
 			return false;
-		XactLockTableWait(look->cursors.changing, NULL, NULL, XLTW_None);
+		fenced = true;
 	}
-	look_at_groups(truncation, &look->groups);
-	return true;
 }
 
 static void
@@ -284,7 +311,8 @@ refuse(const Truncation *truncation, Respect respect, const Look *look)
 		refuse_before_cursors(&look->cursors);
 		refuse_before_groups(&look->groups);
 	}
-	refuse_before_standbys(truncation->lsn);
+	refuse_before_standbys(replayed_lsn(truncation->base.last_applied_index,
+										truncation->lsn));
 	if (respect == RESPECT_ALL)
 		refuse_before_subscriptions(look->nsubscriptions, &look->subscription);
 }
@@ -292,11 +320,12 @@ refuse(const Truncation *truncation, Respect respect, const Look *look)
 static bool
 is_held(const Truncation *truncation, Respect respect, const Look *look)
 {
+	uint64		last = truncation->base.last_applied_index;
 	StandbyBehind standby;
 
-	return (respect == RESPECT_ALL && first_needed(look) != PG_UINT64_MAX) ||
-		look->state.machine.last_applied_index < truncation->base.last_applied_index ||
-		standbys_behind(truncation->lsn, &standby) > 0;
+	return is_needed(respect, look) ||
+		look->state.machine.last_applied_index < last ||
+		standbys_behind(replayed_lsn(last, truncation->lsn), &standby) > 0;
 }
 
 /*
@@ -320,7 +349,7 @@ remove_before(DatabaseSlot *database, uint64 epoch, Respect respect, bool wait,
 	has_batch = truncation.base.last_applied_epoch != MACHINE_NO_EPOCH;
 	if (has_batch)
 		/* who names an epoch hears of cursors that are lost, unless that is routine */
-		seen = find_needs(database, &truncation, respect,
+		seen = find_needs(database, &truncation, respect, held != NULL,
 						  held != NULL || calvin_max_consumer_lag > 0, wait, &look);
 	else
 		database_read(database, &look.state);
@@ -348,7 +377,6 @@ static void
 set_limits(DatabaseSlot *database, int entries, Size bytes, RangeLimits *limits)
 {
 	PublishedState state;
-	StandbyBehind standby;
 
 	database_read(database, &state);
 	limits->through_index = state.machine.last_applied_index;
@@ -356,8 +384,7 @@ set_limits(DatabaseSlot *database, int entries, Size bytes, RangeLimits *limits)
 	limits->appended_before = DT_NOEND;
 	limits->lag_before = calvin_max_consumer_lag == 0 ? DT_NOBEGIN :
 		GetCurrentTimestamp() - calvin_max_consumer_lag * USECS_PER_SEC;
-	limits->replayed = standbys_behind((XLogRecPtr) PG_UINT64_MAX, &standby) > 0 ?
-		standby.replayed : InvalidXLogRecPtr;
+	replayed_look(&limits->replayed);
 	limits->entries = entries;
 	limits->bytes = bytes;
 }
@@ -402,6 +429,24 @@ remove_some(DatabaseSlot *database, RangeLimits *limits, bool wait, LogRange *ra
 	}
 }
 
+/*
+ * What the standbys have replayed is known by the pages as they are before anything is
+ * removed.
+ */
+static void
+note_replayed(DatabaseSlot *database)
+{
+	RangeLimits limits;
+	LogRange	range;
+
+	set_limits(database, INT_MAX, (Size) PG_INT64_MAX, &limits);
+	if (XLogRecPtrIsInvalid(limits.replayed.lsn))
+		return;
+	limits.lag_before = DT_NOBEGIN;
+	range_find(&limits, &range);
+	replayed_note(range.through_index, limits.replayed.lsn);
+}
+
 uint64
 truncation_before(DatabaseSlot *database, uint64 epoch, bool force)
 {
@@ -410,6 +455,8 @@ truncation_before(DatabaseSlot *database, uint64 epoch, bool force)
 	uint64		some = calvin_max_consumer_lag > 0 && !force;
 
 	needs_lock_truncation();
+	if (some > 0)
+		note_replayed(database);
 	while (some > 0)
 	{
 		RangeLimits limits;
@@ -438,6 +485,7 @@ truncation_unneeded(DatabaseSlot *database)
 	uint64		some;
 
 	needs_lock_truncation();
+	note_replayed(database);
 	do
 	{
 		RangeLimits limits;
@@ -475,6 +523,7 @@ truncation_step(DatabaseSlot *database, TimestampTz before, TimestampTz *too_you
 	*too_young = range.too_young;
 	if (removed > 0)
 		return TRUNCATION_MORE;
-	return held || (uint64) append_committed_end() > limits.through_index ?
+	return held || range.unreplayed ||
+		(uint64) append_committed_end() > limits.through_index ?
 		TRUNCATION_HELD : TRUNCATION_DONE;
 }

@@ -123,6 +123,8 @@ adopt(const Adoption *adoption, Oid object_id)
 	ObjectAddressSet(part, adoption->catalog, object_id);
 	ObjectAddressSet(extension, ExtensionRelationId, adoption->extension);
 	recordDependencyOn(&part, &extension, DEPENDENCY_EXTENSION);
+	/* a command can touch it twice */
+	CommandCounterIncrement();
 }
 
 static bool

@@ -17,6 +17,7 @@
 
 typedef struct RangeRow
 {
+	uint64		index;
 	bool		raises; /* it is a batch that raised the epoch, */
 	uint64		epoch;	/* to this */
 	TimestampTz appended_at;
@@ -34,6 +35,7 @@ read_row(TupleTableSlot *slot, RangeRow *row)
 	row->raises = kind != NULL && strcmp(kind, LOG_KIND_EPOCH_BATCH) == 0;
 	if (kind != NULL)
 		pfree(kind);
+	row->index = (uint64) DatumGetInt64(slot_getattr(slot, LOG_ATTR_INDEX, &isnull));
 	value = slot_getattr(slot, LOG_ATTR_EPOCH, &isnull);
 	row->epoch = isnull ? 0 : (uint64) DatumGetInt64(value);
 	value = slot_getattr(slot, LOG_ATTR_APPENDED_AT, &isnull);
@@ -52,8 +54,13 @@ stays(const RangeLimits *limits, const RangeRow *row, LogRange *range)
 		range->too_young = row->appended_at;
 		return true;
 	}
+	if (!XLogRecPtrIsInvalid(limits->replayed.lsn) &&
+		row->index > limits->replayed.index && row->lsn > limits->replayed.lsn)
+	{
+		range->unreplayed = true;
+		return true;
+	}
 	return (range->lagging && row->appended_at >= limits->lag_before) ||
-		(!XLogRecPtrIsInvalid(limits->replayed) && row->lsn > limits->replayed) ||
 		(row->raises && row->epoch >= limits->before_epoch);
 }
 
@@ -83,13 +90,12 @@ range_find(const RangeLimits *limits, LogRange *range)
 			range->lagging = row.appended_at < limits->lag_before;
 		ends = stays(limits, &row, range);
 		/* with nothing but acks, there is no batch to end at */
-		if (!ends && row.raises &&
-			(entries >= limits->entries || bytes >= limits->bytes))
-			ends = range->more = true;
+		ends |= row.raises && (entries >= limits->entries || bytes >= limits->bytes);
 		if (row.raises)
 			range->before_epoch = row.epoch;
 		if (ends)
 			break;
+		range->through_index = row.index;
 		entries++;
 		bytes += row.bytes;
 	}

@@ -8,8 +8,8 @@
 
 #include "compat.h"
 
-#include "access/xlogdefs.h"
 #include "datatype/timestamp.h"
+#include "log/replayed.h"
 
 typedef struct RangeLimits
 {
@@ -18,7 +18,7 @@ typedef struct RangeLimits
 	TimestampTz appended_before; /* of that age; DT_NOEND: of any */
 	TimestampTz lag_before;		/* what was appended before, consumers do not hold;
 								 * DT_NOBEGIN: they hold everything */
-	XLogRecPtr	replayed;		/* in WAL up to here; invalid: wherever */
+	Replayed	replayed;		/* that standbys have replayed */
 	int			entries;		/* about so many, */
 	Size		bytes;			/* with about so many bytes */
 } RangeLimits;
@@ -27,7 +27,8 @@ typedef struct LogRange
 {
 	uint64		before_epoch; /* what to truncate before; 0: nothing */
 	bool		lagging;	/* all of it is of the age that consumers do not hold */
-	bool		more;		/* behind it comes more that may go */
+	uint64		through_index; /* entries up to this one were within all limits */
+	bool		unreplayed; /* a standby ended it */
 	TimestampTz too_young;	/* when what stopped it for its age was appended; else 0 */
 } LogRange;
 

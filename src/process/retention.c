@@ -15,18 +15,21 @@
 #include "access/xact.h"
 #include "consumer/group.h"
 #include "consumer/truncation.h"
+#include "libpq/pqsignal.h"
 #include "log/table.h"
+#include "miscadmin.h"
 #include "pgstat.h"
 #include "process/life.h"
 #include "process/retention.h"
 #include "shared/clock.h"
 #include "shared/settings.h"
+#include "tcop/tcopprot.h"
 #include "utils/guc.h"
 #include "utils/timestamp.h"
 
 /* From one look to the next where somebody is in the way, or new things get old. */
 #define LEAST_INTERVAL_MS 1000
-#define MOST_INTERVAL_MS 60000
+#define MOST_INTERVAL_MS 10000
 
 /* Appended with a time in the past, something may be due without a sign. */
 #define LONGEST_WAIT_MS (60 * 60 * 1000)
@@ -77,6 +80,7 @@ static bool
 is_expected(int sqlerrcode)
 {
 	return sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ||
+		sqlerrcode == ERRCODE_QUERY_CANCELED ||
 		sqlerrcode == ERRCODE_T_R_SERIALIZATION_FAILURE ||
 		sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED;
 }
@@ -88,6 +92,8 @@ try_step(DatabaseSlot *slot, TruncationStep *step, TimestampTz *too_young)
 	volatile bool succeeded = true;
 
 	*step = TRUNCATION_HELD;
+	/* the server ends a wait for a lock by that signal, which is ignored else */
+	pqsignal(SIGINT, StatementCancelHandler);
 	PG_TRY();
 	{
 		*step = run_step(slot, too_young);
@@ -103,6 +109,8 @@ try_step(DatabaseSlot *slot, TruncationStep *step, TimestampTz *too_young)
 		}
 	}
 	PG_END_TRY();
+	pqsignal(SIGINT, SIG_IGN);
+	QueryCancelPending = false;
 	return succeeded;
 }
 
