@@ -211,33 +211,55 @@ COMMENT ON COLUMN seq_parked_txns.settled IS
 	'retried or dropped before its group came to it, which is still to pass over it';
 SELECT pg_catalog.pg_extension_config_dump('seq_parked_txns', '');
 
+-- Which function the server runs for a group, and as whom.
 CREATE TABLE seq_handler_definitions (
-	id bigint PRIMARY KEY,
-	definition bigint NOT NULL,
-	handler text NOT NULL,
+	name name PRIMARY KEY,
+	id bigint NOT NULL,
+	definition bigint NOT NULL CHECK (definition > 0),
+	handler_schema name NOT NULL,
+	handler_name name NOT NULL,
+	takes_array boolean NOT NULL,
 	role oid NOT NULL,
-	role_name name,
-	workers integer NOT NULL CHECK (workers >= 1),
-	max_attempts integer NOT NULL CHECK (max_attempts >= 1),
-	batch integer NOT NULL CHECK (batch >= 1)
+	role_name name NOT NULL,
+	workers integer NOT NULL CHECK (workers > 0),
+	max_attempts integer NOT NULL CHECK (max_attempts > 0),
+	batch integer NOT NULL CHECK (batch > 0),
+	backoff_ms integer NOT NULL CHECK (backoff_ms > 0),
+	defined_at timestamptz NOT NULL
 );
 COMMENT ON TABLE seq_handler_definitions IS
-	'functions that the server calls for groups; to be read as seq_handlers';
-COMMENT ON COLUMN seq_handler_definitions.handler IS
-	'the function, with its schema and the type of its argument';
+	'handlers of groups; to be read as seq_handlers';
+COMMENT ON COLUMN seq_handler_definitions.id IS 'of the group, in seq_registrations';
+COMMENT ON COLUMN seq_handler_definitions.definition IS
+	'tells a handler from one of the same group before it';
 COMMENT ON COLUMN seq_handler_definitions.role_name IS
-	'in a dump: the role, whose number may be another one where it is restored';
+	'whose number may be another one where a dump is restored';
 
-CREATE FUNCTION seq_handler_definitions_before_insert() RETURNS trigger
+CREATE FUNCTION seq_handler_definitions_before_change() RETURNS trigger
 	LANGUAGE C AS 'MODULE_PATHNAME';
-REVOKE ALL ON FUNCTION seq_handler_definitions_before_insert() FROM PUBLIC;
-CREATE TRIGGER seq_handler_definitions_restore BEFORE INSERT ON seq_handler_definitions
-	FOR EACH ROW EXECUTE FUNCTION seq_handler_definitions_before_insert();
-ALTER TABLE seq_handler_definitions ENABLE ALWAYS TRIGGER seq_handler_definitions_restore;
-
+CREATE FUNCTION seq_handler_definitions_after_change() RETURNS trigger
+	LANGUAGE C AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION
+	seq_handler_definitions_before_change(),
+	seq_handler_definitions_after_change()
+	FROM PUBLIC;
+CREATE TRIGGER seq_handler_definitions_restore
+	BEFORE INSERT ON seq_handler_definitions
+	FOR EACH ROW EXECUTE FUNCTION seq_handler_definitions_before_change();
+CREATE TRIGGER seq_handler_definitions_no_change
+	BEFORE UPDATE ON seq_handler_definitions
+	FOR EACH STATEMENT EXECUTE FUNCTION seq_handler_definitions_before_change();
+CREATE TRIGGER seq_handler_definitions_tell
+	AFTER INSERT OR DELETE OR TRUNCATE ON seq_handler_definitions
+	FOR EACH STATEMENT EXECUTE FUNCTION seq_handler_definitions_after_change();
+ALTER TABLE seq_handler_definitions
+	ENABLE ALWAYS TRIGGER seq_handler_definitions_restore,
+	ENABLE ALWAYS TRIGGER seq_handler_definitions_no_change,
+	ENABLE ALWAYS TRIGGER seq_handler_definitions_tell;
 SELECT pg_catalog.pg_extension_config_dump('seq_handler_definitions',
-	'WHERE false UNION ALL SELECT id, definition, handler, 0::pg_catalog.oid,'
-	' pg_catalog.pg_get_userbyid(role), workers, max_attempts, batch'
+	'WHERE false UNION ALL SELECT name, id, definition, handler_schema, handler_name,'
+	' takes_array, 0::pg_catalog.oid, pg_catalog.pg_get_userbyid(role), workers,'
+	' max_attempts, batch, backoff_ms, defined_at'
 	' FROM @extschema@.seq_handler_definitions');
 
 --
@@ -623,7 +645,7 @@ COMMENT ON FUNCTION seq_drop_parked(text, integer, bigint, integer) IS
 	'forget a parked transaction, which nobody will process';
 
 CREATE VIEW seq_parked AS
-	SELECT r.name, p.vshard, p.epoch, p."position",
+	SELECT r.name, p.vshard, p.epoch, p."position"::pg_catalog.int4 AS "position",
 		pg_catalog.to_timestamp(p.epoch_system_ms / 1000.0) AS at,
 		p.reason, p.attempts, p.parked_at, p.tx_class
 	FROM seq_parked_txns p JOIN seq_registrations r ON r.id = p.id
@@ -632,40 +654,53 @@ COMMENT ON VIEW seq_parked IS
 	'transactions that groups have set aside, for seq_retry or seq_drop_parked';
 
 --
--- Handlers: the server calls a function for a group
+-- Handlers: groups whose workers the server runs
 --
 
 CREATE FUNCTION seq_handle(name text, handler regprocedure,
 	workers integer DEFAULT 1, max_attempts integer DEFAULT 5,
-	batch integer DEFAULT 100)
+	batch integer DEFAULT 100, backoff interval DEFAULT '100 ms')
 	RETURNS void
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
-COMMENT ON FUNCTION seq_handle(text, regprocedure, integer, integer, integer) IS
-	'have background workers, as the present role, call handler(seq_txn) or handler(seq_txn[]) for what a group fetches, up to batch in a transaction; what fails max_attempts times is parked';
+COMMENT ON FUNCTION seq_handle(text, regprocedure, integer, integer, integer, interval) IS
+	'have background workers call a function, with a seq_txn or a seq_txn[] of up to batch transactions, for what a group gets, as the role that calls this; one that fails is tried again after backoff, doubling up to a minute, and parked after max_attempts';
 
 CREATE FUNCTION seq_unhandle(name text) RETURNS void
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION seq_unhandle(text) IS
-	'call no handler for a group any more; transactions that run end as they do';
+	'no new call of a group''s handler begins after this commits; the group stays';
 
 CREATE FUNCTION seq_handlers_info(
-	OUT id bigint, OUT handler text, OUT role oid, OUT workers integer,
-	OUT max_attempts integer, OUT batch integer, OUT state text,
-	OUT pids integer[], OUT processed bigint, OUT failed bigint,
-	OUT rate double precision, OUT last_error text, OUT last_error_at timestamptz)
+	OUT name name, OUT id bigint, OUT handler text, OUT role name,
+	OUT workers integer, OUT pids integer[], OUT max_attempts integer,
+	OUT batch integer, OUT backoff interval, OUT rate double precision,
+	OUT state text, OUT last_error text, OUT last_error_at timestamptz,
+	OUT defined_at timestamptz)
 	RETURNS SETOF record
 	LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 CREATE VIEW seq_handlers AS
-	SELECT r.name, i.handler, pg_catalog.pg_get_userbyid(i.role) AS role, i.workers,
-		i.max_attempts, i.batch, i.state, i.pids, i.processed, i.failed,
-		(SELECT pg_catalog.count(*) FROM seq_parked_txns p
-			WHERE p.id = i.id AND NOT p.settled) AS parked,
-		i.rate, i.last_error, i.last_error_at
-	FROM seq_handlers_info() i JOIN seq_registrations r ON r.id = i.id;
+	SELECT i.name, i.handler, i.role, i.workers, i.pids, i.state,
+		coalesce(p.delivered, 0)::bigint AS processed,
+		coalesce(p.retried, 0)::bigint AS failed,
+		(SELECT pg_catalog.count(*) FROM seq_parked_txns t
+			WHERE t.id = i.id AND NOT t.settled) AS parked,
+		coalesce(p.retrying, 0) AS retrying,
+		i.rate, coalesce(i.last_error, p.error) AS last_error,
+		CASE WHEN i.last_error IS NULL THEN p.error_at ELSE i.last_error_at END
+			AS last_error_at,
+		i.max_attempts, i.batch, i.backoff, i.defined_at
+	FROM seq_handlers_info() i,
+		LATERAL (SELECT pg_catalog.sum(g.delivered) AS delivered,
+				pg_catalog.sum(g.retried) AS retried,
+				pg_catalog.count(*) FILTER (WHERE g.attempts > 0) AS retrying,
+				(pg_catalog.array_agg(g.error ORDER BY g.moved_at DESC)
+					FILTER (WHERE g.error IS NOT NULL))[1] AS error,
+				pg_catalog.max(g.moved_at) FILTER (WHERE g.error IS NOT NULL) AS error_at
+			FROM seq_group_positions g WHERE g.id = i.id) p;
 COMMENT ON VIEW seq_handlers IS
-	'handlers of groups: processed and failed since their workers were wanted, rate a second in the last ten';
+	'handlers of groups, and how they do: processed by the group so far, failed calls of which an attempt was counted, partitions that retry, transactions a second lately';
 COMMENT ON COLUMN seq_handlers.state IS
-	'running; starting; stopped: last_error says why; no slot: calvin_seq.max_handlers are taken; no place: max_worker_processes are; standby';
+	'running: all of its workers are; starting: not yet; retrying: a worker has failed before or after a call; no slot: calvin_seq.max_handlers are taken; no place: max_worker_processes are; held: by a command on the database; stopped: it cannot run, last_error says why; standby: not before a promotion';
 
 --
 -- Consumers by name, as an operator sees them
@@ -893,7 +928,7 @@ REVOKE ALL ON FUNCTION
 	seq_park(text, integer, bigint, integer, text),
 	seq_retry(text, integer, bigint, integer),
 	seq_drop_parked(text, integer, bigint, integer),
-	seq_handle(text, regprocedure, integer, integer, integer),
+	seq_handle(text, regprocedure, integer, integer, integer, interval),
 	seq_unhandle(text),
 	seq_handlers_info(),
 	seq_pending(text),

@@ -665,6 +665,12 @@ fetch_begin(const FetchRequest *request)
 	return fetch;
 }
 
+uint32
+fetch_attempts(const Fetch *fetch, int partition)
+{
+	return fetch->taken[fetch->taking_of[partition]].position.attempts;
+}
+
 TimestampTz
 fetch_next_retry(const Fetch *fetch)
 {
@@ -697,18 +703,7 @@ fetch_next(Fetch *fetch, Delivery *delivery, int *partition)
 static GroupKey
 reached(const Fetch *fetch)
 {
-	GroupKey	key = fetch->key;
-
-	if (fetch->exhausted)
-		return (GroupKey){fetch->end, 0, 0};
-	if (key.vshard < WIRE_VSHARDS - 1)
-		key.vshard++;
-	else
-	{
-		key.vshard = 0;
-		key.position++;
-	}
-	return key;
+	return fetch->exhausted ? (GroupKey){fetch->end, 0, 0} : group_key_behind(fetch->key);
 }
 
 /* What was settled, and lies behind now, is not to be passed over again. */

@@ -41,6 +41,9 @@ extern Fetch *fetch_begin(const FetchRequest *request);
  */
 extern bool fetch_next(Fetch *fetch, Delivery *delivery, int *partition);
 
+/* Attempts that have failed at what was next in a partition that the fetch has taken. */
+extern uint32 fetch_attempts(const Fetch *fetch, int partition);
+
 /* Move the positions behind what was handed out, in this transaction. */
 extern void fetch_end(Fetch *fetch);
 

@@ -14,6 +14,7 @@
 #include "log/insert.h"
 #include "log/newest.h"
 #include "log/owner.h"
+#include "wire/wire.h"
 
 /* The place of a transaction in what a group gets: one of several vshards comes to each. */
 typedef struct GroupKey
@@ -39,6 +40,20 @@ group_key_less(GroupKey a, GroupKey b)
 	return group_key_compare(a, b) < 0;
 }
 
+/* The first key behind another one. */
+static inline GroupKey
+group_key_behind(GroupKey key)
+{
+	if (key.vshard < WIRE_VSHARDS - 1)
+		key.vshard++;
+	else
+	{
+		key.vshard = 0;
+		key.position++;
+	}
+	return key;
+}
+
 typedef struct GroupPosition
 {
 	GroupKey	next;		/* the first key not processed */
@@ -48,7 +63,7 @@ typedef struct GroupPosition
 	uint32		attempts;	/* of a handler, that failed at the one that is next */
 	uint64		retried;	/* all of those there were */
 	TimestampTz retry_at;	/* not to be tried before, 0: at once */
-	char	   *error;		/* of the last attempt, or NULL; palloc'd */
+	const char *error;		/* of the last attempt, or NULL; palloc'd */
 	bool		in_snapshot; /* of the transaction, in the higher isolation levels */
 } GroupPosition;
 

@@ -10,6 +10,7 @@
  */
 #include "compat.h"
 
+#include "access/xact.h"
 #include "catalog/pg_extension.h"
 #include "log/locks.h"
 #include "log/table.h"
@@ -147,6 +148,42 @@ log_lock_object_for_transaction(Oid class, Oid object, uint16 subid, LOCKMODE mo
 	}
 	PG_END_TRY();
 	return result != LOCKACQUIRE_NOT_AVAIL;
+}
+
+static LOCKTAG held;
+static bool is_held = false;
+
+/* A transaction that is rolled back has the server release those of the session too. */
+static void
+at_xact_event(XactEvent event, void *arg)
+{
+	if (event == XACT_EVENT_ABORT)
+		is_held = false;
+}
+
+void
+log_hold_object(Oid class, Oid object, uint16 subid)
+{
+	static bool registered = false;
+
+	Assert(!is_held);
+	if (!registered)
+	{
+		RegisterXactCallback(at_xact_event, NULL);
+		registered = true;
+	}
+	SET_LOCKTAG_OBJECT(held, MyDatabaseId, class, object, subid);
+	(void) LockAcquire(&held, ExclusiveLock, true, false);
+	is_held = true;
+}
+
+void
+log_release_held_object(void)
+{
+	if (!is_held)
+		return;
+	is_held = false;
+	(void) LockRelease(&held, ExclusiveLock, true);
 }
 
 void

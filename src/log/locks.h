@@ -42,6 +42,13 @@ extern bool log_try_lock_table_for_transaction(Oid relid, LOCKMODE mode);
  */
 extern bool log_lock_object_for_transaction(Oid class, Oid object, uint16 subid,
 											LOCKMODE mode, bool wait);
+/*
+ * One of these, exclusively, beyond the commit of the transaction, which may have it already:
+ * until it is released, a transaction is rolled back, or the process ends.  One at a time.
+ */
+extern void log_hold_object(Oid class, Oid object, uint16 subid);
+extern void log_release_held_object(void);
+
 extern void log_unlock_object(Oid class, Oid object, uint16 subid, LOCKMODE mode);
 
 #endif							/* CALVIN_LOG_LOCKS_H */

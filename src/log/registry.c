@@ -396,6 +396,20 @@ registry_lock_partition(uint64 id, int partition, bool wait)
 }
 
 void
+registry_hold_partition(uint64 id, int partition)
+{
+	Oid			relid = log_side_table(log_table_require(), SIDE_REGISTRATIONS);
+
+	log_hold_object(relid, (Oid) id, (uint16) partition);
+}
+
+void
+registry_end_hold(void)
+{
+	log_release_held_object();
+}
+
+void
 registry_unlock_partition(uint64 id, int partition)
 {
 	Oid			relid = log_side_table(log_table_require(), SIDE_REGISTRATIONS);

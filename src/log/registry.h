@@ -91,6 +91,13 @@ extern void registry_unlock_partition(uint64 id, int partition);
 /* Who uses a registration just now, ascending; palloc'd.  Returns how many. */
 extern int	registry_users(uint64 id, int **pids);
 
+/*
+ * Keep a partition whose lock this transaction has, beyond its commit: until that is said
+ * to be enough, a transaction is rolled back, or the process ends.  One at a time.
+ */
+extern void registry_hold_partition(uint64 id, int partition);
+extern void registry_end_hold(void);
+
 /* Is this session registering just now?  For the trigger on the table. */
 extern bool registry_adding(void);
 

@@ -83,9 +83,11 @@ static const OwnColumn parked_columns[] = {
 };
 
 static const OwnColumn handlers_columns[] = {
-	{"id", INT8OID}, {"definition", INT8OID}, {"handler", TEXTOID}, {"role", OIDOID},
-	{"role_name", NAMEOID}, {"workers", INT4OID}, {"max_attempts", INT4OID},
-	{"batch", INT4OID}
+	{"name", NAMEOID}, {"id", INT8OID}, {"definition", INT8OID},
+	{"handler_schema", NAMEOID}, {"handler_name", NAMEOID}, {"takes_array", BOOLOID},
+	{"role", OIDOID}, {"role_name", NAMEOID}, {"workers", INT4OID},
+	{"max_attempts", INT4OID}, {"batch", INT4OID}, {"backoff_ms", INT4OID},
+	{"defined_at", TIMESTAMPTZOID}
 };
 
 static const OwnColumn inbox_columns[] = {
@@ -118,7 +120,7 @@ static const OwnSideTable side_tables[SIDE_TABLES] = {
 	[SIDE_PARKED] = {PARKED_NAME, parked_columns,
 	lengthof(parked_columns), PARKED_ATTR_ID, 4},
 	[SIDE_HANDLERS] = {HANDLERS_NAME, handlers_columns,
-	lengthof(handlers_columns), HANDLER_ATTR_ID, 1},
+	lengthof(handlers_columns), HANDLER_ATTR_NAME, 1},
 };
 
 typedef struct OwnTrigger

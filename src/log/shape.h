@@ -127,15 +127,20 @@
 #define PARKED_ATTRS 10
 
 /* Columns of seq_handler_definitions. */
-#define HANDLER_ATTR_ID 1
-#define HANDLER_ATTR_DEFINITION 2
-#define HANDLER_ATTR_HANDLER 3
-#define HANDLER_ATTR_ROLE 4
-#define HANDLER_ATTR_ROLE_NAME 5
-#define HANDLER_ATTR_WORKERS 6
-#define HANDLER_ATTR_MAX_ATTEMPTS 7
-#define HANDLER_ATTR_BATCH 8
-#define HANDLER_ATTRS 8
+#define HANDLER_ATTR_NAME 1
+#define HANDLER_ATTR_ID 2
+#define HANDLER_ATTR_DEFINITION 3
+#define HANDLER_ATTR_SCHEMA 4
+#define HANDLER_ATTR_FUNCTION 5
+#define HANDLER_ATTR_TAKES_ARRAY 6
+#define HANDLER_ATTR_ROLE 7
+#define HANDLER_ATTR_ROLE_NAME 8
+#define HANDLER_ATTR_WORKERS 9
+#define HANDLER_ATTR_MAX_ATTEMPTS 10
+#define HANDLER_ATTR_BATCH 11
+#define HANDLER_ATTR_BACKOFF_MS 12
+#define HANDLER_ATTR_DEFINED_AT 13
+#define HANDLER_ATTRS 13
 
 /* The other tables than seq_log. */
 typedef enum SideTable
@@ -147,7 +152,7 @@ typedef enum SideTable
 	SIDE_REGISTRATIONS, /* seq_registrations, key (name) */
 	SIDE_GROUP_POSITIONS, /* seq_group_positions, key (id, partition, version) */
 	SIDE_PARKED,	/* seq_parked_txns, key (id, epoch, position, vshard) */
-	SIDE_HANDLERS	/* seq_handler_definitions, key (id) */
+	SIDE_HANDLERS	/* seq_handler_definitions, key (name) */
 } SideTable;
 
 #define SIDE_TABLES 8

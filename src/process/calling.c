@@ -1,46 +1,38 @@
 /*
  * calling.c
- *	  Calling a handler's function with what was fetched.
+ *	  What was fetched for a handler, and calling it.
+ *
+ * A call is as a statement of a session: its own snapshot, statement_timeout, its line
+ * in pg_stat_activity.
  */
 #include "compat.h"
 
 #include "access/htup_details.h"
 #include "access/xact.h"
+#include "catalog/objectaccess.h"
+#include "catalog/pg_proc.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "log/memory.h"
 #include "log/rows.h"
-#include "log/shape.h"
-#include "log/table.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "process/calling.h"
-#include "storage/proc.h"
-#include "tcop/tcopprot.h"
+#include "shared/pause.h"
 #include "utils/array.h"
-#include "utils/lsyscache.h"
+#include "utils/backend_status.h"
 #include "utils/snapmgr.h"
 #include "utils/timeout.h"
 #include "utils/typcache.h"
 
-struct Calling
-{
-	Oid			function;
-	HandlerForm form;
-	Oid			type;		/* seq_txn */
-	TupleDesc	desc;
-	RowMaker	maker;
-	int			n;
-	void	   *rows;		/* Datums */
-	Size		size;
-};
-
-static ErrorData *last_error = NULL;
+/* No more is taken for a call once it is larger than this. */
+#define MAX_BYTES (64 * 1024 * 1024)
 
 /* Filled in regardless, numbers would be taken for pointers. */
-static void
-check_type(TupleDesc desc)
+static TupleDesc
+txn_desc(const HandlerFunction *function)
 {
+	TupleDesc	desc = lookup_rowtype_tupdesc_copy(function->txn_type, -1);
 	bool		same = desc->natts == ROW_COLUMNS;
 
 	for (int i = 0; i < ROW_COLUMNS && same; i++)
@@ -51,39 +43,77 @@ check_type(TupleDesc desc)
 				 errmsg("type %s is not as extension %s made it", TXN_TYPE_NAME,
 						EXTENSION_NAME),
 				 errhint("Undo what was altered.")));
+	return desc;
 }
 
-Calling *
-calling_begin(Oid function, HandlerForm form)
+bool
+calling_gather(Fetch *fetch, const HandlerFunction *function, bool doubted,
+			   HandlerRows *rows, int *partition)
 {
-	Calling    *calling = palloc0(sizeof(Calling));
+	TupleDesc	desc = txn_desc(function);
+	RowMaker	maker;
+	Delivery	delivery;
+	void	   *list = NULL;
+	Size		size = 0;
+	Size		bytes = 0;
 
-	calling->function = function;
-	calling->form = form;
-	calling->type = get_rel_type_id(get_relname_relid(TXN_TYPE_NAME,
-													  log_table_require()->schema));
-	calling->desc = lookup_rowtype_tupdesc_copy(calling->type, -1);
-	check_type(calling->desc);
-	row_maker_init(&calling->maker);
-	return calling;
+	row_maker_init(&maker);
+	rows->n = 0;
+	while (bytes < MAX_BYTES && fetch_next(fetch, &delivery, partition))
+	{
+		HandlerRow *row;
+		HeapTuple	tuple;
+
+		CHECK_FOR_INTERRUPTS();
+		if (!doubted && fetch_attempts(fetch, *partition) > 0)
+			return false;
+		memory_grow(NULL, &list, &size, (Size) rows->n + 1, sizeof(HandlerRow));
+		row_make(&maker, &delivery);
+		tuple = heap_form_tuple(desc, maker.values, maker.nulls);
+		bytes += tuple->t_len;
+		row = &((HandlerRow *) list)[rows->n++];
+		row->partition = *partition;
+		row->key.epoch = delivery.epoch;
+		row->key.position = delivery.position;
+		row->key.vshard = delivery.vshard;
+		row->value = HeapTupleGetDatum(tuple);
+	}
+	rows->rows = list;
+	return true;
 }
 
-void
-calling_add(Calling *calling, const Delivery *delivery)
+/* For errors. */
+typedef struct HandlerContext
 {
-	memory_grow(NULL, &calling->rows, &calling->size, (Size) calling->n + 1,
-				sizeof(Datum));
-	row_make(&calling->maker, delivery);
-	((Datum *) calling->rows)[calling->n++] =
-		HeapTupleGetDatum(heap_form_tuple(calling->desc, calling->maker.values,
-										  calling->maker.nulls));
-}
+	const HandlerDefinition *definition;
+	const HandlerRow *first;
+	const HandlerRow *last;
+} HandlerContext;
 
-/* One call is what a statement of a client is. */
 static void
-call(FmgrInfo *flinfo, Datum argument)
+describe_call(void *arg)
+{
+	const HandlerContext *context = arg;
+	const GroupKey *first = &context->first->key;
+	const GroupKey *last = &context->last->key;
+
+	if (context->first == context->last)
+		errcontext("handler of group \"%s\", transaction (" UINT64_FORMAT ", %u) of vshard %u",
+				   NameStr(context->definition->name), first->epoch, first->position,
+				   (unsigned) first->vshard);
+	else
+		errcontext("handler of group \"%s\", %d transactions from (" UINT64_FORMAT ", %u) of vshard %u to (" UINT64_FORMAT ", %u) of vshard %u",
+				   NameStr(context->definition->name),
+				   (int) (context->last - context->first) + 1,
+				   first->epoch, first->position, (unsigned) first->vshard,
+				   last->epoch, last->position, (unsigned) last->vshard);
+}
+
+static void
+call_once(FmgrInfo *flinfo, Datum argument)
 {
 	LOCAL_FCINFO(fcinfo, 1);
+	PgStat_FunctionCallUsage usage;
 
 	SetCurrentStatementStartTimestamp();
 	if (StatementTimeout > 0)
@@ -92,58 +122,62 @@ call(FmgrInfo *flinfo, Datum argument)
 	InitFunctionCallInfoData(*fcinfo, flinfo, 1, InvalidOid, NULL, NULL);
 	fcinfo->args[0].value = argument;
 	fcinfo->args[0].isnull = false;
+	pgstat_init_function_usage(fcinfo, &usage);
 	(void) FunctionCallInvoke(fcinfo);
+	pgstat_end_function_usage(&usage, true);
 	PopActiveSnapshot();
-	CommandCounterIncrement();
-	if (get_timeout_active(STATEMENT_TIMEOUT))
+	if (StatementTimeout > 0)
 		disable_timeout(STATEMENT_TIMEOUT, false);
+	/* one that came too late is for this call, not for the next one */
 	CHECK_FOR_INTERRUPTS();
+	CommandCounterIncrement();
 }
 
-void
-calling_call(Calling *calling)
+static void
+call_for_all(FmgrInfo *flinfo, const HandlerFunction *function, const HandlerRows *rows)
 {
-	Datum	   *rows = calling->rows;
-	FmgrInfo	flinfo;
-	char	   *activity = psprintf("calling %s", get_func_name(calling->function));
+	Datum	   *values = palloc(sizeof(Datum) * rows->n);
 
-	debug_query_string = activity;
+	for (int i = 0; i < rows->n; i++)
+		values[i] = rows->rows[i].value;
+	call_once(flinfo, PointerGetDatum(construct_array(values, rows->n, function->txn_type,
+													  -1, false, TYPALIGN_DOUBLE)));
+}
+
+static void
+report_activity(const HandlerDefinition *definition)
+{
+	char	   *signature = handler_signature(definition);
+	char	   *activity = psprintf("%s for group \"%s\"", signature,
+									NameStr(definition->name));
+
 	pgstat_report_activity(STATE_RUNNING, activity);
-	fmgr_info(calling->function, &flinfo);
-	if (calling->form == HANDLER_MANY)
-	{
-		int16		length;
-		bool		by_value;
-		char		align;
+	pfree(activity);
+	pfree(signature);
+}
 
-		get_typlenbyvalalign(calling->type, &length, &by_value, &align);
-		call(&flinfo, PointerGetDatum(construct_array(rows, calling->n, calling->type,
-													  length, by_value, align)));
-	}
+void
+calling_call(const HandlerDefinition *definition, const HandlerFunction *function,
+			 HandlerRows *rows)
+{
+	HandlerContext context = {definition, &rows->rows[0], &rows->rows[rows->n - 1]};
+	ErrorContextCallback callback = {error_context_stack, describe_call, &context};
+	FmgrInfo	flinfo;
+
+	report_activity(definition);
+	error_context_stack = &callback;
+	InvokeFunctionExecuteHook(function->function);
+	fmgr_info(function->function, &flinfo);
+	rows->at = -1;
+	if (definition->takes_array)
+		call_for_all(&flinfo, function, rows);
 	else
-		for (int i = 0; i < calling->n; i++)
-			call(&flinfo, rows[i]);
-	debug_query_string = NULL;
-}
-
-void
-calling_failed(ErrorData *error)
-{
-	calling_forget_error();
-	debug_query_string = NULL;
-	last_error = error;
-}
-
-const ErrorData *
-calling_error(void)
-{
-	return last_error;
-}
-
-void
-calling_forget_error(void)
-{
-	if (last_error != NULL)
-		FreeErrorData(last_error);
-	last_error = NULL;
+		for (int i = 0; i < rows->n; i++)
+		{
+			rows->at = i;
+			context.first = context.last = &rows->rows[i];
+			call_once(&flinfo, rows->rows[i].value);
+		}
+	error_context_stack = callback.previous;
+	PAUSE_POINT("handler: called");
 }

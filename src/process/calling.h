@@ -1,29 +1,43 @@
 /*
  * calling.h
- *	  Calling a handler's function with what was fetched.
+ *	  What was fetched for a handler, and calling it.
  */
 #ifndef CALVIN_PROCESS_CALLING_H
 #define CALVIN_PROCESS_CALLING_H
 
 #include "compat.h"
 
-#include "log/delivery.h"
-#include "log/handlers.h"
+#include "consumer/fetch.h"
+#include "log/definitions.h"
+#include "process/permitted.h"
 
-typedef struct Calling Calling;
+typedef struct HandlerRow
+{
+	int			partition;
+	GroupKey	key;
+	Datum		value; /* a seq_txn */
+} HandlerRow;
 
-/* In the current memory context. */
-extern Calling *calling_begin(Oid function, HandlerForm form);
+typedef struct HandlerRows
+{
+	int			n;
+	HandlerRow *rows;
+	int			at; /* the row that was handed over last; -1: all at once */
+} HandlerRows;
 
-/* One more transaction, which is copied. */
-extern void calling_add(Calling *calling, const Delivery *delivery);
+/*
+ * Take what a fetch gives, up to some size, into the current memory context.  False if a
+ * row belongs to a partition where calls have failed, unless they may ("doubted"):
+ * *partition is which.
+ */
+extern bool calling_gather(Fetch *fetch, const HandlerFunction *function, bool doubted,
+						   HandlerRows *rows, int *partition);
 
-/* Call the function: with each, or with all of them.  As statements, with timeouts. */
-extern void calling_call(Calling *calling);
-
-/* The last error, in TopMemoryContext, until it was dealt with. */
-extern void calling_failed(ErrorData *error);
-extern const ErrorData *calling_error(void);
-extern void calling_forget_error(void);
+/*
+ * Have the handler called for the rows.  Errors come with the transactions that it was
+ * called for.
+ */
+extern void calling_call(const HandlerDefinition *definition,
+						 const HandlerFunction *function, HandlerRows *rows);
 
 #endif							/* CALVIN_PROCESS_CALLING_H */

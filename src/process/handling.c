@@ -1,71 +1,615 @@
 /*
  * handling.c
- *	  Which workers for handlers are to run in this database.
+ *	  What a handler worker does in its transactions: fetch, call, move the position; or
+ *	  take note of what has failed.
+ *
+ * Trusted partitions (trust.h) are fetched together, and the handler is called for what
+ * they give, in one transaction.  If that fails nobody knows of which, or it is the first
+ * failure of one: they are doubted from then on.
+ *
+ * A doubted partition is handled by itself, in two transactions.  The first one takes it
+ * and notes an attempt with its position; the second one fetches, calls, and moves the
+ * position, which forgets the attempt.  So if the process dies the attempt is there.
+ * Between the two a lock of the session keeps others away, who would take the attempt for
+ * one that has failed.  What fails in the second one does so in a subtransaction: the
+ * error is noted, with the time of the next attempt, before the partition is free.  And
+ * the first one parks what has had its attempts.
  */
 #include "compat.h"
 
 #include "access/xact.h"
-#include "log/handlers.h"
-#include "log/registry.h"
+#include "commands/trigger.h"
+#include "consumer/fetch.h"
+#include "consumer/taken.h"
+#include "log/attach.h"
+#include "log/definitions.h"
+#include "log/parked.h"
 #include "log/table.h"
 #include "miscadmin.h"
+#include "nodes/parsenodes.h"
+#include "pgstat.h"
+#include "process/calling.h"
 #include "process/handling.h"
-#include "shared/handler_slot.h"
-#include "utils/inval.h"
+#include "process/permitted.h"
+#include "process/trust.h"
+#include "shared/fetchers.h"
+#include "shared/pause.h"
+#include "utils/guc.h"
 #include "utils/memutils.h"
+#include "utils/resowner.h"
+#include "utils/timeout.h"
+#include "utils/timestamp.h"
 
-/* What can be run as it is now; the view says what is the matter with the others. */
-static int
-find_wanted(HandlerWanted **wanted)
+#define MAX_BACKOFF_MS 60000
+
+/* So many in a row of what passes by itself are no attempts. */
+#define CONFLICTS_FORGIVEN 10
+
+typedef enum HandlingPhase
 {
-	HandlerDefinition *definitions;
-	int			n = handlers_list(&definitions);
-	int			nwanted = 0;
+	PHASE_OTHER,
+	PHASE_CALL	/* up to the commit of what was called */
+} HandlingPhase;
 
-	*wanted = palloc(sizeof(HandlerWanted) * Max(n, 1));
-	for (int i = 0; i < n; i++)
+/* A doubted partition, and the attempt that was noted. */
+typedef struct Attempt
+{
+	int			partition;	/* -1: there is none */
+	GroupKey	from;		/* where it stands */
+	uint32		before;		/* attempts, before this one, */
+	const char *error;		/* and what is said of them; in round_context */
+} Attempt;
+
+static HandlerSlot *slot;
+static HandlerTask task;
+static HandlerDefinition definition;
+static DatabaseSlot *database = NULL;
+static uint64 mask[FETCH_MASK_WORDS];
+static Trust trust;
+static bool trust_begun = false;
+static bool doubted_first = false; /* in the next round */
+static bool joined = false; /* those that wait for the group */
+static TimestampTz next_retry;
+static MemoryContext round_context;
+static HandlingPhase phase = PHASE_OTHER;
+static Attempt attempt = {.partition = -1};
+static int	conflicts = 0; /* in a row */
+static HandlerRows rows; /* of the last call; in round_context */
+static GroupKey *froms;	/* of each row: where its partition stood */
+
+void
+handling_begin(HandlerSlot *own_slot, const HandlerTask *own_task)
+{
+	slot = own_slot;
+	task = *own_task;
+	round_context = AllocSetContextCreate(TopMemoryContext, "calvin_seq handled",
+										  ALLOCSET_DEFAULT_SIZES);
+}
+
+/*
+ * Transactions
+ */
+
+/* What a call has left of SET ROLE; false if the session is somebody else's now. */
+static bool
+be_own_role(void)
+{
+	if (GetSessionUserId() != task.role)
+		return false;
+	if (GetUserId() != task.role)
+		SetConfigOption("role", "none", PGC_USERSET, PGC_S_SESSION);
+	return GetUserId() == task.role;
+}
+
+/* Begin one, with the group locked against its end; NULL, and none, if that is gone. */
+static FetchGroup *
+begin(HandlerFunction *function)
+{
+	HandlerRefusal refusal;
+	FetchGroup *group;
+
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	MemoryContextSwitchTo(round_context);
+	if (be_own_role() && log_table_find() != NULL &&
+		definitions_find(NameStr(task.name), &definition) &&
+		definition.definition == task.definition &&
+		handler_permitted(&definition, function, &refusal))
 	{
-		const HandlerDefinition *definition = &definitions[i];
-		HandlerForm form;
-		Oid			function;
-
-		if (handlers_resolve(definition, &function, &form) != NULL)
-			continue;
-		(*wanted)[nwanted].definition = definition->definition;
-		(*wanted)[nwanted].group = definition->id;
-		(*wanted)[nwanted].role = definition->role;
-		(*wanted)[nwanted++].workers = definition->workers;
+		group = group_require(NameStr(task.name));
+		if (group->id == task.id)
+			return group;
 	}
-	return nwanted;
+	AbortCurrentTransaction();
+	MemoryContextSwitchTo(round_context);
+	return NULL;
+}
+
+static void
+commit(void)
+{
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(round_context);
+}
+
+static void
+first_look(const FetchGroup *group)
+{
+	MemoryContext old;
+
+	database = attach_database();
+	if (trust_begun)
+		return;
+	old = MemoryContextSwitchTo(TopMemoryContext);
+	trust_begin(&trust, group->partitions, definition.batch);
+	trust_begun = true;
+	MemoryContextSwitchTo(old);
+	memcpy(mask, group->mask, sizeof(mask));
+}
+
+/* There is something: this process does not wait any more. */
+static void
+stop_waiting(void)
+{
+	/* what has woken it may be more than it takes */
+	if (joined)
+		fetchers_leave(false);
+	joined = false;
+}
+
+static void
+note_retry(const Fetch *fetch)
+{
+	TimestampTz retry = fetch_next_retry(fetch);
+
+	if (retry != 0 && (next_retry == 0 || retry < next_retry))
+		next_retry = retry;
+}
+
+/*
+ * Calling
+ */
+
+/* Move the positions, call the handler for the rows, and commit. */
+static void
+call_and_commit(Fetch *fetch, const HandlerFunction *function)
+{
+	/* first, so that it may fetch itself, and park what it is called for */
+	fetch_end(fetch);
+	phase = PHASE_CALL;
+	calling_call(&definition, function, &rows);
+	PAUSE_POINT("handler: before commit");
+	commit();
+	phase = PHASE_OTHER;
+	conflicts = 0;
+	handler_slot_count(slot, rows.n);
+	handler_slot_succeeded(slot);
+}
+
+/* Is an error one of two transactions that were in each other's way? */
+static bool
+is_conflict(const ErrorData *error)
+{
+	return error->sqlerrcode == ERRCODE_T_R_SERIALIZATION_FAILURE ||
+		error->sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED;
+}
+
+/* The same, and no attempt; the transaction is run again at once. */
+static bool
+is_forgiven(const ErrorData *error)
+{
+	return is_conflict(error) && conflicts++ < CONFLICTS_FORGIVEN;
+}
+
+/* Where the partitions of the rows stood when they were taken. */
+static void
+note_froms(void)
+{
+	froms = palloc(sizeof(GroupKey) * rows.n);
+	for (int i = 0; i < rows.n; i++)
+		(void) taken_from(task.id, rows.rows[i].partition, &froms[i]);
+}
+
+/* Fetch what is trusted and handle it; false if there is nothing. */
+static bool
+handle_trusted(FetchGroup *group, const HandlerFunction *function)
+{
+	FetchRequest request = {0};
+	Fetch	   *fetch;
+	int			partition;
+
+	request.group = group;
+	request.max_txns = definition.batch;
+	request.partition = -1;
+	request.avoid = trust.doubted;
+	request.heed_retries = true;
+	fetch = fetch_begin(&request);
+	note_retry(fetch);
+	if (calling_gather(fetch, function, false, &rows, &partition))
+	{
+		if (rows.n == 0)
+			return false;
+		stop_waiting();
+		note_froms();
+		call_and_commit(fetch, function);
+		return true;
+	}
+	/* another worker has failed there */
+	stop_waiting();
+	trust_doubt(&trust, partition, definition.batch);
+	commit();
+	return true;
+}
+
+/*
+ * Doubted partitions
+ */
+
+/* Set aside what has had its attempts, and go on behind it. */
+static void
+park(const Delivery *delivery, int partition, GroupPosition *position)
+{
+	GroupKey	key = {delivery->epoch, delivery->position, delivery->vshard};
+	GroupStore	store;
+
+	parked_add(task.id, delivery, position->attempts,
+			   position->error != NULL ? position->error : "it has failed");
+	position->next = group_key_behind(key);
+	position->attempts = 0;
+	position->retry_at = 0;
+	position->error = NULL;
+	group_store_begin(&store, task.id, true);
+	group_store_write(&store, partition, position);
+	group_store_end(&store);
+	PAUSE_POINT("handler: parked");
+	commit();
+}
+
+/* Note with the position that an attempt is about to be made. */
+static void
+note_attempt(int partition, GroupPosition *position)
+{
+	GroupStore	store;
+
+	attempt.from = position->next;
+	attempt.before = position->attempts;
+	attempt.error = position->error;
+	position->attempts++;
+	position->retry_at = 0;
+	position->error = "the worker that ran the handler ended in it";
+	group_store_begin(&store, task.id, true);
+	group_store_write(&store, partition, position);
+	group_store_end(&store);
+	registry_hold_partition(task.id, partition);
+	attempt.partition = partition;
+	commit();
+	PAUSE_POINT("handler: attempt noted");
+}
+
+/* When the next one may be made. */
+static TimestampTz
+backoff_end(uint32 attempts)
+{
+	int64		ms = (int64) definition.backoff_ms << Min(attempts - 1, 20);
+
+	/* what has had its attempts is parked the next time */
+	if (attempts >= (uint32) definition.max_attempts)
+		return 0;
+	return TimestampTzPlusMilliseconds(GetCurrentTimestamp(), Min(ms, MAX_BACKOFF_MS));
+}
+
+/*
+ * A partition's next transaction has failed: note it, unless others have moved it, or
+ * made an attempt, meanwhile.  In the transaction that is open.
+ */
+static void
+write_failure(FetchGroup *group, const Attempt *failed, bool noted, const char *message)
+{
+	uint32		attempts = failed->before + (noted ? 1 : 0);
+	GroupStore	store;
+	GroupPosition position;
+
+	/* who has it makes an attempt himself, and has been told of it by the position */
+	if (!fetch_take(group, failed->partition, noted, &store, &position))
+		return;
+	if (group_key_compare(position.next, failed->from) == 0 &&
+		position.attempts == attempts)
+	{
+		position.attempts = failed->before + 1;
+		position.retried++;
+		position.error = message;
+		position.retry_at = backoff_end(position.attempts);
+		group_store_write(&store, failed->partition, &position);
+	}
+	group_store_end(&store);
+}
+
+/* What was noted was no attempt, or it is not known of which transaction. */
+static void
+write_back(FetchGroup *group, const Attempt *noted)
+{
+	GroupStore	store;
+	GroupPosition position;
+
+	(void) fetch_take(group, noted->partition, true, &store, &position);
+	if (group_key_compare(position.next, noted->from) == 0 &&
+		position.attempts == noted->before + 1)
+	{
+		position.attempts = noted->before;
+		position.error = noted->error;
+		group_store_write(&store, noted->partition, &position);
+	}
+	group_store_end(&store);
+}
+
+/* Constraints that were put off may fail, as a part of the call. */
+static void
+check_constraints(void)
+{
+	ConstraintsSetStmt *statement = makeNode(ConstraintsSetStmt);
+
+	AfterTriggerSetState(statement);
+}
+
+/*
+ * Fetch what was attempted, and call the handler for it, in a subtransaction: if it fails
+ * that is noted before anybody else can have the partition.  Returns the error, or NULL.
+ */
+static ErrorData *
+try_attempt(FetchGroup *group, const HandlerFunction *function)
+{
+	ErrorData  *volatile error = NULL;
+	ResourceOwner owner = CurrentResourceOwner;
+	FetchRequest request = {0};
+
+	request.group = group;
+	request.max_txns = trust_rows(&trust, attempt.partition);
+	request.partition = attempt.partition;
+	rows.n = 0;
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(round_context);
+	PG_TRY();
+	{
+		Fetch	   *fetch = fetch_begin(&request);
+		int			partition;
+
+		(void) calling_gather(fetch, function, true, &rows, &partition);
+		if (rows.n > 0)
+		{
+			fetch_end(fetch);
+			phase = PHASE_CALL;
+			calling_call(&definition, function, &rows);
+			check_constraints();
+		}
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		if (phase != PHASE_CALL)
+			PG_RE_THROW();
+		MemoryContextSwitchTo(round_context);
+		EmitErrorReport();
+		error = CopyErrorData();
+		FlushErrorState();
+		disable_timeout(STATEMENT_TIMEOUT, false);
+		QueryCancelPending = false;
+		RollbackAndReleaseCurrentSubTransaction();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(round_context);
+	CurrentResourceOwner = owner;
+	return error;
+}
+
+/* Make the attempt that was noted. */
+static HandlingNext
+make_attempt(void)
+{
+	HandlerFunction function;
+	FetchGroup *group = begin(&function);
+	GroupStore	store;
+	GroupPosition position;
+	ErrorData  *error;
+	bool		forgiven = false;
+
+	if (group == NULL)
+		return HANDLING_GONE;
+	(void) fetch_take(group, attempt.partition, true, &store, &position);
+	group_store_end(&store);
+	registry_end_hold();
+	error = try_attempt(group, &function);
+	if (error != NULL)
+	{
+		forgiven = is_forgiven(error);
+		handler_slot_report(slot, error->message, false);
+		if (rows.n == 1 && !forgiven)
+			write_failure(group, &attempt, true, error->message);
+		else
+			write_back(group, &attempt);
+	}
+	PAUSE_POINT("handler: before commit");
+	commit();
+	phase = PHASE_OTHER;
+	if (error == NULL)
+	{
+		conflicts = 0;
+		trust_succeeded(&trust, attempt.partition, rows.n);
+		handler_slot_count(slot, rows.n);
+	}
+	else if (rows.n > 1 && !forgiven)
+		trust_doubt(&trust, attempt.partition, rows.n);
+	attempt.partition = -1;
+	handler_slot_succeeded(slot);
+	return HANDLING_AGAIN;
+}
+
+/* Take a doubted partition and handle what is next in it; false if there is nothing. */
+static bool
+handle_doubted(FetchGroup *group, HandlingNext *next)
+{
+	FetchRequest request = {0};
+	GroupStore	store;
+	GroupPosition position;
+	Fetch	   *fetch;
+	Delivery	delivery;
+	int			partition;
+
+	if (trust.ndoubted == 0)
+		return false;
+	request.group = group;
+	request.max_txns = 1;
+	request.partition = -1;
+	request.avoid = trust.trusted;
+	request.heed_retries = true;
+	fetch = fetch_begin(&request);
+	note_retry(fetch);
+	if (!fetch_next(fetch, &delivery, &partition))
+		return false;
+	stop_waiting();
+	group_store_begin(&store, task.id, false);
+	group_store_read(&store, partition, &position);
+	group_store_end(&store);
+	*next = HANDLING_AGAIN;
+	if (position.attempts >= (uint32) definition.max_attempts)
+	{
+		park(&delivery, partition, &position);
+		return true;
+	}
+	/* somebody has failed in the next so many, or died */
+	if (position.attempts > 0 && trust.singly[partition] == 0)
+		trust_doubt(&trust, partition, definition.batch);
+	note_attempt(partition, &position);
+	*next = make_attempt();
+	return true;
+}
+
+HandlingNext
+handling_round(void)
+{
+	HandlerFunction function;
+	FetchGroup *group;
+	HandlingNext next = HANDLING_AGAIN;
+
+	MemoryContextReset(round_context);
+	if (joined)
+		fetchers_looked();
+	next_retry = 0;
+	group = begin(&function);
+	if (group == NULL)
+		return HANDLING_GONE;
+	first_look(group);
+	/* in turns, so that neither starves */
+	doubted_first = !doubted_first;
+	if ((doubted_first && handle_doubted(group, &next)) ||
+		handle_trusted(group, &function) ||
+		(!doubted_first && handle_doubted(group, &next)))
+		return next;
+	commit();
+	handler_slot_succeeded(slot);
+	return HANDLING_WAIT;
 }
 
 bool
-handling_look(DatabaseSlot *slot)
+handling_wait_begin(void)
 {
-	static bool looked = false;
-	HandlerWanted *wanted;
-	int			n;
-	int			lacking;
+	if (joined)
+		return true;
+	fetchers_join(database, task.id, mask);
+	joined = true;
+	return false;
+}
 
-	if (!handler_slots_take_changed(slot) && looked)
-		return false;
-	looked = false;
-	StartTransactionCommand();
-	/* whoever has changed something tells before his invalidations are sent */
-	InvalidateSystemCaches();
-	if (log_extension_exists())
+long
+handling_retry_ms(void)
+{
+	if (next_retry == 0)
+		return -1;
+	return TimestampDifferenceMilliseconds(GetCurrentTimestamp(), next_retry);
+}
+
+/*
+ * Failures of a whole transaction
+ */
+
+/* How many of the rows through the last one given are of the partition of that. */
+static int
+rows_through(int last)
+{
+	int			n = 0;
+
+	for (int i = 0; i <= last; i++)
+		n += rows.rows[i].partition == rows.rows[last].partition;
+	return n;
+}
+
+/* Note the failure of an attempt, or take it back, after the transaction has failed. */
+static void
+note_failure(const Attempt *failed, bool noted, const char *message)
+{
+	HandlerFunction function;
+	FetchGroup *group = begin(&function);
+
+	if (group == NULL)
+		return;
+	if (message != NULL)
+		write_failure(group, failed, noted, message);
+	else
+		write_back(group, failed);
+	PAUSE_POINT("handler: failure noted");
+	commit();
+}
+
+/* A call for trusted partitions has failed. */
+static void
+trusted_failed(const char *message)
+{
+	/* which one it was: that of the call, or the only one */
+	int			culprit = rows.n == 1 ? 0 : rows.at;
+
+	if (culprit >= 0)
 	{
-		n = find_wanted(&wanted);
-		lacking = handler_slots_sync(MyDatabaseId, n, wanted);
-		if (lacking > 0)
-			ereport(WARNING,
-					(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-					 errmsg("not enough slots for handlers: %d workers lack one", lacking),
-					 errhint("Raise calvin_seq.max_handlers (now %d).",
-							 calvin_max_handlers)));
+		Attempt		failed = {rows.rows[culprit].partition, froms[culprit], 0, NULL};
+		int			n = rows_through(culprit);
+
+		trust_doubt(&trust, failed.partition, n);
+		if (n == 1)
+			note_failure(&failed, false, message);
+		return;
 	}
-	CommitTransactionCommand();
-	MemoryContextSwitchTo(TopMemoryContext);
-	looked = true;
-	return true;
+	for (int i = 0; i < rows.n; i++)
+		trust_doubt(&trust, rows.rows[i].partition, rows_through(i));
+}
+
+/*
+ * The transaction of an attempt has failed: where it was committed, or before the call.
+ */
+static void
+attempt_failed(const char *message, bool counts)
+{
+	Attempt		failed = attempt;
+
+	attempt.partition = -1;
+	if (counts && rows.n > 1)
+		trust_doubt(&trust, failed.partition, rows.n);
+	note_failure(&failed, true, counts && rows.n <= 1 ? message : NULL);
+}
+
+bool
+handling_failed(const ErrorData *error)
+{
+	bool		called = phase == PHASE_CALL;
+	bool		forgiven = is_forgiven(error);
+	bool		counts = called && !forgiven;
+	char	   *message;
+
+	phase = PHASE_OTHER;
+	stop_waiting();
+	MemoryContextSwitchTo(round_context);
+	message = pstrdup(error->message);
+	handler_slot_report(slot, message, !called);
+	if (attempt.partition >= 0)
+		attempt_failed(message, counts);
+	else if (counts)
+		trusted_failed(message);
+	return called || forgiven;
 }

@@ -33,6 +33,7 @@
 #include "shared/database.h"
 #include "shared/handler_slot.h"
 #include "shared/requests.h"
+#include "shared/wakeup.h"
 #include "shared/worker_slot.h"
 #include "tcop/utility.h"
 #include "utils/fmgroids.h"
@@ -50,7 +51,6 @@ static ProcessUtility_hook_type prev_process_utility_hook = NULL;
 static bool extension_created = false;
 static bool extension_dropped = false;
 static bool extension_altered = false;
-static bool handlers_touched = false; /* functions, or roles */
 static List *databases_created = NIL;
 static List *databases_held = NIL;
 static List *databases_opened = NIL; /* for connections */
@@ -88,9 +88,6 @@ at_xact_event(XactEvent event, void *arg)
 		foreach(lc, databases_opened)
 			if (!database_has_slot(lfirst_oid(lc)))
 				requests_post(lfirst_oid(lc));
-		/* what a handler calls, or runs as, may be another thing now */
-		if (handlers_touched)
-			handler_slots_note_all_changed();
 		if (extension_dropped || extension_altered)
 			worker_slot_ask_to_recheck();
 		/* from here on the functions work, even before the workers do */
@@ -100,7 +97,6 @@ at_xact_event(XactEvent event, void *arg)
 	extension_created = false;
 	extension_dropped = false;
 	extension_altered = false;
-	handlers_touched = false;
 	databases_created = NIL;
 	databases_held = NIL;
 	databases_opened = NIL;
@@ -138,6 +134,19 @@ is_our_extension(Oid extension)
 	return ours;
 }
 
+/* A handler may have lost its function, or got it back. */
+static void
+note_function(ObjectAccessType access)
+{
+	DatabaseSlot *slot;
+
+	if (access != OAT_DROP && access != OAT_POST_ALTER && access != OAT_POST_CREATE)
+		return;
+	slot = database_mine();
+	if (slot != NULL && handler_slots_any(slot))
+		wakeup_handlers_at_commit(false);
+}
+
 static void
 object_access(ObjectAccessType access, Oid class_id, Oid object_id, int sub_id,
 			  void *arg)
@@ -156,12 +165,13 @@ object_access(ObjectAccessType access, Oid class_id, Oid object_id, int sub_id,
 		else
 			extension_dropped = true;
 	}
-	else if (class_id == ProcedureRelationId || class_id == AuthIdRelationId ||
-			 class_id == NamespaceRelationId)
-		handlers_touched |= access != OAT_NAMESPACE_SEARCH &&
-			access != OAT_FUNCTION_EXECUTE;
 	else if (class_id == DatabaseRelationId && access == OAT_POST_CREATE)
 		remember_database(&databases_created, object_id);
+	else if (class_id == ProcedureRelationId || class_id == NamespaceRelationId)
+		note_function(access);
+	else if (class_id == AuthIdRelationId &&
+			 (access == OAT_DROP || access == OAT_POST_ALTER))
+		wakeup_handlers_at_commit(true);
 }
 
 static bool
@@ -245,6 +255,19 @@ database_needed_alone(Node *node)
 	return database;
 }
 
+/* Handlers' workers are many, so they are signalled each time that is looked. */
+static bool
+handlers_run(Oid database, bool impolite)
+{
+	pid_t	   *pids = palloc(sizeof(pid_t) * Max(calvin_max_handlers, 1));
+	int			n = handler_slots_pids(database, pids, calvin_max_handlers);
+
+	for (int i = 0; impolite && i < n; i++)
+		kill(pids[i], SIGTERM);
+	pfree(pids);
+	return n > 0;
+}
+
 /*
  * Does any worker of the database still run?  One that does not leave by itself
  * is sent SIGTERM if "impolite", once.
@@ -252,17 +275,8 @@ database_needed_alone(Node *node)
 static bool
 workers_run(Oid database, bool impolite, pid_t signalled[WORKER_KINDS])
 {
-	bool		any = false;
+	bool		any = handlers_run(database, impolite);
 
-	pid_t		handler;
-
-	for (int next = 0; (handler = handler_slots_running(database, &next)) != 0;)
-	{
-		any = true;
-		/* in a call it looks at nothing else; more than once does no harm */
-		if (impolite)
-			kill(handler, SIGTERM);
-	}
 	for (int i = 0; i < WORKER_KINDS; i++)
 	{
 		pid_t		pid = worker_slot_pid(database, (WorkerKind) i);
@@ -314,7 +328,10 @@ note_opened(AlterDatabaseStmt *stmt)
 	{
 		DefElem    *option = lfirst_node(DefElem, lc);
 
-		if (strcmp(option->defname, "allow_connections") == 0 && defGetBoolean(option))
+		if (strcmp(option->defname, "allow_connections") != 0)
+			continue;
+		wakeup_handlers_at_commit(true);
+		if (defGetBoolean(option))
 			remember_database(&databases_opened,
 							  get_database_oid(stmt->dbname, false));
 	}
@@ -349,6 +366,9 @@ process_utility(PlannedStmt *pstmt, const char *query, bool read_only,
 
 	if (Calvin != NULL && IsTransactionState() && IsA(node, AlterDatabaseStmt))
 		note_opened((AlterDatabaseStmt *) node);
+	/* what a handler may do, or its role, is no object of its own */
+	if (Calvin != NULL && (IsA(node, GrantStmt) || IsA(node, GrantRoleStmt)))
+		wakeup_handlers_at_commit(true);
 	if (discards_all)
 		consumer_unsubscribe_everything();
 }

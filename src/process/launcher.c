@@ -9,7 +9,7 @@
  * Without sequencers nothing new comes from those who submit; without appliers
  * nothing comes at all.  So where places for workers may be too few, a
  * sequencer is started when every applier has its own, and leaves it to one
- * that has none (worker_start).
+ * that has none (worker_start).  Handlers come behind both.
  *
  * On a primary the launcher sleeps until its latch is set.  On a standby nobody
  * can ask it, so it looks by itself.
@@ -42,14 +42,7 @@ typedef struct Launched
 
 /* The workers this launcher started and that have not ended, by slot. */
 static Launched (*launched)[WORKER_KINDS];
-
-typedef struct LaunchedHandler
-{
-	HandlerArgs args;
-	BackgroundWorkerHandle *handle;
-} LaunchedHandler;
-
-static LaunchedHandler *launched_handlers;
+static Launched *launched_handlers;
 
 void
 launcher_init(void)
@@ -70,8 +63,8 @@ start_if_wanted(int number, WorkerKind kind)
 {
 	DatabaseSlot *slot = &Calvin->databases[number];
 	Launched   *mine = &launched[number][kind];
+	WorkerArgs	args = {0};
 	Oid			database;
-	uint32		token;
 	long		wait;
 	bool		open;
 
@@ -86,35 +79,44 @@ start_if_wanted(int number, WorkerKind kind)
 		return -1;
 	}
 
-	if (!worker_slot_start(slot, kind, database, &token))
+	args.database = database;
+	if (!worker_slot_start(slot, kind, database, &args.token))
 		return -1;				/* held since */
-	if (worker_start(&worker_types[kind], database, token, &mine->handle))
+	if (worker_start(&worker_types[kind], &args, &mine->handle))
 	{
 		mine->database = database;
-		mine->token = token;
+		mine->token = args.token;
 		return -1;
 	}
 	mine->handle = NULL;
-	worker_slot_no_place(slot, kind, database, token);
+	worker_slot_no_place(slot, kind, database, args.token);
 	return worker_retry_ms();
 }
 
-/* The same for a worker that runs a handler. */
+/* The same of a handler's slot. */
 static long
 start_handler_if_wanted(int number)
 {
-	LaunchedHandler *mine = &launched_handlers[number];
+	Launched   *mine = &launched_handlers[number];
+	HandlerTask task;
+	WorkerArgs	args = {0};
 	long		wait;
 
-	/* the last one is on its way out, which wakes us */
-	if (mine->handle != NULL || !handler_slots_start(number, &mine->args, &wait))
-		return mine->handle != NULL ? -1 : wait;
-	if (worker_start_with(&worker_handler, mine->args.database, &mine->args,
-						  sizeof(mine->args), &mine->handle))
+	if (!handler_slot_wanted(number, &task, &wait))
+		return wait;
+	if (mine->handle != NULL || !handler_slot_start(number, &task, &args.token))
 		return -1;
+	args.database = task.database;
+	args.role = task.role;
+	args.number = number;
+	if (worker_start(&worker_handler, &args, &mine->handle))
+	{
+		mine->token = args.token;
+		return -1;
+	}
 	mine->handle = NULL;
-	handler_slots_not_started(&mine->args, NO_WORKER_RETRY_MS, true);
-	return NO_WORKER_RETRY_MS;
+	handler_slot_not_started(number, args.token, worker_retry_ms(), true);
+	return worker_retry_ms();
 }
 
 /* Take note of workers of ours that ended without having claimed their place. */
@@ -133,10 +135,12 @@ collect_ended(void)
 		}
 	for (int i = 0; i < calvin_max_handlers; i++)
 	{
-		LaunchedHandler *mine = &launched_handlers[i];
+		Launched   *mine = &launched_handlers[i];
 
-		if (mine->handle != NULL && worker_ended(&mine->handle))
-			handler_slots_not_started(&mine->args, NO_WORKER_RETRY_MS, false);
+		if (mine->handle == NULL || !worker_ended(&mine->handle))
+			continue;
+		handler_slot_not_started(i, mine->token, NO_WORKER_RETRY_MS, false);
+		handler_slots_note_place();
 	}
 }
 
@@ -152,6 +156,22 @@ kind_is_due(WorkerKind kind)
 		(probing_at_rest() && !worker_slot_any_wanted(WORKER_APPLIER));
 }
 
+/* Handlers take no place that another worker is about to have. */
+static bool
+handlers_are_due(void)
+{
+	return !RecoveryInProgress() &&
+		(!worker_places_short() ||
+		 (probing_at_rest() && !worker_slot_any_wanted(WORKER_APPLIER) &&
+		  !worker_slot_any_wanted(WORKER_SEQUENCER)));
+}
+
+static inline long
+sooner(long a, long b)
+{
+	return a < 0 || (b >= 0 && b < a) ? b : a;
+}
+
 /* Start what is wanted; the time in ms until more will be, or -1. */
 static long
 start_workers(void)
@@ -162,21 +182,14 @@ start_workers(void)
 	for (int k = 0; k < WORKER_KINDS; k++)
 		for (int i = 0; i < Calvin->max_databases; i++)
 		{
-			long		wait;
-
 			if (!kind_is_due((WorkerKind) k))
 				break;
-			wait = start_if_wanted(i, (WorkerKind) k);
-			if (wait >= 0 && (timeout < 0 || wait < timeout))
-				timeout = wait;
+			timeout = sooner(timeout, start_if_wanted(i, (WorkerKind) k));
 		}
-	for (int i = 0; i < calvin_max_handlers && !RecoveryInProgress(); i++)
-	{
-		long		wait = start_handler_if_wanted(i);
-
-		if (wait >= 0 && (timeout < 0 || wait < timeout))
-			timeout = wait;
-	}
+	for (int i = 0; i < calvin_max_handlers && handlers_are_due(); i++)
+		timeout = sooner(timeout, start_handler_if_wanted(i));
+	if (worker_handler.warned && !handler_slots_lack_place())
+		worker_handler.warned = false;
 	return timeout;
 }
 
@@ -197,7 +210,7 @@ calvin_seq_launcher_main(Datum arg)
 	launched = MemoryContextAllocZero(TopMemoryContext,
 									  sizeof(*launched) * Calvin->max_databases);
 	launched_handlers = MemoryContextAllocZero(TopMemoryContext,
-											   sizeof(LaunchedHandler) *
+											   sizeof(*launched_handlers) *
 											   Max(calvin_max_handlers, 1));
 	before_shmem_exit(launcher_exit, (Datum) 0);
 	requests_begin_serving();
@@ -211,10 +224,8 @@ calvin_seq_launcher_main(Datum arg)
 	for (;;)
 	{
 		long		timeout = probing_advance();
-		long		wait = start_workers();
 
-		if (wait >= 0 && (timeout < 0 || wait < timeout))
-			timeout = wait;
+		timeout = sooner(timeout, start_workers());
 		pgstat_report_stat(true);
 		pgstat_report_activity(STATE_IDLE, "waiting for databases to come and go");
 		(void) WaitLatch(MyLatch,

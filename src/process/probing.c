@@ -249,6 +249,7 @@ static bool
 send_probe(void)
 {
 	Oid			database = linitial_oid(pending);
+	WorkerArgs	args = {0};
 	bool		open;
 
 	if (!database_has_slot(database) &&
@@ -258,7 +259,9 @@ send_probe(void)
 		probe.token = requests_begin_probe();
 		probe.sent_at = clock_ms();
 		probe.ended = false;
-		if (!worker_start(&worker_probe, database, probe.token, &probe.handle))
+		args.database = database;
+		args.token = probe.token;
+		if (!worker_start(&worker_probe, &args, &probe.handle))
 		{
 			probe.handle = NULL;
 			return false;

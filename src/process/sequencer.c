@@ -16,8 +16,8 @@
 #include "log/table.h"
 #include "pgstat.h"
 #include "postmaster/interrupt.h"
-#include "process/handling.h"
 #include "process/life.h"
+#include "process/publishing.h"
 #include "process/retention.h"
 #include "process/worker.h"
 #include "shared/pause.h"
@@ -41,16 +41,16 @@ look_anew_if_told(DatabaseSlot *slot)
 
 /*
  * Until the latch is set, or for so many ms unless that is -1; nor longer than to when
- * the log is to be looked at for its age.
+ * something else is to be looked at.
  */
 static void
-wait_for_work(long wait_ms, long retention_ms)
+wait_for_work(long wait_ms, long other_ms)
 {
 	pgstat_report_stat(wait_ms < 0);
 	pgstat_report_activity(STATE_IDLE, wait_ms < 0 ? "waiting for submissions" :
 						   "waiting to close an epoch, or to rotate the inbox");
-	if (retention_ms >= 0 && (wait_ms < 0 || retention_ms < wait_ms))
-		wait_ms = retention_ms;
+	if (other_ms >= 0 && (wait_ms < 0 || other_ms < wait_ms))
+		wait_ms = other_ms;
 	PAUSE_POINT("sequencer: before waiting");
 	(void) WaitLatch(MyLatch,
 					 WL_LATCH_SET | WL_EXIT_ON_PM_DEATH |
@@ -67,19 +67,21 @@ main_loop(DatabaseSlot *slot)
 		SequencingNext next;
 		long		wait_ms = -1;
 		long		retention_ms;
+		long		look_ms;
 
 		life_serve_signals();
 		look_anew_if_told(slot);
-		if (handling_look(slot))
-			continue;
 		next = sequence_some(slot, &wait_ms);
 		if (next == SEQUENCE_GONE)
 			life_retire();
 		life_succeeded();
+		look_ms = publishing_serve(slot);
 		/* waiting for a lock in it may have taken the latch's news */
 		if (retention_serve(slot, next == SEQUENCE_AGAIN, &retention_ms) ||
 			next == SEQUENCE_AGAIN)
 			continue;
+		if (retention_ms < 0 || (look_ms >= 0 && look_ms < retention_ms))
+			retention_ms = look_ms;
 		wait_for_work(next == SEQUENCE_REST ? wait_ms : -1, retention_ms);
 	}
 }

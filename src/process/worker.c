@@ -8,12 +8,13 @@
 #include "pgstat.h"
 #include "process/worker.h"
 #include "shared/clock.h"
+#include "shared/handler_slot.h"
 #include "shared/shmem.h"
 #include "shared/worker_slot.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
 
-/* Two for each database, the launcher and its probe. */
+/* Two for each database, the launcher and its probe; handlers give way to them. */
 #define PLACES_NEEDED (WORKER_KINDS * Calvin->max_databases + 2)
 
 /* How long a sequencer has to leave, and the postmaster to see that it has. */
@@ -27,15 +28,15 @@ WorkerType	worker_launcher = {"calvin_seq launcher", "calvin_seq_launcher_main",
 WorkerType	worker_probe = {"calvin_seq probe", "calvin_seq_probe_main", "on",
 						"Whether it has the extension is not known until there is one.", false, false};
 
-WorkerType	worker_handler = {"calvin_seq handler", "calvin_seq_handler_main", "on",
-						  "What its group fetches waits until there is one.", false, false};
-
 /* By WorkerKind.  The sequencer need not flush: the applier does before it delivers. */
 WorkerType	worker_types[WORKER_KINDS] = {
 	{"calvin_seq applier", "calvin_seq_applier_main", "on",
 	 "What is appended to its log is not delivered until there is one.", false, false},
 	{"calvin_seq sequencer", "calvin_seq_sequencer_main", "off",
 	 "What is submitted there waits until there is one; what is appended does not.", false, false}};
+
+WorkerType	worker_handler = {"calvin_seq handler", "calvin_seq_handler_main", "on",
+						  "What its group gets waits until there is one.", false, false};
 
 void
 worker_describe(BackgroundWorker *worker, const WorkerType *type)
@@ -87,11 +88,12 @@ make_room(const WorkerType *type)
 {
 	pid_t		late;
 
-	if (type == &worker_types[WORKER_SEQUENCER] || type == &worker_handler)
+	if (type == &worker_handler)
 		return false;
 	if (room_is_being_made())
 		return true;
-	if (!worker_slot_make_room(&late))
+	if (!handler_slots_make_room(&late) &&
+		(type == &worker_types[WORKER_SEQUENCER] || !worker_slot_make_room(&late)))
 		return false;
 	/* it may be waiting for a lock, where only this reaches it */
 	if (late != 0)
@@ -107,17 +109,8 @@ worker_retry_ms(void)
 }
 
 bool
-worker_start(WorkerType *type, Oid database, uint32 token,
+worker_start(WorkerType *type, const WorkerArgs *args,
 			 BackgroundWorkerHandle **handle)
-{
-	WorkerArgs	args = {database, token};
-
-	return worker_start_with(type, database, &args, sizeof(args), handle);
-}
-
-bool
-worker_start_with(WorkerType *type, Oid database, const void *args, Size size,
-				  BackgroundWorkerHandle **handle)
 {
 	BackgroundWorker worker;
 	MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
@@ -125,24 +118,25 @@ worker_start_with(WorkerType *type, Oid database, const void *args, Size size,
 
 	worker_describe(&worker, type);
 	worker.bgw_notify_pid = MyProcPid;
-	memcpy(worker.bgw_extra, args, size);
+	memcpy(worker.bgw_extra, args, sizeof(*args));
 	started = RegisterDynamicBackgroundWorker(&worker, handle);
 	MemoryContextSwitchTo(old);
 
 	type->refused = !started;
+	/* of handlers some may have a place where others have none: see launcher.c */
 	if (started)
-		type->warned = false;
+		type->warned &= type == &worker_handler;
 	else if (!make_room(type) && !type->warned)
 	{
 		type->warned = true;
 		ereport(WARNING,
 				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
 				 errmsg("no background worker left for a %s", type->name),
-				 errdetail("It is wanted for the database with OID %u. %s", database,
+				 errdetail("It is wanted for the database with OID %u. %s", args->database,
 						   type->without),
-				 errhint("Raise max_worker_processes (now %d): calvin_seq needs %d, twice calvin_seq.max_databases (now %d) and 2 more, and one for each worker of a handler.",
-						 max_worker_processes, PLACES_NEEDED,
-						 Calvin->max_databases)));
+				 errhint("Raise max_worker_processes (now %d): calvin_seq needs %d, twice calvin_seq.max_databases (now %d), calvin_seq.max_handlers (now %d) and 2 more.",
+						 max_worker_processes, PLACES_NEEDED + calvin_max_handlers,
+						 Calvin->max_databases, calvin_max_handlers)));
 	}
 	return started;
 }

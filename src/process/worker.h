@@ -23,14 +23,16 @@ typedef struct WorkerType
 
 extern WorkerType worker_launcher;
 extern WorkerType worker_probe;
-extern WorkerType worker_handler;
 extern WorkerType worker_types[WORKER_KINDS]; /* of a database's */
+extern WorkerType worker_handler;
 
 /* In bgw_extra: what a worker has to prove that it is the one asked for. */
 typedef struct WorkerArgs
 {
 	Oid			database;
 	uint32		token;
+	Oid			role;	/* of a handler, */
+	int			number; /* and that of its slot */
 } WorkerArgs;
 
 StaticAssertDecl(sizeof(WorkerArgs) <= BGW_EXTRALEN, "fits into bgw_extra");
@@ -55,15 +57,11 @@ extern void worker_describe(BackgroundWorker *worker, const WorkerType *type);
 
 /*
  * Ask the postmaster for a worker with these arguments; false if there is no
- * place for it.  The handle is in TopMemoryContext.  A sequencer is asked to
- * leave its place to an applier or a probe.
+ * place for it.  The handle is in TopMemoryContext.  A handler is asked to leave its
+ * place to another type of worker, and a sequencer to all but a handler.
  */
-extern bool worker_start(WorkerType *type, Oid database, uint32 token,
+extern bool worker_start(WorkerType *type, const WorkerArgs *args,
 						 BackgroundWorkerHandle **handle);
-
-/* The same with what a worker of another type finds in bgw_extra. */
-extern bool worker_start_with(WorkerType *type, Oid database, const void *args,
-							  Size size, BackgroundWorkerHandle **handle);
 
 /* When to try again after there was no place, in ms. */
 extern int	worker_retry_ms(void);

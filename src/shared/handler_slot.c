@@ -1,107 +1,87 @@
 /*
  * handler_slot.c
- *	  The workers that run handlers: every transition of their slots.
+ *	  The life of handler workers: every transition of their slots.
  *
- *	  A slot is one worker of a definition:
+ *	  A slot is free, or has a task: to be the worker of that number of a group's
+ *	  handler, as it is defined.
  *
- *			  sync				  start				  claim
- *		FREE -------> WANTED -------------> STARTING -------> RUNNING
- *		 ^ ^			|  ^ <------------------+				 |
- *		 | |	sync,	|  |	not_started, reset_starting		 |
- *		 | +------------+  +-------------------------------------+
- *		 |		forget		 leave								 |
- *		 +-------------------------------------------------------+
- *						leave, when it was given up
+ *						  start				claim
+ *		 publish		+------->			+------->
+ *	   free ----> WANTED -		  STARTING ---		  RUNNING ----+
+ *		^ ^		   ^ ^	<-------+	|					 |	  |
+ *		| |		   | | not_started, |					 |	  |
+ *		| |		   | | reset, claim |					 |	  |
+ *		| |		   | |	 while held |	leave			 |	  |
+ *		| |		   | +--------------+--------------------+	  |
+ *		| +--------+----------------+						  |
+ *		|	publish, stop: the task is not wanted any more	  |
+ *		+-----------------------------------------------------+
+ *			leave when ending: a task of which that was said, and the worker
+ *			was told to stop, while it ran
  *
- *	  transition			made by				under what condition
- *	  sync					the sequencer		by what the definitions are
- *	  start					the launcher		WANTED, its database not held, no
- *												standby, not before not_before
- *	  not_started, reset	the launcher		STARTING with its token
- *	  claim					the worker			STARTING with its token, not held
- *	  leave					the worker			RUNNING
- *	  forget				who ends the slot	of that database
- *							of the database
+ *	  transition		 made by				   under what condition
+ *	  publish			 the sequencer			   of that database
+ *	  start				 the launcher			   WANTED, the database has a slot
+ *												   without holds, not before not_before
+ *	  not_started, reset the launcher			   STARTING with its token
+ *	  claim				 the worker				   STARTING with its token, no holds
+ *	  leave				 the worker				   RUNNING
+ *	  stop				 who ends the database's   of that database
+ *						 slot, or holds it
  *
- * A worker that runs in a slot that is given up is told to stop, and the slot is free
- * when it has left.  One that is STARTING then finds another token.
+ * The sequencer is who reads which handlers there are, since there is one on a primary
+ * alone, from the promotion on, and one at a time in a database.  It is told by sessions
+ * that commit something that may matter: a word that it takes, and its latch.
  *
- * All of it is under the lock of the slots but the words to stop and of the counters,
- * which are written by the worker, the first by who gives a slot up, and read by anyone.
+ * The workers of a database that is held (worker_slot.c) are told to stop, and start no
+ * sooner than the others.
+ *
+ * The lock is Calvin->lock, for all but the figures.
  */
 #include "compat.h"
 
-#include "access/xlog.h"
+#include <math.h>
+
 #include "miscadmin.h"
 #include "shared/clock.h"
 #include "shared/database.h"
 #include "shared/handler_slot.h"
 #include "shared/requests.h"
-#include "storage/latch.h"
 #include "storage/shmem.h"
-#include "utils/guc.h"
 #include "utils/timestamp.h"
 
-/* Between an end in failure and the next start: doubling up to the last. */
+/*
+ * Between the second end without success in a row and the next start: doubling up to
+ * the last.  The first one may be for a reason that will not come again.
+ */
 #define FIRST_DELAY_MS 1000
 #define LAST_DELAY_MS 60000
 
-/* The rate is that of this long, and of what came of the next such time. */
-#define RATE_MS 10000
+/* Rates are of about the last so many seconds. */
+#define RECENT_SECONDS 10.0
 
-typedef struct HandlerSlot
+typedef struct HandlerDatabase
 {
-	bool		in_use;
-	bool		given_up;	/* free when the worker has left */
-	Oid			database;
-	HandlerWanted wanted;
-	int			number;		/* of the definition's workers, from 0 */
-	WorkerStatus status;
-	bool		no_place;
-	uint32		token;
-	int			failures;
-	int64		not_before;
-	pid_t		pid;
-	PGPROC	   *proc;
-	TimestampTz last_error_at;
-	char		last_error[CALVIN_ERROR_LEN];
+	pg_atomic_uint32 told; /* anybody sets it, the sequencer takes it */
+	pg_atomic_uint32 any;  /* the sequencer's */
+} HandlerDatabase;
 
-	pg_atomic_uint32 stop;
-	pg_atomic_uint64 processed;
-	pg_atomic_uint64 failed;
-	pg_atomic_uint64 rate_since; /* clock_ms() of the window's beginning, */
-	pg_atomic_uint64 rate_count; /* what came in it, */
-	pg_atomic_uint64 rate_before; /* and in the one before */
-} HandlerSlot;
-
-int			calvin_max_handlers = 8;
-
+/* A task has found no slot: who leaves one has everybody look again. */
+static pg_atomic_uint32 *lacking;
+static HandlerDatabase *databases; /* by the number of the database's slot */
 static HandlerSlot *slots;
-static pg_atomic_uint32 *changed; /* of each database slot: look at the definitions */
-
-void
-handler_slots_define_settings(void)
-{
-	DefineCustomIntVariable("calvin_seq.max_handlers",
-							"Workers that run handlers at the same time.",
-							"In all databases together; each takes one of max_worker_processes.",
-							&calvin_max_handlers,
-							8, 0, 1024,
-							PGC_POSTMASTER, 0,
-							NULL, NULL, NULL);
-}
 
 static Size
-slots_size(void)
+databases_size(void)
 {
-	return MAXALIGN(mul_size(calvin_max_handlers, sizeof(HandlerSlot)));
+	return MAXALIGN(mul_size(calvin_max_databases, sizeof(HandlerDatabase)));
 }
 
 Size
 handler_slots_shmem_size(void)
 {
-	return add_size(slots_size(),
-					mul_size(calvin_max_databases, sizeof(pg_atomic_uint32)));
+	return add_size(add_size(MAXALIGN(sizeof(pg_atomic_uint32)), databases_size()),
+					mul_size(calvin_max_handlers, sizeof(HandlerSlot)));
 }
 
 void
@@ -109,222 +89,330 @@ handler_slots_shmem_init(void)
 {
 	bool		found;
 
-	slots = ShmemInitStruct("calvin_seq handlers", handler_slots_shmem_size(), &found);
-	changed = (pg_atomic_uint32 *) ((char *) slots + slots_size());
+	lacking = ShmemInitStruct("calvin_seq handlers", handler_slots_shmem_size(), &found);
+	databases = (HandlerDatabase *)
+		((char *) lacking + MAXALIGN(sizeof(pg_atomic_uint32)));
+	slots = (HandlerSlot *) ((char *) databases + databases_size());
 	if (found)
 		return;
-	memset(slots, 0, slots_size());
+	memset(lacking, 0, handler_slots_shmem_size());
+	pg_atomic_init_u32(lacking, 0);
+	for (int i = 0; i < calvin_max_databases; i++)
+	{
+		pg_atomic_init_u32(&databases[i].told, 0);
+		pg_atomic_init_u32(&databases[i].any, 0);
+	}
 	for (int i = 0; i < calvin_max_handlers; i++)
 	{
-		pg_atomic_init_u32(&slots[i].stop, 0);
-		pg_atomic_init_u64(&slots[i].processed, 0);
-		pg_atomic_init_u64(&slots[i].failed, 0);
-		pg_atomic_init_u64(&slots[i].rate_since, 0);
-		pg_atomic_init_u64(&slots[i].rate_count, 0);
-		pg_atomic_init_u64(&slots[i].rate_before, 0);
+		pg_atomic_init_u64(&slots[i].worker.proc, 0);
+		pg_atomic_init_u32(&slots[i].worker.recheck, 0);
+		pg_atomic_init_u32(&slots[i].worker.stop, 0);
+		SpinLockInit(&slots[i].mutex);
 	}
-	for (int i = 0; i < calvin_max_databases; i++)
-		pg_atomic_init_u32(&changed[i], 1);
 }
 
-/* The worker sees it when it is woken. */
-static void
-stop_locked(HandlerSlot *slot)
+/*
+ * Being told
+ */
+
+static HandlerDatabase *
+database_of(DatabaseSlot *slot)
 {
-	pg_atomic_write_u32(&slot->stop, 1);
-	if (slot->proc != NULL)
-		SetLatch(&slot->proc->procLatch);
+	return &databases[slot - Calvin->databases];
+}
+
+void
+handler_slots_tell(DatabaseSlot *slot)
+{
+	pg_atomic_write_u32(&database_of(slot)->told, 1);
+	database_wake_sequencer(slot);
+}
+
+void
+handler_slots_tell_all(void)
+{
+	for (int i = 0; i < Calvin->max_databases; i++)
+		if (handler_slots_any(&Calvin->databases[i]))
+			handler_slots_tell(&Calvin->databases[i]);
+}
+
+bool
+handler_slots_take_told(DatabaseSlot *slot)
+{
+	return pg_atomic_read_u32(&database_of(slot)->told) != 0 &&
+		pg_atomic_exchange_u32(&database_of(slot)->told, 0) != 0;
+}
+
+bool
+handler_slots_any(DatabaseSlot *slot)
+{
+	return pg_atomic_read_u32(&database_of(slot)->any) != 0;
+}
+
+/*
+ * What is wanted
+ */
+
+static bool
+same_task(const HandlerTask *a, const HandlerTask *b)
+{
+	return a->database == b->database && a->id == b->id &&
+		a->definition == b->definition && a->number == b->number;
 }
 
 static void
-give_up_locked(HandlerSlot *slot)
+free_locked(HandlerSlot *slot)
 {
-	if (slot->status == WORKER_RUNNING)
+	/* one on its way finds that it may not claim */
+	slot->worker.start_token++;
+	slot->worker.status = WORKER_NONE;
+	slot->task.database = InvalidOid;
+	slot->ending = false;
+}
+
+static void
+end_locked(HandlerSlot *slot)
+{
+	if (slot->worker.status != WORKER_RUNNING)
 	{
-		slot->given_up = true;
-		stop_locked(slot);
+		free_locked(slot);
 		return;
 	}
-	slot->token++;
-	slot->in_use = false;
-	slot->status = WORKER_NONE;
+	slot->ending = true;
+	pg_atomic_write_u32(&slot->worker.stop, 1);
 }
 
-static HandlerSlot *
-find_locked(Oid database, uint64 definition, int number)
+static bool
+has_task_locked(const HandlerTask *task)
 {
 	for (int i = 0; i < calvin_max_handlers; i++)
-		if (slots[i].in_use && !slots[i].given_up && slots[i].database == database &&
-			slots[i].wanted.definition == definition && slots[i].number == number)
-			return &slots[i];
-	return NULL;
+		if (!slots[i].ending && same_task(&slots[i].task, task))
+			return true;
+	return false;
 }
 
-/* False: all are taken. */
+/* A free slot gets a task; false if there is none. */
 static bool
-take_free_locked(Oid database, const HandlerWanted *wanted, int number)
+begin_locked(const HandlerTask *task)
 {
 	for (int i = 0; i < calvin_max_handlers; i++)
 	{
 		HandlerSlot *slot = &slots[i];
 
-		if (slot->in_use)
+		if (OidIsValid(slot->task.database))
 			continue;
-		slot->in_use = true;
-		slot->given_up = false;
-		slot->database = database;
-		slot->wanted = *wanted;
-		slot->number = number;
-		slot->status = WORKER_WANTED;
-		slot->no_place = false;
-		slot->failures = 0;
-		slot->not_before = 0;
-		slot->last_error_at = 0;
-		pg_atomic_write_u64(&slot->processed, 0);
-		pg_atomic_write_u64(&slot->failed, 0);
-		pg_atomic_write_u64(&slot->rate_since, 0);
-		pg_atomic_write_u64(&slot->rate_count, 0);
-		pg_atomic_write_u64(&slot->rate_before, 0);
+		slot->task = *task;
+		slot->ending = false;
+		slot->worker.status = WORKER_WANTED;
+		slot->worker.no_place = false;
+		slot->worker.failures = 0;
+		slot->worker.not_before = 0;
+		slot->worker.last_error_at = 0;
+		SpinLockAcquire(&slot->mutex);
+		slot->recent = 0;
+		slot->recent_at = GetCurrentTimestamp();
+		slot->retrying = false;
+		SpinLockRelease(&slot->mutex);
 		return true;
 	}
 	return false;
 }
 
-static bool
-is_wanted(const HandlerSlot *slot, int n, const HandlerWanted *wanted)
+/* Slots may be free that others have lacked. */
+static void
+tell_of_room(void)
 {
-	for (int i = 0; i < n; i++)
-		if (wanted[i].definition == slot->wanted.definition &&
-			slot->number < wanted[i].workers)
-			return true;
-	return false;
+	if (pg_atomic_read_u32(lacking) != 0 && pg_atomic_exchange_u32(lacking, 0) != 0)
+		handler_slots_tell_all();
 }
 
-int
-handler_slots_sync(Oid database, int n, const HandlerWanted *wanted)
+void
+handler_slots_publish(DatabaseSlot *slot, const HandlerTask *tasks, int n, bool any)
 {
-	int			lacking = 0;
+	bool		lacks = false;
+	bool		freed = false;
 
+	pg_atomic_write_u32(&database_of(slot)->any, any ? 1 : 0);
 	LWLockAcquire(Calvin->lock, LW_EXCLUSIVE);
 	for (int i = 0; i < calvin_max_handlers; i++)
-		if (slots[i].in_use && slots[i].database == database &&
-			!is_wanted(&slots[i], n, wanted))
-			give_up_locked(&slots[i]);
-	for (int i = 0; i < n; i++)
-		for (int w = 0; w < wanted[i].workers; w++)
-			if (find_locked(database, wanted[i].definition, w) == NULL &&
-				!take_free_locked(database, &wanted[i], w))
-				lacking++;
-	LWLockRelease(Calvin->lock);
-	requests_wake_launcher();
-	return lacking;
-}
-
-static void
-note_changed_locked(int number)
-{
-	pg_atomic_write_u32(&changed[number], 1);
-}
-
-void
-handler_slots_note_changed(Oid database)
-{
-	DatabaseSlot *slot;
-
-	LWLockAcquire(Calvin->lock, LW_SHARED);
-	slot = database_find_locked(database);
-	if (slot != NULL)
-		note_changed_locked((int) (slot - Calvin->databases));
-	LWLockRelease(Calvin->lock);
-	if (slot != NULL)
-		database_wake_sequencer(slot);
-}
-
-void
-handler_slots_note_all_changed(void)
-{
-	for (int i = 0; i < Calvin->max_databases; i++)
 	{
-		note_changed_locked(i);
-		database_wake_sequencer(&Calvin->databases[i]);
+		bool		wanted = false;
+
+		if (slots[i].task.database != MyDatabaseId)
+			continue;
+		for (int j = 0; j < n && !wanted; j++)
+			wanted = same_task(&slots[i].task, &tasks[j]);
+		if (wanted)
+			continue;
+		end_locked(&slots[i]);
+		freed |= !OidIsValid(slots[i].task.database);
+	}
+	for (int j = 0; j < n; j++)
+		if (!has_task_locked(&tasks[j]))
+			lacks |= !begin_locked(&tasks[j]);
+	LWLockRelease(Calvin->lock);
+	if (lacks)
+		pg_atomic_write_u32(lacking, 1);
+	else if (freed)
+		tell_of_room();
+	handler_slots_wake(MyDatabaseId);
+	requests_wake_launcher();
+}
+
+void
+handler_slots_stop_locked(Oid database, bool for_good)
+{
+	for (int i = 0; i < calvin_max_handlers; i++)
+	{
+		if (slots[i].task.database != database)
+			continue;
+		if (for_good)
+			end_locked(&slots[i]);
+		else
+			pg_atomic_write_u32(&slots[i].worker.stop, 1);
 	}
 }
 
-bool
-handler_slots_take_changed(DatabaseSlot *slot)
+void
+handler_slots_release_locked(Oid database)
 {
-	pg_atomic_uint32 *word = &changed[slot - Calvin->databases];
+	for (int i = 0; i < calvin_max_handlers; i++)
+		if (slots[i].task.database == database)
+			slots[i].worker.not_before = 0;
+}
 
-	return pg_atomic_read_u32(word) != 0 && pg_atomic_exchange_u32(word, 0) != 0;
+void
+handler_slots_wake(Oid database)
+{
+	for (int i = 0; i < calvin_max_handlers; i++)
+		if (slots[i].task.database == database && handler_slot_stop_asked(&slots[i]))
+			database_wake_proc(&slots[i].worker.proc);
+}
+
+/*
+ * The launcher
+ */
+
+/* Does the database have its slot, and nobody holds that? */
+static bool
+open_locked(Oid database)
+{
+	const DatabaseSlot *slot = database_find_locked(database);
+
+	return slot != NULL && slot->holds == 0 && !slot->ending;
+}
+
+static bool
+wanted_locked(const HandlerSlot *slot)
+{
+	return OidIsValid(slot->task.database) && slot->worker.status == WORKER_WANTED &&
+		open_locked(slot->task.database);
 }
 
 bool
-handler_slots_any(Oid database)
+handler_slot_wanted(int number, HandlerTask *task, long *wait)
+{
+	HandlerSlot *slot = &slots[number];
+	int64		now = clock_ms();
+	bool		wanted = false;
+
+	*wait = -1;
+	LWLockAcquire(Calvin->lock, LW_SHARED);
+	if (wanted_locked(slot))
+	{
+		wanted = slot->worker.not_before <= now;
+		*task = slot->task;
+		if (!wanted)
+			*wait = (long) (slot->worker.not_before - now);
+	}
+	LWLockRelease(Calvin->lock);
+	return wanted;
+}
+
+bool
+handler_slot_start(int number, const HandlerTask *task, uint32 *token)
+{
+	HandlerSlot *slot = &slots[number];
+	bool		wanted;
+
+	LWLockAcquire(Calvin->lock, LW_EXCLUSIVE);
+	wanted = wanted_locked(slot) && same_task(&slot->task, task);
+	if (wanted)
+	{
+		slot->worker.status = WORKER_STARTING;
+		*token = ++slot->worker.start_token;
+	}
+	LWLockRelease(Calvin->lock);
+	return wanted;
+}
+
+static bool
+starting_locked(const HandlerSlot *slot, uint32 token)
+{
+	return slot->worker.status == WORKER_STARTING && slot->worker.start_token == token;
+}
+
+void
+handler_slot_not_started(int number, uint32 token, int delay_ms, bool no_place)
+{
+	HandlerSlot *slot = &slots[number];
+
+	LWLockAcquire(Calvin->lock, LW_EXCLUSIVE);
+	if (starting_locked(slot, token))
+	{
+		slot->worker.status = WORKER_WANTED;
+		slot->worker.not_before = clock_ms() + delay_ms;
+		slot->worker.no_place = no_place;
+	}
+	LWLockRelease(Calvin->lock);
+}
+
+void
+handler_slots_note_place(void)
+{
+	LWLockAcquire(Calvin->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < calvin_max_handlers; i++)
+		if (slots[i].worker.no_place)
+			slots[i].worker.not_before = 0;
+	LWLockRelease(Calvin->lock);
+}
+
+bool
+handler_slots_lack_place(void)
 {
 	bool		any = false;
 
 	LWLockAcquire(Calvin->lock, LW_SHARED);
 	for (int i = 0; i < calvin_max_handlers && !any; i++)
-		any = slots[i].in_use && slots[i].database == database;
+		any = slots[i].worker.no_place && OidIsValid(slots[i].task.database);
 	LWLockRelease(Calvin->lock);
 	return any;
 }
 
-static bool
-held_locked(Oid database)
-{
-	const DatabaseSlot *slot = database_find_locked(database);
-
-	return slot == NULL || slot->holds > 0 || slot->ending;
-}
-
 bool
-handler_slots_start(int number, HandlerArgs *args, long *wait)
+handler_slots_make_room(pid_t *late)
 {
-	HandlerSlot *slot = &slots[number];
-	int64		now = clock_ms();
-	bool		start = false;
+	HandlerSlot *chosen = NULL;
 
-	*wait = -1;
+	*late = 0;
 	LWLockAcquire(Calvin->lock, LW_EXCLUSIVE);
-	if (slot->in_use && slot->status == WORKER_WANTED && !held_locked(slot->database))
+	for (int i = 0; i < calvin_max_handlers; i++)
 	{
-		start = slot->not_before <= now;
-		if (!start)
-			*wait = (long) (slot->not_before - now);
+		if (slots[i].worker.status != WORKER_RUNNING)
+			continue;
+		chosen = &slots[i];
+		if (handler_slot_stop_asked(chosen))
+		{
+			*late = chosen->worker.pid;
+			break;
+		}
 	}
-	if (start)
-	{
-		slot->status = WORKER_STARTING;
-		args->database = slot->database;
-		args->role = slot->wanted.role;
-		args->slot = number;
-		args->token = ++slot->token;
-	}
+	if (chosen != NULL)
+		pg_atomic_write_u32(&chosen->worker.stop, 1);
 	LWLockRelease(Calvin->lock);
-	return start;
-}
-
-static bool
-starting_locked(const HandlerSlot *slot, const HandlerArgs *args)
-{
-	return slot->in_use && slot->status == WORKER_STARTING &&
-		slot->token == args->token;
-}
-
-void
-handler_slots_not_started(const HandlerArgs *args, int delay_ms, bool no_place)
-{
-	HandlerSlot *slot = &slots[args->slot];
-
-	LWLockAcquire(Calvin->lock, LW_EXCLUSIVE);
-	if (starting_locked(slot, args))
-	{
-		slot->status = WORKER_WANTED;
-		slot->not_before = clock_ms() + delay_ms;
-		slot->no_place = no_place;
-	}
-	LWLockRelease(Calvin->lock);
+	if (chosen != NULL)
+		database_wake_proc(&chosen->worker.proc);
+	return chosen != NULL;
 }
 
 void
@@ -332,189 +420,215 @@ handler_slots_reset_starting(void)
 {
 	LWLockAcquire(Calvin->lock, LW_EXCLUSIVE);
 	for (int i = 0; i < calvin_max_handlers; i++)
-		if (slots[i].in_use && slots[i].status == WORKER_STARTING)
+		if (slots[i].worker.status == WORKER_STARTING)
 		{
-			slots[i].token++;
-			slots[i].status = WORKER_WANTED;
+			slots[i].worker.start_token++;
+			slots[i].worker.status = WORKER_WANTED;
 		}
 	LWLockRelease(Calvin->lock);
 }
 
-bool
-handler_slots_claim(const HandlerArgs *args, HandlerWanted *mine)
+/*
+ * The worker
+ */
+
+HandlerSlot *
+handler_slot_claim(int number, uint32 token, HandlerTask *task)
 {
-	HandlerSlot *slot = &slots[args->slot];
-	bool		claimed;
+	HandlerSlot *slot = &slots[number];
+	WorkerSlot *worker = &slot->worker;
+	bool		claimed = false;
 
 	LWLockAcquire(Calvin->lock, LW_EXCLUSIVE);
-	claimed = starting_locked(slot, args);
-	if (claimed && held_locked(slot->database))
+	if (starting_locked(slot, token))
 	{
-		slot->status = WORKER_WANTED;
-		claimed = false;
+		claimed = open_locked(slot->task.database);
+		worker->status = claimed ? WORKER_RUNNING : WORKER_WANTED;
 	}
 	if (claimed)
 	{
-		slot->status = WORKER_RUNNING;
-		slot->no_place = false;
-		slot->pid = MyProcPid;
-		slot->proc = MyProc;
-		pg_atomic_write_u32(&slot->stop, 0);
-		*mine = slot->wanted;
+		*task = slot->task;
+		worker->no_place = false;
+		worker->pid = MyProcPid;
+		worker->started = GetCurrentTimestamp();
+		pg_atomic_write_u32(&worker->stop, 0);
+		pg_atomic_write_u64(&worker->proc, (uint64) (uintptr_t) MyProc);
 	}
 	LWLockRelease(Calvin->lock);
-	return claimed;
+	return claimed ? slot : NULL;
 }
 
 void
-handler_slots_leave(int number, bool failed)
+handler_slot_succeeded(HandlerSlot *slot)
 {
-	HandlerSlot *slot = &slots[number];
+	/* the worker alone counts them while it runs */
+	if (slot->worker.failures == 0 && !slot->retrying)
+		return;
+	LWLockAcquire(Calvin->lock, LW_EXCLUSIVE);
+	slot->worker.failures = 0;
+	LWLockRelease(Calvin->lock);
+	SpinLockAcquire(&slot->mutex);
+	slot->retrying = false;
+	SpinLockRelease(&slot->mutex);
+}
+
+/* A worker that has failed says why, unless it died of it. */
+static void
+note_death_locked(WorkerSlot *worker)
+{
+	if (worker->last_error_at >= worker->started)
+		return;
+	strlcpy(worker->last_error, "the worker ended, see the server log",
+			sizeof(worker->last_error));
+	worker->last_error_at = GetCurrentTimestamp();
+}
+
+void
+handler_slot_leave(HandlerSlot *slot, bool failed)
+{
+	WorkerSlot *worker = &slot->worker;
 	DatabaseSlot *database;
 	int64		delay = 0;
 
 	LWLockAcquire(Calvin->lock, LW_EXCLUSIVE);
-	if (failed)
+	database = database_find_locked(slot->task.database);
+	/* who was told to leave, and did not hear of it in a call, was ended */
+	if (failed && pg_atomic_read_u32(&worker->stop) == 0)
 	{
-		delay = Min(FIRST_DELAY_MS << Min(slot->failures, 6), LAST_DELAY_MS);
-		slot->failures++;
+		if (worker->failures > 0)
+			delay = Min(FIRST_DELAY_MS << Min(worker->failures - 1, 6), LAST_DELAY_MS);
+		worker->failures++;
+		note_death_locked(worker);
 	}
-	slot->pid = 0;
-	slot->proc = NULL;
-	slot->status = slot->given_up ? WORKER_NONE : WORKER_WANTED;
-	slot->not_before = clock_ms() + delay;
-	if (slot->given_up)
-		slot->in_use = false;
-	database = database_find_locked(slot->database);
-	/* a place is free: somebody may lack one */
-	if (slot->given_up)
-		for (int i = 0; i < Calvin->max_databases; i++)
-			note_changed_locked(i);
+	worker->pid = 0;
+	pg_atomic_write_u64(&worker->proc, 0);
+	worker->status = WORKER_WANTED;
+	worker->not_before = clock_ms() + delay;
+	if (slot->ending || database == NULL)
+		free_locked(slot);
 	LWLockRelease(Calvin->lock);
-	/* commands that need the database alone wait for it */
+
 	if (database != NULL)
+	{
+		/* its own task may have become another one, or the role be gone */
+		handler_slots_tell(database);
 		ConditionVariableBroadcast(&database->progress);
-	if (slot->given_up)
-		for (int i = 0; i < Calvin->max_databases; i++)
-			database_wake_sequencer(&Calvin->databases[i]);
+	}
+	tell_of_room();
 	requests_wake_launcher();
 }
 
-void
-handler_slots_count(int number, uint64 processed, uint64 failed)
-{
-	HandlerSlot *slot = &slots[number];
-	uint64		now = (uint64) clock_ms();
-	uint64		since = pg_atomic_read_u64(&slot->rate_since);
-
-	pg_atomic_fetch_add_u64(&slot->processed, processed);
-	pg_atomic_fetch_add_u64(&slot->failed, failed);
-	if (now - since >= RATE_MS)
-	{
-		pg_atomic_write_u64(&slot->rate_before, now - since < 2 * RATE_MS ?
-							pg_atomic_read_u64(&slot->rate_count) : 0);
-		pg_atomic_write_u64(&slot->rate_count, 0);
-		pg_atomic_write_u64(&slot->rate_since, now);
-	}
-	pg_atomic_fetch_add_u64(&slot->rate_count, processed);
-	/* whatever went wrong before is over; the worker alone counts while it runs */
-	if (processed > 0 && slot->failures > 0)
-	{
-		LWLockAcquire(Calvin->lock, LW_EXCLUSIVE);
-		slot->failures = 0;
-		LWLockRelease(Calvin->lock);
-	}
-}
-
-/* The window before counts for as much of it as the present one lacks. */
+/* What of "recent" is left after so long. */
 static double
-rate_of(HandlerSlot *slot)
+faded(const HandlerSlot *slot, TimestampTz now)
 {
-	double		age = (double) ((uint64) clock_ms() -
-								pg_atomic_read_u64(&slot->rate_since));
-	double		count = (double) pg_atomic_read_u64(&slot->rate_count);
-	double		before = (double) pg_atomic_read_u64(&slot->rate_before);
-
-	if (age >= 2 * RATE_MS)
-		return 0;
-	if (age < RATE_MS)
-		count += before * (RATE_MS - age) / RATE_MS;
-	else
-		count *= (2 * RATE_MS - age) / RATE_MS;
-	return count * 1000 / RATE_MS;
+	return slot->recent * exp((double) (slot->recent_at - now) /
+							  (RECENT_SECONDS * USECS_PER_SEC));
 }
 
 void
-handler_slots_report_error(int number, const char *message)
+handler_slot_count(HandlerSlot *slot, int handled)
 {
-	HandlerSlot *slot = &slots[number];
 	TimestampTz now = GetCurrentTimestamp();
+	double		recent;
 
-	LWLockAcquire(Calvin->lock, LW_EXCLUSIVE);
-	strlcpy(slot->last_error, message, sizeof(slot->last_error));
-	slot->last_error_at = now;
-	LWLockRelease(Calvin->lock);
-}
-
-bool
-handler_slots_stop_asked(int number)
-{
-	return pg_atomic_read_u32(&slots[number].stop) != 0;
+	/* nobody else writes it */
+	recent = faded(slot, now) + handled;
+	SpinLockAcquire(&slot->mutex);
+	slot->recent = recent;
+	slot->recent_at = now;
+	SpinLockRelease(&slot->mutex);
 }
 
 void
-handler_slots_stop(Oid database)
+handler_slot_report(HandlerSlot *slot, const char *message, bool retrying)
 {
+	WorkerSlot *worker = &slot->worker;
+
 	LWLockAcquire(Calvin->lock, LW_EXCLUSIVE);
-	for (int i = 0; i < calvin_max_handlers; i++)
-		if (slots[i].in_use && slots[i].database == database)
-			stop_locked(&slots[i]);
+	strlcpy(worker->last_error, message, sizeof(worker->last_error));
+	worker->last_error_at = GetCurrentTimestamp();
 	LWLockRelease(Calvin->lock);
+	SpinLockAcquire(&slot->mutex);
+	slot->retrying = retrying;
+	SpinLockRelease(&slot->mutex);
 }
 
-pid_t
-handler_slots_running(Oid database, int *next)
+/*
+ * Looking
+ */
+
+int
+handler_slots_pids(Oid database, pid_t *pids, int max)
 {
-	pid_t		pid = 0;
+	int			n = 0;
 
 	LWLockAcquire(Calvin->lock, LW_SHARED);
-	for (; *next < calvin_max_handlers && pid == 0; (*next)++)
-		if (slots[*next].in_use && slots[*next].database == database)
-			pid = slots[*next].pid;
-	LWLockRelease(Calvin->lock);
-	return pid;
-}
-
-void
-handler_slots_forget_locked(Oid database)
-{
 	for (int i = 0; i < calvin_max_handlers; i++)
-		if (slots[i].in_use && slots[i].database == database)
-			give_up_locked(&slots[i]);
-}
-
-bool
-handler_slots_view(int number, HandlerView *view)
-{
-	HandlerSlot *slot = &slots[number];
-	bool		mine;
-
-	LWLockAcquire(Calvin->lock, LW_SHARED);
-	mine = slot->in_use && !slot->given_up && slot->database == MyDatabaseId;
-	if (mine)
 	{
-		view->definition = slot->wanted.definition;
-		view->status = slot->status;
-		view->no_place = slot->no_place;
-		view->pid = slot->pid;
-		view->last_error_at = slot->last_error_at;
-		memcpy(view->last_error, slot->last_error, sizeof(view->last_error));
+		if (slots[i].task.database != database ||
+			slots[i].worker.status != WORKER_RUNNING)
+			continue;
+		if (n < max)
+			pids[n] = slots[i].worker.pid;
+		n++;
 	}
 	LWLockRelease(Calvin->lock);
-	if (!mine)
-		return false;
-	view->processed = pg_atomic_read_u64(&slot->processed);
-	view->failed = pg_atomic_read_u64(&slot->failed);
-	view->rate = rate_of(slot);
-	return true;
+	return n;
+}
+
+bool
+handler_slots_full(void)
+{
+	bool		full = true;
+
+	LWLockAcquire(Calvin->lock, LW_SHARED);
+	for (int i = 0; i < calvin_max_handlers && full; i++)
+		full = OidIsValid(slots[i].task.database);
+	LWLockRelease(Calvin->lock);
+	return full;
+}
+
+static double
+rate_of(HandlerSlot *slot, TimestampTz now)
+{
+	HandlerSlot copy;
+
+	SpinLockAcquire(&slot->mutex);
+	copy.recent = slot->recent;
+	copy.recent_at = slot->recent_at;
+	SpinLockRelease(&slot->mutex);
+	return faded(&copy, now) / RECENT_SECONDS;
+}
+
+int
+handler_slots_view(Oid database, HandlerView *views)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	int			n = 0;
+
+	LWLockAcquire(Calvin->lock, LW_SHARED);
+	for (int i = 0; i < calvin_max_handlers; i++)
+	{
+		HandlerSlot *slot = &slots[i];
+		const WorkerSlot *worker = &slot->worker;
+		HandlerView *view = &views[n];
+		const DatabaseSlot *holder;
+
+		if (slot->task.database != database || slot->ending)
+			continue;
+		n++;
+		holder = database_find_locked(database);
+		view->task = slot->task;
+		view->status = worker->status;
+		view->no_place = worker->no_place;
+		view->held = holder != NULL && holder->holds > 0;
+		view->retrying = slot->retrying || worker->failures > 0;
+		view->pid = worker->pid;
+		view->rate = rate_of(slot, now);
+		view->last_error_at = worker->last_error_at;
+		memcpy(view->last_error, worker->last_error, sizeof(view->last_error));
+	}
+	LWLockRelease(Calvin->lock);
+	return n;
 }

@@ -1,6 +1,6 @@
 /*
  * handler_slot.h
- *	  The workers that run handlers: what is wanted, and what runs.
+ *	  The life of handler workers: every transition of their slots.
  */
 #ifndef CALVIN_SHARED_HANDLER_SLOT_H
 #define CALVIN_SHARED_HANDLER_SLOT_H
@@ -8,96 +8,133 @@
 #include "compat.h"
 
 #include "shared/shmem.h"
+#include "storage/spin.h"
 
-/* A definition, as one worker of it needs it. */
-typedef struct HandlerWanted
+/* What a worker of a group does: one of "workers" with a number from 0 on. */
+typedef struct HandlerTask
 {
-	uint64		definition; /* another one each time it is made */
-	uint64		group;
+	Oid			database; /* InvalidOid: the slot is free */
 	Oid			role;
-	int			workers;
-} HandlerWanted;
-
-/* In bgw_extra. */
-typedef struct HandlerArgs
-{
-	Oid			database;
-	Oid			role;
-	int			slot;
-	uint32		token;
-} HandlerArgs;
-
-/* A slot as it is shown. */
-typedef struct HandlerView
-{
+	NameData	name; /* of the group */
+	uint64		id;
 	uint64		definition;
-	WorkerStatus status;
-	bool		no_place;
-	pid_t		pid;
-	uint64		processed;	/* transactions, since it was wanted */
-	uint64		failed;		/* attempts */
-	double		rate;		/* transactions a second, lately */
-	TimestampTz last_error_at;	/* 0: none */
-	char		last_error[CALVIN_ERROR_LEN];
-} HandlerView;
+	int			number;
+} HandlerTask;
 
-/* Shared memory and settings; called by shmem.c. */
-extern void handler_slots_define_settings(void);
+/*
+ * One handler worker.  handler_slot.c alone writes it: the task, "ending" and "worker"
+ * as a database's workers are, under the lock in exclusive mode; the figures under the
+ * mutex, by the worker, read by anyone.
+ */
+typedef struct HandlerSlot
+{
+	HandlerTask task;
+	bool		ending;		/* free when the worker has left */
+	WorkerSlot	worker;
+
+	slock_t		mutex;
+	double		recent;		/* transactions handled, each fading away with time, */
+	TimestampTz recent_at;	/* as of then */
+	bool		retrying;	/* something other than a call has failed */
+} HandlerSlot;
+
+/* Shared memory; called by shmem.c. */
 extern Size handler_slots_shmem_size(void);
 extern void handler_slots_shmem_init(void);
 
-/* How many there are, in all databases. */
-extern int	calvin_max_handlers;
+/* Something is different about a database's handlers: its sequencer shall look. */
+extern void handler_slots_tell(DatabaseSlot *slot);
+
+/* The same for the databases that have any. */
+extern void handler_slots_tell_all(void);
+extern bool handler_slots_take_told(DatabaseSlot *slot);
+
+/* Does a database have any, as its sequencer has found last? */
+extern bool handler_slots_any(DatabaseSlot *slot);
 
 /*
- * The sequencer: these are to run in a database, and nothing else.  Slots of others are
- * given up, workers that run told to stop.  Returns how many workers found no slot.
+ * The sequencer: what is wanted in its database from now on; "any": there are handlers,
+ * wanted or not.  Who has another task is told to stop.
  */
-extern int	handler_slots_sync(Oid database, int n, const HandlerWanted *wanted);
-
-/* Somebody has changed what is to run: the sequencer shall look at the definitions. */
-extern void handler_slots_note_changed(Oid database);
-extern void handler_slots_note_all_changed(void);
-extern bool handler_slots_take_changed(DatabaseSlot *slot);
-
-/* Has a database any? */
-extern bool handler_slots_any(Oid database);
+extern void handler_slots_publish(DatabaseSlot *slot, const HandlerTask *tasks, int n,
+								  bool any);
 
 /*
- * The launcher: the worker to be started in a slot now; false, and the time in ms until
- * it is to be, -1 if that is not known.
+ * The launcher: is a worker to be started in a slot now?  Else the time in ms until it
+ * is, -1 if that is not known.
  */
-extern bool handler_slots_start(int number, HandlerArgs *args, long *wait);
+extern bool handler_slot_wanted(int number, HandlerTask *task, long *wait);
 
-/* It will not claim; the next one is wanted after a while. */
-extern void handler_slots_not_started(const HandlerArgs *args, int delay_ms,
-									  bool no_place);
+/* The launcher asks for the worker that may claim with *token; false: not wanted any more. */
+extern bool handler_slot_start(int number, const HandlerTask *task, uint32 *token);
 
-/* A launcher begins: see worker_slot_reset_starting(). */
+/* That worker will not claim; "no_place": since all of max_worker_processes are taken. */
+extern void handler_slot_not_started(int number, uint32 token, int delay_ms,
+									 bool no_place);
+
+/* The launcher: a process has ended, so there may be a place for who had none. */
+extern void handler_slots_note_place(void);
+
+/* Has any had none when it was last tried? */
+extern bool handler_slots_lack_place(void);
+
+/*
+ * The launcher: somebody who matters more has no place.  One handler is told to stop;
+ * false if there is none.  If one was told before, and has not left, *late is its pid.
+ */
+extern bool handler_slots_make_room(pid_t *late);
+
+/* A launcher begins: workers that one before it has asked for find another token. */
 extern void handler_slots_reset_starting(void);
 
-/* The worker takes its place; false: it is not wanted any more. */
-extern bool handler_slots_claim(const HandlerArgs *args, HandlerWanted *mine);
+/* The worker: NULL if it is not wanted any more. */
+extern HandlerSlot *handler_slot_claim(int number, uint32 token, HandlerTask *task);
+extern void handler_slot_leave(HandlerSlot *slot, bool failed);
 
-/* It ends, and another one is to follow, later each time it "failed". */
-extern void handler_slots_leave(int number, bool failed);
+/* It works: failures before do not count any more. */
+extern void handler_slot_succeeded(HandlerSlot *slot);
 
-/* What it worked off, and what went wrong. */
-extern void handler_slots_count(int number, uint64 processed, uint64 failed);
-extern void handler_slots_report_error(int number, const char *message);
-extern bool handler_slots_stop_asked(int number);
+/* What a worker has handled, and what has gone wrong. */
+extern void handler_slot_count(HandlerSlot *slot, int handled);
+extern void handler_slot_report(HandlerSlot *slot, const char *message, bool retrying);
+
+static inline bool
+handler_slot_stop_asked(HandlerSlot *slot)
+{
+	return pg_atomic_read_u32(&slot->worker.stop) != 0;
+}
 
 /*
- * All workers of a database are told to stop, and until it is over none is started:
- * with the database's slot being held.  The pid of one that runs, 0 if there is none.
+ * The workers of a database shall stop, as the transaction that holds them off wants or
+ * since it is gone; the lock is held.  They are woken afterwards.
  */
-extern void handler_slots_stop(Oid database);
-extern pid_t handler_slots_running(Oid database, int *next);
+extern void handler_slots_stop_locked(Oid database, bool for_good);
+extern void handler_slots_wake(Oid database);
 
-/* The database, or the extension in it, is gone; the lock is held. */
-extern void handler_slots_forget_locked(Oid database);
+/* The database is held no more: they may start at once; the lock is held. */
+extern void handler_slots_release_locked(Oid database);
 
-/* One slot of this database, for views; false: it is not. */
-extern bool handler_slots_view(int number, HandlerView *view);
+/* Those of a database that run: how many, and the pids of so many. */
+extern int	handler_slots_pids(Oid database, pid_t *pids, int max);
+
+/* Has every slot a task? */
+extern bool handler_slots_full(void);
+
+/* What is shown of a slot. */
+typedef struct HandlerView
+{
+	HandlerTask task;
+	WorkerStatus status;
+	bool		no_place;
+	bool		held;
+	bool		retrying;
+	pid_t		pid;
+	double		rate; /* transactions a second */
+	TimestampTz last_error_at; /* 0: none */
+	char		last_error[CALVIN_ERROR_LEN];
+} HandlerView;
+
+/* All of a database, as many as calvin_seq.max_handlers at most. */
+extern int	handler_slots_view(Oid database, HandlerView *views);
 
 #endif							/* CALVIN_SHARED_HANDLER_SLOT_H */

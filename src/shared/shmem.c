@@ -30,6 +30,7 @@ CalvinShared *Calvin = NULL;
 
 int			calvin_max_databases = 4;
 int			calvin_max_subscriptions = 2048;
+int			calvin_max_handlers = 8;
 
 static shmem_request_hook_type prev_shmem_request_hook = NULL;
 static shmem_startup_hook_type prev_shmem_startup_hook = NULL;
@@ -112,8 +113,8 @@ shmem_startup(void)
 	submitters_shmem_init();
 	admission_shmem_init();
 	traffic_shmem_init();
-	fetchers_shmem_init();
 	handler_slots_shmem_init();
+	fetchers_shmem_init();
 	Calvin = ShmemInitStruct("calvin_seq", shmem_size(), &found);
 	if (!found)
 	{
@@ -151,8 +152,13 @@ shmem_init(void)
 							2048, 1, 1 << 20,
 							PGC_POSTMASTER, 0,
 							NULL, NULL, NULL);
-
-	handler_slots_define_settings();
+	DefineCustomIntVariable("calvin_seq.max_handlers",
+							"Background workers that can run handlers of groups at the same time.",
+							"In all databases together.  Each takes one of max_worker_processes while it runs.",
+							&calvin_max_handlers,
+							8, 0, 1024,
+							PGC_POSTMASTER, 0,
+							NULL, NULL, NULL);
 
 	prev_shmem_request_hook = shmem_request_hook;
 	shmem_request_hook = shmem_request;

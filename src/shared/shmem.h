@@ -363,6 +363,7 @@ extern CalvinShared *Calvin;
 /* Settings of this part; see shmem.c. */
 extern int	calvin_max_databases;
 extern int	calvin_max_subscriptions;
+extern int	calvin_max_handlers;
 
 /* Called by _PG_init() while shared_preload_libraries are processed. */
 extern void shmem_init(void);

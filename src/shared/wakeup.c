@@ -6,6 +6,7 @@
 
 #include "access/xact.h"
 #include "shared/database.h"
+#include "shared/handler_slot.h"
 #include "shared/submitters.h"
 #include "shared/wakeup.h"
 #include "shared/worker_slot.h"
@@ -13,6 +14,15 @@
 static bool wake = false;
 static bool recheck = false;
 static bool landed = false;
+static bool handlers = false; /* of this database, */
+static bool defined = false; /* since one was, or was taken away */
+static bool all_handlers = false; /* or of all */
+
+static void
+forget(void)
+{
+	wake = recheck = landed = handlers = defined = all_handlers = false;
+}
 
 static void
 at_xact_event(XactEvent event, void *arg)
@@ -29,7 +39,11 @@ at_xact_event(XactEvent event, void *arg)
 				submitters_note_landed(database_mine());
 				submitters_wake(database_mine());
 			}
-			wake = recheck = landed = false;
+			if (handlers && database_mine() != NULL)
+				handler_slots_tell(database_mine());
+			if (all_handlers && Calvin != NULL)
+				handler_slots_tell_all();
+			forget();
 			break;
 		case XACT_EVENT_PRE_PREPARE:
 			if (landed)
@@ -37,10 +51,15 @@ at_xact_event(XactEvent event, void *arg)
 						(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 						 errmsg("cannot PREPARE a transaction that has restored submissions into seq_inbox"),
 						 errhint("Restore in a transaction of its own.")));
+			if (defined)
+				ereport(ERROR,
+						(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+						 errmsg("cannot PREPARE a transaction that has defined or ended a handler"),
+						 errdetail("Nobody would be told when it is committed.")));
 			break;
 		case XACT_EVENT_ABORT:
 		case XACT_EVENT_PREPARE:
-			wake = recheck = landed = false;
+			forget();
 			break;
 		default:
 			break;
@@ -63,6 +82,21 @@ void
 wakeup_sequencer_at_commit(void)
 {
 	landed = true;
+}
+
+void
+wakeup_handlers_at_commit(bool everywhere)
+{
+	if (everywhere)
+		all_handlers = true;
+	else
+		handlers = true;
+}
+
+void
+wakeup_defined_at_commit(void)
+{
+	handlers = defined = true;
 }
 
 void

@@ -16,6 +16,15 @@ extern void wakeup_applier_at_commit(void);
 /* The sequencer shall look for what was restored into seq_inbox. */
 extern void wakeup_sequencer_at_commit(void);
 
+/*
+ * It shall look which handlers there are, and what became of their functions and roles;
+ * or, "everywhere", that of each database that has handlers.
+ */
+extern void wakeup_handlers_at_commit(bool everywhere);
+
+/* The same of this database: a handler was defined, or taken away. */
+extern void wakeup_defined_at_commit(void);
+
 /* It shall look whose log that is, too. */
 extern void wakeup_recheck_at_commit(void);
 

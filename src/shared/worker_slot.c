@@ -48,6 +48,8 @@
  * A sequencer that runs is also told to stop where places for workers are too
  * few and an applier has none: make_room, by the launcher.
  *
+ * The handlers of a database (handler_slot.c) end with its slot, and are held with it.
+ *
  * "holds" lies across all of these: while there are any, WANTED does not become
  * STARTING nor STARTING RUNNING, and RUNNING is told to stop.  It is the number
  * of transactions under way that have run a command on the whole database.
@@ -310,7 +312,7 @@ end_locked(DatabaseSlot *slot)
 	bool		running = false;
 
 	slot->ending = true;
-	handler_slots_forget_locked(slot->database);
+	handler_slots_stop_locked(slot->database, true);
 	for (int i = 0; i < WORKER_KINDS; i++)
 	{
 		WorkerSlot *worker = &slot->workers[i];
@@ -342,6 +344,7 @@ tell_of_end(DatabaseSlot *slot, Oid database, bool is_free)
 {
 	/* sessions that wait for something of it look again */
 	ConditionVariableBroadcast(&slot->progress);
+	handler_slots_wake(database);
 	if (!is_free)
 	{
 		for (int i = 0; i < WORKER_KINDS; i++)
@@ -440,13 +443,14 @@ worker_slot_hold(Oid database)
 		slot->holds++;
 		for (int i = 0; i < WORKER_KINDS; i++)
 			pg_atomic_write_u32(&slot->workers[i].stop, 1);
+		handler_slots_stop_locked(database, false);
 	}
 	LWLockRelease(Calvin->lock);
 	if (slot != NULL)
 	{
 		for (int i = 0; i < WORKER_KINDS; i++)
 			database_wake(slot, (WorkerKind) i);
-		handler_slots_stop(database);
+		handler_slots_wake(database);
 	}
 	return slot;
 }
@@ -463,6 +467,7 @@ worker_slot_release(Oid database)
 		slot->holds--;
 		for (int i = 0; i < WORKER_KINDS; i++)
 			slot->workers[i].not_before = 0;
+		handler_slots_release_locked(database);
 	}
 	LWLockRelease(Calvin->lock);
 	/* also wakes the launcher, which looks whether it still exists */

@@ -7,6 +7,7 @@
 #include "catalog/pg_type_d.h"
 #include "consumer/backlog.h"
 #include "miscadmin.h"
+#include "shared/handler_slot.h"
 #include "shared/subscription.h"
 #include "sql/args.h"
 #include "sql/result.h"
@@ -66,13 +67,39 @@ subscribers(const char *name, int n, const SubscriptionView *views, int **pids)
 	return count;
 }
 
+/* Who fetches for a group, and those who handle for it, also while they wait. */
+static int
+workers(uint64 id, int **pids)
+{
+	HandlerView *handlers;
+	int			n = registry_users(id, pids);
+	int			nhandlers;
+
+	if (Calvin == NULL)
+		return n;
+	handlers = palloc(sizeof(HandlerView) * Max(calvin_max_handlers, 1));
+	nhandlers = handler_slots_view(MyDatabaseId, handlers);
+	*pids = repalloc(*pids, sizeof(int) * (n + nhandlers + 1));
+	for (int i = 0; i < nhandlers; i++)
+	{
+		bool		known = handlers[i].task.id != id || handlers[i].pid == 0;
+
+		for (int k = 0; k < n && !known; k++)
+			known = (*pids)[k] == (int) handlers[i].pid;
+		if (!known)
+			(*pids)[n++] = (int) handlers[i].pid;
+	}
+	pfree(handlers);
+	return n;
+}
+
 /* Sessions that use a name: null if there are none. */
 static Datum
 pids_array(const Backlog *backlog, int nviews, const SubscriptionView *views,
 		   bool *isnull)
 {
 	int		   *pids;
-	int			n = backlog->group != NULL ? registry_users(backlog->group->id, &pids) :
+	int			n = backlog->group != NULL ? workers(backlog->group->id, &pids) :
 		subscribers(NameStr(backlog->name), nviews, views, &pids);
 	Datum	   *elements = palloc(sizeof(Datum) * Max(n, 1));
 

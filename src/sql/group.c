@@ -6,11 +6,12 @@
 
 #include "catalog/pg_type_d.h"
 #include "log/begin_at_end.h"
+#include "log/definitions.h"
 #include "log/group_positions.h"
-#include "log/handlers.h"
 #include "log/parked.h"
 #include "log/registry.h"
 #include "miscadmin.h"
+#include "shared/wakeup.h"
 #include "sql/args.h"
 #include "sql/registering.h"
 #include "utils/array.h"
@@ -137,7 +138,8 @@ seq_drop_group(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("there is no group \"%s\"", name),
 				 errdetail("It was dropped by another transaction.")));
-	(void) handlers_drop(registration->id);
+	if (definitions_remove(name))
+		wakeup_defined_at_commit();
 	group_positions_drop(registration->id, registration->partitions);
 	parked_drop(registration->id);
 	PG_RETURN_VOID();

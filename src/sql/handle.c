@@ -1,84 +1,170 @@
 /*
  * handle.c
- *	  seq_handle, seq_unhandle and the view seq_handlers.
+ *	  seq_handle and seq_unhandle, and the triggers on seq_handler_definitions.
  */
 #include "compat.h"
 
 #include "access/htup_details.h"
-#include "access/xlog.h"
-#include "catalog/pg_type_d.h"
-#include "log/handlers.h"
-#include "log/registry.h"
-#include "log/shape.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_proc.h"
+#include "commands/trigger.h"
+#include "consumer/group.h"
+#include "log/definitions.h"
+#include "log/table.h"
 #include "miscadmin.h"
-#include "shared/handler_slot.h"
+#include "process/permitted.h"
+#include "shared/shmem.h"
+#include "shared/wakeup.h"
 #include "sql/args.h"
 #include "sql/registering.h"
-#include "sql/result.h"
 #include "sql/triggers.h"
 #include "utils/acl.h"
-#include "utils/array.h"
 #include "utils/builtins.h"
-#include "utils/regproc.h"
+#include "utils/lsyscache.h"
+#include "utils/syscache.h"
+#include "utils/timestamp.h"
 
 CALVIN_FUNCTION(seq_handle);
 CALVIN_FUNCTION(seq_unhandle);
-CALVIN_FUNCTION(seq_handlers_info);
-CALVIN_FUNCTION(seq_handler_definitions_before_insert);
+CALVIN_FUNCTION(seq_handler_definitions_before_change);
+CALVIN_FUNCTION(seq_handler_definitions_after_change);
 
-#define MAX_ATTEMPTS 1000
+#define MAX_ATTEMPTS 1000000
 #define MAX_BATCH 100000
+#define MAX_BACKOFF_MS 60000
 
 static int
-number_argument(FunctionCallInfo fcinfo, int number, const char *name, int max)
+checked_number(int value, const char *what, int most)
 {
-	int32		value = PG_GETARG_INT32(number);
-
-	if (value < 1 || value > max)
+	if (value < 1 || value > most)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("%s must be between 1 and %d", name, max)));
+				 errmsg("%s must be between 1 and %d", what, most)));
 	return value;
 }
 
-/* seq_handle(name, handler, workers, max_attempts, batch) */
-Datum
-seq_handle(PG_FUNCTION_ARGS)
+static int
+checked_workers(int workers)
 {
-	HandlerDefinition definition = {0};
-	Registration *registration;
-	HandlerForm form;
-	char	   *problem;
+	if (calvin_max_handlers == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("no handler can run, since calvin_seq.max_handlers is 0"),
+				 errhint("Raise it, and restart the server.")));
+	if (workers < 1 || workers > calvin_max_handlers)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("workers must be between 1 and %d", calvin_max_handlers),
+				 errdetail("That is calvin_seq.max_handlers, for all databases together."),
+				 errhint("Raise it, and restart the server, for more.")));
+	return workers;
+}
 
-	for (int i = 0; i < 5; i++)
+static int
+checked_backoff(const Interval *backoff)
+{
+	double		ms = ((double) backoff->time +
+					  (backoff->day + (double) backoff->month * DAYS_PER_MONTH) *
+					  (double) USECS_PER_DAY) / 1000;
+
+	if (!(ms >= 1 && ms <= MAX_BACKOFF_MS))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("backoff must be between 1 ms and 1 minute")));
+	return (int) ms;
+}
+
+static void
+report_refusal(const char *group, const HandlerRefusal *refusal)
+{
+	ereport(ERROR,
+			(errcode(refusal->sqlerrcode),
+			 errmsg("group \"%s\" cannot be handled like that", group),
+			 errdetail("%c%s.", pg_toupper((unsigned char) refusal->message[0]),
+					   refusal->message + 1),
+			 errhint("%s", refusal->hint)));
+}
+
+static void
+report_function(const HandlerDefinition *definition, char *message)
+{
+	HandlerRefusal refusal = {ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, message,
+		"Use another function."};
+
+	report_refusal(NameStr(definition->name), &refusal);
+}
+
+/* By its names; an error unless it takes what a handler takes. */
+static void
+set_function(HandlerDefinition *definition, Oid oid)
+{
+	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(oid));
+	Form_pg_proc function;
+	Oid			schema;
+	Oid			argument;
+	Oid			txn = handler_argument_type(false);
+	Oid			txns = handler_argument_type(true);
+
+	if (!HeapTupleIsValid(tuple))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_FUNCTION),
+				 errmsg("function with OID %u does not exist", oid)));
+	function = (Form_pg_proc) GETSTRUCT(tuple);
+	definition->function = function->proname;
+	schema = function->pronamespace;
+	argument = function->pronargs == 1 ? function->proargtypes.values[0] : InvalidOid;
+	ReleaseSysCache(tuple);
+	if (!OidIsValid(argument) || (argument != txn && argument != txns))
+		report_function(definition, "a handler takes one argument, of type seq_txn or seq_txn[]");
+	if (isAnyTempNamespace(schema))
+		report_function(definition, "the function is of this session alone");
+	namestrcpy(&definition->schema, get_namespace_name(schema));
+	definition->takes_array = argument == txns;
+}
+
+static void
+begin(FunctionCallInfo fcinfo, int nargs, const char *function)
+{
+	for (int i = 0; i < nargs; i++)
 		if (PG_ARGISNULL(i))
 			ereport(ERROR,
 					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 					 errmsg("arguments must not be null")));
 	shmem_require();
-	registering_refuse("seq_handle()");
-	if (calvin_max_handlers == 0)
+	registering_refuse(function);
+	PreventCommandIfParallelMode(function);
+	if (InSecurityRestrictedOperation())
 		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("calvin_seq.max_handlers is 0"),
-				 errhint("Raise it and restart the server.")));
-	registration = registry_require(arg_name(PG_GETARG_TEXT_PP(0)), REGISTRATION_GROUP);
-	definition.id = registration->id;
-	definition.workers = number_argument(fcinfo, 2, "workers", calvin_max_handlers);
-	definition.max_attempts = number_argument(fcinfo, 3, "max_attempts", MAX_ATTEMPTS);
-	definition.batch = number_argument(fcinfo, 4, "batch", MAX_BATCH);
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("cannot execute %s within a security-restricted operation",
+						function)));
+}
+
+/* seq_handle(name, handler, workers, max_attempts, batch, backoff) */
+Datum
+seq_handle(PG_FUNCTION_ARGS)
+{
+	HandlerDefinition definition = {0};
+	HandlerFunction function;
+	HandlerRefusal refusal;
+	FetchGroup *group;
+
+	begin(fcinfo, 6, "seq_handle()");
+	definition.workers = checked_workers(PG_GETARG_INT32(2));
+	definition.max_attempts = checked_number(PG_GETARG_INT32(3), "max_attempts",
+											 MAX_ATTEMPTS);
+	definition.batch = checked_number(PG_GETARG_INT32(4), "batch", MAX_BATCH);
+	definition.backoff_ms = checked_backoff(PG_GETARG_INTERVAL_P(5));
+	group = group_require(arg_name(PG_GETARG_TEXT_PP(0)));
+	definition.name = group->name;
+	definition.id = group->id;
 	definition.role = GetUserId();
-	problem = handlers_problem(PG_GETARG_OID(1), definition.role, &form);
-	if (problem != NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("group \"%s\" cannot be handled like that",
-						NameStr(registration->name)),
-				 errdetail("%c%s.", pg_toupper((unsigned char) problem[0]), problem + 1),
-				 errhint("A handler is a function of one argument, of type seq_txn or seq_txn[]; it is called by a background worker that connects as the present role.")));
-	definition.handler = format_procedure_qualified(PG_GETARG_OID(1));
-	registry_lock(registration->id, RowExclusiveLock);
-	handlers_store(&definition);
+	namestrcpy(&definition.role_name, GetUserNameFromId(definition.role, false));
+	set_function(&definition, PG_GETARG_OID(1));
+	if (!handler_permitted(&definition, &function, &refusal))
+		report_refusal(NameStr(definition.name), &refusal);
+	definitions_put(&definition);
+	wakeup_defined_at_commit();
 	PG_RETURN_VOID();
 }
 
@@ -86,162 +172,94 @@ seq_handle(PG_FUNCTION_ARGS)
 Datum
 seq_unhandle(PG_FUNCTION_ARGS)
 {
-	Registration *registration;
+	char	   *name;
 
-	if (PG_ARGISNULL(0))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("name must not be null")));
-	registering_refuse("seq_unhandle()");
-	registration = registry_require(arg_name(PG_GETARG_TEXT_PP(0)), REGISTRATION_GROUP);
-	if (!handlers_drop(registration->id))
+	begin(fcinfo, 1, "seq_unhandle()");
+	name = arg_name(PG_GETARG_TEXT_PP(0));
+	(void) registry_require(name, REGISTRATION_GROUP);
+	if (!definitions_remove(name))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("group \"%s\" has no handler", NameStr(registration->name))));
+				 errmsg("group \"%s\" has no handler", name),
+				 errhint("See seq_handlers.")));
+	wakeup_defined_at_commit();
 	PG_RETURN_VOID();
 }
 
-/*
- * (id bigint, handler text, role oid, workers int, max_attempts int, batch int,
- *  state text, pids int[], processed bigint, failed bigint, rate double precision,
- *  last_error text, last_error_at timestamptz)
- */
-#define HANDLER_COLUMNS 13
-
-/* What all workers of one definition do. */
-typedef struct HandlerSum
+/* The role of a row that is written by SQL: of a dump the name, else the number. */
+static Oid
+find_role(const char *group, Oid role, const char *name)
 {
-	int			slots;
-	bool		no_place;
-	int			npids;
-	Datum	   *pids;
-	uint64		processed;
-	uint64		failed;
-	double		rate;
-	TimestampTz last_error_at;
-	char		last_error[CALVIN_ERROR_LEN];
-} HandlerSum;
-
-static void
-sum_up(uint64 definition, HandlerSum *sum)
-{
-	memset(sum, 0, sizeof(*sum));
-	sum->pids = palloc(sizeof(Datum) * Max(calvin_max_handlers, 1));
-	for (int i = 0; Calvin != NULL && i < calvin_max_handlers; i++)
-	{
-		HandlerView view;
-
-		if (!handler_slots_view(i, &view) || view.definition != definition)
-			continue;
-		sum->slots++;
-		sum->no_place |= view.no_place;
-		if (view.pid != 0)
-			sum->pids[sum->npids++] = Int32GetDatum((int32) view.pid);
-		sum->processed += view.processed;
-		sum->failed += view.failed;
-		sum->rate += view.rate;
-		if (view.last_error_at > sum->last_error_at)
-		{
-			sum->last_error_at = view.last_error_at;
-			strlcpy(sum->last_error, view.last_error, sizeof(sum->last_error));
-		}
-	}
-}
-
-static const char *
-state_of(const HandlerDefinition *definition, const HandlerSum *sum,
-		 const char *problem)
-{
-	if (RecoveryInProgress())
-		return "standby";
-	if (problem != NULL)
-		return "stopped";
-	if (sum->npids > 0)
-		return "running";
-	if (sum->slots < definition->workers)
-		return "no slot";
-	return sum->no_place ? "no place" : "starting";
-}
-
-Datum
-seq_handlers_info(PG_FUNCTION_ARGS)
-{
-	static const Oid types[HANDLER_COLUMNS] = {
-		INT8OID, TEXTOID, OIDOID, INT4OID, INT4OID, INT4OID, TEXTOID, INT4ARRAYOID,
-		INT8OID, INT8OID, FLOAT8OID, TEXTOID, TIMESTAMPTZOID
-	};
-	ReturnSetInfo *rsinfo = result_rows(fcinfo, HANDLER_COLUMNS, types);
-	HandlerDefinition *definitions;
-	int			n;
-
-	n = handlers_list(&definitions);
-	for (int i = 0; i < n; i++)
-	{
-		const HandlerDefinition *definition = &definitions[i];
-		HandlerSum	sum;
-		HandlerForm form;
-		Oid			function;
-		char	   *problem = handlers_resolve(definition, &function, &form);
-		Datum		values[HANDLER_COLUMNS];
-		bool		nulls[HANDLER_COLUMNS] = {false};
-
-		sum_up(definition->definition, &sum);
-		values[0] = Int64GetDatum((int64) definition->id);
-		values[1] = CStringGetTextDatum(definition->handler);
-		values[2] = ObjectIdGetDatum(definition->role);
-		values[3] = Int32GetDatum(definition->workers);
-		values[4] = Int32GetDatum(definition->max_attempts);
-		values[5] = Int32GetDatum(definition->batch);
-		values[6] = CStringGetTextDatum(state_of(definition, &sum, problem));
-		values[7] = PointerGetDatum(construct_array(sum.pids, sum.npids, INT4OID,
-													sizeof(int32), true, TYPALIGN_INT));
-		values[8] = Int64GetDatum((int64) sum.processed);
-		values[9] = Int64GetDatum((int64) sum.failed);
-		values[10] = Float8GetDatum(sum.rate);
-		values[11] = CStringGetTextDatum(problem != NULL ? problem : sum.last_error);
-		nulls[11] = problem == NULL && sum.last_error_at == 0;
-		values[12] = TimestampTzGetDatum(sum.last_error_at);
-		nulls[12] = problem != NULL || sum.last_error_at == 0;
-		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
-	}
-	return (Datum) 0;
+	if (!OidIsValid(role))
+		role = get_role_oid(name, true);
+	if (!OidIsValid(role))
+		ereport(WARNING,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("role \"%s\" does not exist", name),
+				 errdetail("The handler of group \"%s\" does not run.", group),
+				 errhint("Call seq_handle() as another role, or seq_unhandle().")));
+	else if (!has_privs_of_role(GetUserId(), role))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied to define a handler that runs as role \"%s\"",
+						GetUserNameFromId(role, false)),
+				 errhint("Use seq_handle().")));
+	return role;
 }
 
 /*
  * BEFORE INSERT FOR EACH ROW on seq_handler_definitions: a dump has the name of the role
- * instead of its number.  Where there is none, the handler stands still.
+ * instead of its number, and nobody has handlers run as others than he may be.  And BEFORE
+ * UPDATE FOR EACH STATEMENT, which is not done.
  */
 Datum
-seq_handler_definitions_before_insert(PG_FUNCTION_ARGS)
+seq_handler_definitions_before_change(PG_FUNCTION_ARGS)
 {
 	TriggerData *trigger = (TriggerData *) fcinfo->context;
 	TupleDesc	desc;
-	int			columns[] = {HANDLER_ATTR_ROLE, HANDLER_ATTR_ROLE_NAME};
-	Datum		values[2];
-	bool		nulls[] = {false, true};
+	HeapTuple	tuple;
+	int			column = HANDLER_ATTR_ROLE;
+	bool		isnull = false;
+	Datum		group;
+	Datum		role;
+	Datum		name;
+	bool		no_group;
 	bool		no_role;
-	Datum		role_name;
-	const char *role;
+	bool		no_name;
 
-	trigger_require_insert_into(fcinfo, "seq_handler_definitions_before_insert",
+	if (CALLED_AS_TRIGGER(fcinfo) && TRIGGER_FIRED_BY_UPDATE(trigger->tg_event))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("cannot UPDATE %s", HANDLERS_NAME),
+				 errhint("Use seq_handle() and seq_unhandle().")));
+	trigger_require_insert_into(fcinfo, "seq_handler_definitions_before_change",
 								SIDE_HANDLERS);
-	handlers_note_changed();
-	if (handlers_storing())
-		return PointerGetDatum(trigger->tg_trigtuple);
+	tuple = trigger->tg_trigtuple;
+	if (definitions_putting())
+		return PointerGetDatum(tuple);
 	desc = RelationGetDescr(trigger->tg_relation);
-	role_name = heap_getattr(trigger->tg_trigtuple, HANDLER_ATTR_ROLE_NAME, desc,
-							 &no_role);
-	if (no_role)
-		return PointerGetDatum(trigger->tg_trigtuple);
-	role = NameStr(*DatumGetName(role_name));
-	values[0] = ObjectIdGetDatum(get_role_oid(role, true));
-	values[1] = (Datum) 0;
-	if (!OidIsValid(DatumGetObjectId(values[0])))
-		ereport(WARNING,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("role \"%s\" does not exist", role),
-				 errdetail("A handler that runs as this role is stopped."),
-				 errhint("Call seq_handle() again, as another role.")));
-	return PointerGetDatum(heap_modify_tuple_by_cols(trigger->tg_trigtuple, desc, 2,
-													 columns, values, nulls));
+	group = heap_getattr(tuple, HANDLER_ATTR_NAME, desc, &no_group);
+	role = heap_getattr(tuple, HANDLER_ATTR_ROLE, desc, &no_role);
+	name = heap_getattr(tuple, HANDLER_ATTR_ROLE_NAME, desc, &no_name);
+	/* the constraints of the table refuse it */
+	if (no_group || no_role || no_name)
+		return PointerGetDatum(tuple);
+	role = ObjectIdGetDatum(find_role(NameStr(*DatumGetName(group)),
+									  DatumGetObjectId(role),
+									  NameStr(*DatumGetName(name))));
+	return PointerGetDatum(heap_modify_tuple_by_cols(tuple, desc, 1, &column, &role,
+													 &isnull));
+}
+
+/* AFTER INSERT, DELETE, TRUNCATE FOR EACH STATEMENT on seq_handler_definitions. */
+Datum
+seq_handler_definitions_after_change(PG_FUNCTION_ARGS)
+{
+	if (!CALLED_AS_TRIGGER(fcinfo))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("%s() was not called by its trigger",
+						"seq_handler_definitions_after_change")));
+	wakeup_handlers_at_commit(false);
+	return PointerGetDatum(NULL);
 }

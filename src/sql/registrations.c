@@ -9,6 +9,7 @@
 #include "log/registry.h"
 #include "log/shape.h"
 #include "miscadmin.h"
+#include "shared/wakeup.h"
 #include "sql/triggers.h"
 #include "utils/acl.h"
 
@@ -51,6 +52,8 @@ seq_registrations_before_insert(PG_FUNCTION_ARGS)
 								SIDE_REGISTRATIONS);
 	if (registry_adding())
 		return PointerGetDatum(trigger->tg_trigtuple);
+	/* its handler may have been restored before it */
+	wakeup_handlers_at_commit(false);
 	desc = RelationGetDescr(trigger->tg_relation);
 	name = heap_getattr(trigger->tg_trigtuple, REGISTRATION_ATTR_NAME, desc, &no_name);
 	owner_name = heap_getattr(trigger->tg_trigtuple, REGISTRATION_ATTR_OWNER_NAME, desc,
