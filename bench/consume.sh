@@ -38,8 +38,8 @@ prepare() {
 		CREATE TABLE effects (id bigserial PRIMARY KEY, entity text, payload jsonb);
 		CREATE TABLE queue (id bigserial PRIMARY KEY, entity text, payload jsonb)
 			WITH (autovacuum_vacuum_cost_delay = 0);
-		CREATE FUNCTION handle_many(t seq_txn[]) RETURNS void LANGUAGE sql AS
-			'INSERT INTO effects (entity, payload) SELECT seq_collection(tx_class), seq_json(plans) FROM unnest(t)';
+		CREATE FUNCTION handle_many(t seq_txn[]) RETURNS void LANGUAGE plpgsql AS
+			'BEGIN INSERT INTO effects (entity, payload) SELECT seq_collection(tx_class), seq_json(plans) FROM unnest(t); END';
 		SELECT seq_create_group('g');
 	SQL
 	if [ -n "${PGMQ_SQL:-}" ]; then

@@ -17,6 +17,7 @@ my %next;
 my $node = new_node(
 	'places',
 	'calvin_seq.max_databases' => 3,
+	'calvin_seq.max_handlers' => 0,
 	max_worker_processes => 2,
 	max_logical_replication_workers => 0);
 
@@ -24,7 +25,7 @@ sub no_place
 {
 	my ($type) = @_;
 
-	return qr/WARNING: .*no background worker left for a calvin_seq $type\n.*DETAIL: .*database with OID \d+.*\n.*HINT: .*max_worker_processes \(now \d\): calvin_seq needs 8, twice calvin_seq\.max_databases \(now 3\)/;
+	return qr/WARNING: .*no background worker left for a calvin_seq $type\n.*DETAIL: .*database with OID \d+.*\n.*HINT: .*max_worker_processes \(now \d\): calvin_seq needs 8, twice calvin_seq\.max_databases \(now 3\), calvin_seq\.max_handlers \(now 0\) and 2 more/;
 }
 
 sub goes_on
