@@ -593,7 +593,7 @@ look_and_wait(Fetch *fetch)
 			deadline_left(request->deadline) == 0 || fetch->too_new || fetch->full)
 			return false;
 		left = time_to_wait(fetch);
-		if (left > 0)
+		if (left > 0 && !fetchers_woken())
 			(void) WaitLatch(MyLatch,
 							 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, left,
 							 compat_wait_event(wait_event, "CalvinSeqFetch"));

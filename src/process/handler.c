@@ -106,7 +106,7 @@ main_loop(void)
 		retry_ms = 0;
 		if (next == HANDLING_AGAIN)
 			pgstat_report_stat(false);
-		else if (handling_wait_begin())
+		else if (handling_wait_begin() && !handler_slot_stop_asked(slot))
 			wait_for_work();
 	}
 }

@@ -147,13 +147,12 @@ first_look(const FetchGroup *group)
 	memcpy(mask, group->mask, sizeof(mask));
 }
 
-/* There is something: this process does not wait any more. */
+/* This process does not wait any more; has it looked to the end since it was woken? */
 static void
-stop_waiting(void)
+stop_waiting(bool looked)
 {
-	/* what has woken it may be more than it takes */
 	if (joined)
-		fetchers_leave(false);
+		fetchers_leave(looked);
 	joined = false;
 }
 
@@ -229,13 +228,13 @@ handle_trusted(FetchGroup *group, const HandlerFunction *function)
 	{
 		if (rows.n == 0)
 			return false;
-		stop_waiting();
+		stop_waiting(true);
 		note_froms();
 		call_and_commit(fetch, function);
 		return true;
 	}
 	/* another worker has failed there */
-	stop_waiting();
+	stop_waiting(true);
 	trust_doubt(&trust, partition, definition.batch);
 	commit();
 	return true;
@@ -465,7 +464,7 @@ handle_doubted(FetchGroup *group, HandlingNext *next)
 	note_retry(fetch);
 	if (!fetch_next(fetch, &delivery, &partition))
 		return false;
-	stop_waiting();
+	stop_waiting(true);
 	group_store_begin(&store, task.id, false);
 	group_store_read(&store, partition, &position);
 	group_store_end(&store);
@@ -513,7 +512,7 @@ bool
 handling_wait_begin(void)
 {
 	if (joined)
-		return true;
+		return !fetchers_woken();
 	fetchers_join(database, task.id, mask);
 	joined = true;
 	return false;
@@ -603,7 +602,7 @@ handling_failed(const ErrorData *error)
 	char	   *message;
 
 	phase = PHASE_OTHER;
-	stop_waiting();
+	stop_waiting(false);
 	MemoryContextSwitchTo(round_context);
 	message = pstrdup(error->message);
 	handler_slot_report(slot, message, !called);

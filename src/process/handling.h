@@ -24,8 +24,8 @@ extern void handling_begin(HandlerSlot *slot, const HandlerTask *task);
 extern HandlingNext handling_round(void);
 
 /*
- * Before the process sleeps it has to be among those that wait; false if it was not, so
- * that it is to look once more.  While it is, it is woken when there is something.
+ * Before the process sleeps it has to be among those that wait; false if it was not, or
+ * has been woken in the meantime, so that it is to look once more.
  */
 extern bool handling_wait_begin(void);
 

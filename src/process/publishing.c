@@ -103,9 +103,10 @@ clean_up(void)
 	RESUME_INTERRUPTS();
 }
 
-long
-publishing_serve(DatabaseSlot *slot)
+bool
+publishing_serve(DatabaseSlot *slot, long *wait_ms)
 {
+	*wait_ms = -1;
 	if (handler_slots_take_told(slot))
 	{
 		due = true;
@@ -113,9 +114,12 @@ publishing_serve(DatabaseSlot *slot)
 		retry_ms = 0;
 	}
 	if (!due)
-		return -1;
+		return false;
 	if (not_before > clock_ms())
-		return (long) (not_before - clock_ms());
+	{
+		*wait_ms = (long) (not_before - clock_ms());
+		return false;
+	}
 	PG_TRY();
 	{
 		publish(slot);
@@ -128,5 +132,5 @@ publishing_serve(DatabaseSlot *slot)
 		not_before = clock_ms() + retry_ms;
 	}
 	PG_END_TRY();
-	return due ? retry_ms : -1;
+	return true;
 }

@@ -11,8 +11,10 @@
 
 /*
  * The sequencer, between two transactions: look if it is told to, or has not yet.
- * Returns in how many ms it is to be called again, -1: when it is woken.
+ * True: it has looked, and what came meanwhile is to be served, since waiting for a lock
+ * may have taken the latch's news.  Else *wait_ms is when it is to be called again, -1:
+ * when it is woken.
  */
-extern long publishing_serve(DatabaseSlot *slot);
+extern bool publishing_serve(DatabaseSlot *slot, long *wait_ms);
 
 #endif							/* CALVIN_PROCESS_PUBLISHING_H */

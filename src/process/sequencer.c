@@ -75,7 +75,8 @@ main_loop(DatabaseSlot *slot)
 		if (next == SEQUENCE_GONE)
 			life_retire();
 		life_succeeded();
-		look_ms = publishing_serve(slot);
+		if (publishing_serve(slot, &look_ms))
+			continue;
 		/* waiting for a lock in it may have taken the latch's news */
 		if (retention_serve(slot, next == SEQUENCE_AGAIN, &retention_ms) ||
 			next == SEQUENCE_AGAIN)

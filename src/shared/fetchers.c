@@ -139,6 +139,19 @@ fetchers_looked(void)
 	LWLockRelease(lock);
 }
 
+bool
+fetchers_woken(void)
+{
+	const Fetcher *mine;
+	bool		woken;
+
+	LWLockAcquire(lock, LW_SHARED);
+	mine = find_mine();
+	woken = mine != NULL && mine->woken;
+	LWLockRelease(lock);
+	return woken;
+}
+
 void
 fetchers_leave(bool looked)
 {

@@ -36,6 +36,12 @@ extern void fetchers_join(DatabaseSlot *slot, uint64 group, const uint64 *mask);
 extern void fetchers_looked(void);
 
 /*
+ * Has it been since?  Whatever waits in between, such as for a lock, may have taken the
+ * latch's news.
+ */
+extern bool fetchers_woken(void);
+
+/*
  * It waits no more.  What has woken it since it looked last is the next one's, who is
  * woken in its place; also if it has not "looked" to the end.
  */
