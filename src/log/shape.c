@@ -400,7 +400,7 @@ shape_is_index_name(const char *name)
 {
 	static const char *const indexes[] = {
 		EPOCH_INDEX_NAME, ACK_INDEX_NAME, "seq_cursor_positions_first_idx",
-		"seq_snapshots_base_idx"
+		"seq_snapshots_base_idx", "seq_registrations_id_key"
 	};
 
 	for (size_t i = 0; name != NULL && i < lengthof(indexes); i++)

@@ -116,15 +116,15 @@ seq_retry(PG_FUNCTION_ARGS)
 {
 	uint16		vshards[WIRE_VSHARDS];
 	GroupKey	key;
+	/* before anything is taken back */
+	TupleDesc	desc = result_row(fcinfo, ROW_COLUMNS, row_types);
 	FetchGroup *group = begin(fcinfo, 4, &key);
 	Delivery	delivery = {0};
-	TupleDesc	desc;
 	RowMaker	maker;
 	WireTxn		txn;
 	WireError	error;
 	bytea	   *tx_class;
 
-	desc = result_row(fcinfo, ROW_COLUMNS, row_types);
 	tx_class = settle(group, key, &delivery.epoch_system_ms);
 	if (!wire_decode_tx_class((const uint8 *) VARDATA(tx_class),
 							  VARSIZE(tx_class) - VARHDRSZ, &txn, vshards, &error))
