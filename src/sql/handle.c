@@ -255,7 +255,9 @@ seq_handler_definitions_before_change(PG_FUNCTION_ARGS)
 Datum
 seq_handler_definitions_after_change(PG_FUNCTION_ARGS)
 {
-	if (!CALLED_AS_TRIGGER(fcinfo))
+	if (!CALLED_AS_TRIGGER(fcinfo) ||
+		RelationGetRelid(((TriggerData *) fcinfo->context)->tg_relation) !=
+		log_side_table(log_table_require(), SIDE_HANDLERS))
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("%s() was not called by its trigger",
