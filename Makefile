@@ -150,3 +150,4 @@ chaos-plants chaos-bursts:
 
 bench:
 	@bash '$(subst ','\'',$(top))/bench/run.sh'
+	@[ -n "$$BENCH_ONLY" ] || bash '$(subst ','\'',$(top))/bench/consume.sh'

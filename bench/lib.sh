@@ -4,7 +4,7 @@
 #     sourced after scripts/lib.sh and scripts/cluster.sh, and used after
 #     make_private_server.
 
-bench_sections="delivery peers end_to_end latency append replay catchup growth memory publish publish_latency publish_held publish_drain"
+bench_sections="delivery peers end_to_end latency append replay catchup growth memory publish publish_latency publish_held publish_drain handler_latency"
 
 # The client is built against the system's libpq, the module against the header
 # that the private server has.

@@ -193,6 +193,15 @@ my @tables = (
 		]
 	},
 	{
+		title => 'Handlers: from a seq_send that commits to the effect that one has committed',
+		section => 'handler_latency', unit => 'µs', scale => 1, %percentiles,
+		rows => [
+			[ 'seq_send, to the NOTIFY of the handler\'s transaction', 'handler.latency.%s' ],
+			[ 'INSERT, one commit', 'handler.latency_insert.%s' ],
+			[ 'INSERT + NOTIFY, to the notification', 'handler.latency_notify.%s' ],
+		]
+	},
+	{
 		title => 'Publishing while an old snapshot is held, 16 clients',
 		section => 'publish_held', unit => 'transactions/s', scale => 1,
 		columns => [ { key => 'before', title => 'before' }, { key => 'last', title => 'at the end' } ],
@@ -311,6 +320,8 @@ sub publish_targets
 	push @targets,
 	  [ "COMMIT to the client\'s row, under load, $_: of INSERT + NOTIFY", paired_ratio("publish.latency.load.$_", "publish.latency.load_notify.$_"), '<=', 1, 'x' ]
 	  foreach qw(p50 p99);
+	push @targets,
+	  [ 'seq_send to the effect of a handler, alone, p50: of one commit', paired_ratio('handler.latency.p50', 'handler.latency_insert.p50'), '<=', 3, 'x' ];
 	push @targets,
 	  [ 'rate at the end under an old snapshot: of the rate before', ratio_of('publish.held.send.last', 'publish.held.send.before'), '>=', 0.95, 'x' ],
 	  [ 'inbox beyond what waits, under an old snapshot', median('publish.held.inbox_beyond_mb'), '<=', 64, 'MB' ],

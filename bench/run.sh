@@ -8,7 +8,7 @@
 #   BENCH_SIZE=quick     tiny (does it run?), quick (a quarter of an hour), full
 #   BENCH_ONLY="..."     sections: delivery peers end_to_end latency append
 #                        replay catchup growth memory publish publish_latency
-#                        publish_held publish_drain
+#                        publish_held publish_drain handler_latency
 #   BENCH_REPEAT=3       repetitions: medians and their spread are shown
 #   BENCH_OUT=bench-results   where results.md, .json and .svg go
 #   PGMQ_SQL=file        pgmq's SQL, to compare publishing with it too

@@ -68,10 +68,7 @@ extern void section_publish(void);
 extern void section_publish_latency(void);
 extern void section_publish_held(void);
 extern void section_publish_drain(void);
-extern void section_publish(void);
-extern void section_publish_latency(void);
-extern void section_publish_held(void);
-extern void section_publish_drain(void);
+extern void section_handler_latency(void);
 
 /* A catch-up, in steps between which run.sh restarts the server. */
 extern void catchup_prepare(const char *what);

@@ -26,10 +26,7 @@ static const struct
 	{"publish_latency", section_publish_latency},
 	{"publish_held", section_publish_held},
 	{"publish_drain", section_publish_drain},
-	{"publish", section_publish},
-	{"publish_latency", section_publish_latency},
-	{"publish_held", section_publish_held},
-	{"publish_drain", section_publish_drain},
+	{"handler_latency", section_handler_latency},
 };
 
 int
