@@ -89,7 +89,7 @@ build_clients() {
 	local program
 	mkdir "$work/node"
 	cp "$top"/examples/node/*.js* "$work/node"
-	npm --prefix "$work/node" install --ignore-scripts --no-audit --no-fund --no-package-lock --loglevel=error \
+	timeout 120 npm --prefix "$work/node" install --ignore-scripts --no-audit --no-fund --no-package-lock --loglevel=error \
 		</dev/null >"$work/npm.log" 2>&1 ||
 		{ cat "$work/npm.log" >&2; die "npm could not install pg and @msgpack/msgpack"; }
 	as_user mkdir "$work/go"
@@ -113,7 +113,7 @@ by() {
 # wait_for DESCRIPTION SQL: until it is true. A point, so that the end comes soon.
 wait_for() {
 	local tries
-	for ((tries = 0; tries < 600; tries++)); do
+	for ((tries = 0; tries < 1200; tries++)); do
 		[ "$(sql "$2" 2>/dev/null)" != t ] || { point "$1" true; return 0; }
 		sleep 0.1
 	done
@@ -123,7 +123,7 @@ wait_for() {
 
 # A pooler for the three modes. It refuses to run as root, and so does the server.
 start_bouncer() {
-	local mode
+	local mode tries
 	as_user mkdir -m 700 "$work/bouncer"
 	as_user sh -c "cat >'$work/bouncer/users'" <<<'"service" ""
 "shared" ""
@@ -150,6 +150,12 @@ start_bouncer() {
 	} | as_user sh -c "cat >'$work/bouncer/ini'"
 	as_user env -C "$work/bouncer" pgbouncer -q "$work/bouncer/ini" </dev/null >"$work/bouncer.log" 2>&1 &
 	disown
+	for ((tries = 0; tries < 100; tries++)); do
+		[ ! -S "$work/bouncer/.s.PGSQL.6432" ] || return 0
+		sleep 0.1
+	done
+	cat "$work/bouncer.log" >&2
+	die "pgbouncer did not start"
 }
 
 prepare_database() {
@@ -232,7 +238,7 @@ place_orders() {
 round() {
 	local before=$placed at
 	place_orders "$1"
-	wait_for "$2: orders and letters are being written" "SELECT (SELECT count(*) FROM orders) > $((before + (placed - before) / 5))
+	wait_for "$2: orders and letters are being written" "SELECT (SELECT count(*) FROM orders) > $((before + (placed - before) / 10))
 		AND (SELECT count(*) FROM letters) > $before"
 	cluster_stop main "$2"
 	cluster_start main
@@ -299,7 +305,13 @@ run() {
 	for language in python node go psql; do
 		for mode in direct session; do streams+=" frames_${language}_$mode"; done
 	done
-	for reader in $groups; do sql_as_service "SELECT seq_create_group('$reader')" >/dev/null; done
+	for reader in $groups; do
+		# through the pooler, where one is its mode's
+		case $reader in
+			session | transaction | statement) by "$reader" service "SELECT seq_create_group('$reader')" ;;
+			*) sql_as_service "SELECT seq_create_group('$reader')" ;;
+		esac
+	done
 	[ -z "${BROKEN:-}" ] || sql_as_service "SELECT seq_create_group('broken')" >/dev/null
 
 	for language in python node go psql; do
