@@ -12,6 +12,7 @@
 #   make chaos              faults against a model: SEED=n ROUNDS=n PLANT=name
 #   make chaos-plants       and whether planted bugs are caught
 #   make chaos-bursts       count what slow consumers receive of large bursts
+#   make clients            real clients, through a pooler too, and a restart
 #   make bench              measure it beside what else PostgreSQL offers
 #
 # A warning is an error in `make test`; elsewhere `make COPT=-Werror` says so.
@@ -136,7 +137,7 @@ clean:
 endif
 
 # Commands of our own: the head of scripts/NAME.sh says what they take.
-scripts = test test-versions sanitize lint demo chaos
+scripts = test test-versions sanitize lint demo chaos clients
 .PHONY: fuzz chaos-plants chaos-bursts bench $(scripts)
 $(scripts):
 	@bash '$(subst ','\'',$(top))/scripts/$@.sh'

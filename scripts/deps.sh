@@ -5,8 +5,9 @@
 #     missing. Nothing is started: the packages' own cluster is not created.
 #
 # DEPS=build leaves out what only the tests and the benchmark need, DEPS=bench
-# what only the tests need; DEPS=fuzz, DEPS=lint and DEPS=plants add what
-# `make fuzz`, `make lint` and `make chaos-plants` need.
+# what only the tests need, DEPS=clients as well, but adds what `make clients` needs;
+# DEPS=fuzz, DEPS=lint and DEPS=plants add what `make fuzz`, `make lint` and
+# `make chaos-plants` need.
 
 set -euo pipefail
 
@@ -40,6 +41,10 @@ have_fuzzer() {
 	rm -f "$output"
 	return "$status"
 }
+# Of the system's Python, to which Debian's packages belong.
+have_python() { /usr/bin/python3 -c "import $1" 2>/dev/null; }
+have_go_library() { [ -d "/usr/share/gocode/src/github.com/$1" ]; }
+have_pgbouncer() { have pgbouncer || [ -x /usr/sbin/pgbouncer ]; }
 have_coverage() { have "${CLANG:-clang}" && have "$("${CLANG:-clang}" -print-prog-name=llvm-cov)"; }
 has_package() { apt-cache show "$1" >/dev/null 2>&1; }
 
@@ -51,7 +56,7 @@ missing() {
 	have_build_files || echo server-headers
 	have_server || echo server
 	have_msgpack || echo msgpack-c
-	case ${DEPS:-} in build | bench) ;; *) have_perl_tests || echo perl-tests ;; esac
+	case ${DEPS:-} in build | bench | clients) ;; *) have_perl_tests || echo perl-tests ;; esac
 	[ "${DEPS:-}" = build ] || have_libpq || echo libpq
 	[ "${DEPS:-}" = build ] || have perl || echo perl
 	have gzip || echo gzip
@@ -65,6 +70,16 @@ missing() {
 			have clang-format || echo clang-format
 			have cppcheck || echo cppcheck
 			have shellcheck || echo shellcheck
+			;;
+		clients)
+			have_python psycopg || echo python3-psycopg
+			have_python msgpack || echo python3-msgpack
+			have node || echo nodejs
+			have npm || echo npm
+			have go || echo golang-go
+			have_go_library lib/pq || echo golang-github-lib-pq-dev
+			have_go_library vmihailenco/msgpack/v5 || echo golang-github-vmihailenco-msgpack.v5-dev
+			have_pgbouncer || echo pgbouncer
 			;;
 		plants)
 			have patch || echo patch
@@ -140,8 +155,11 @@ apt_get() {
 	return "$status"
 }
 
-# The server's package would create and start a cluster: a setting beside the
-# administrator's, there only while the package is installed, tells it not to.
+# The server's package would create and start a cluster, the pooler's would start
+# it: a setting beside the administrator's, and a policy unless he has one, there
+# only while the packages are installed, tell them not to.
+policy=/usr/sbin/policy-rc.d
+made_policy=
 dropin_dir=/etc/postgresql-common/createcluster.d
 dropin=$dropin_dir/calvin_seq-no-cluster.conf
 forbid_cluster() {
@@ -150,9 +168,14 @@ forbid_cluster() {
 	echo 'create_main_cluster = false' | "${root[@]}" tee "$dropin" >/dev/null
 	trap allow_cluster EXIT
 	trap 'exit 1' HUP INT TERM
+	[ ! -e "$policy" ] || return 0
+	made_policy=1
+	printf '#!/bin/sh\nexit 101\n' | "${root[@]}" tee "$policy" >/dev/null
+	"${root[@]}" chmod 755 "$policy"
 }
 allow_cluster() {
 	"${root[@]}" rm -f "$dropin"
+	[ -z "$made_policy" ] || "${root[@]}" rm -f "$policy"
 	# Only what was made here, and only when empty.
 	if [ -n "$made" ]; then "${root[@]}" rmdir --ignore-fail-on-non-empty -p "$dropin_dir" 2>/dev/null || true; fi
 }

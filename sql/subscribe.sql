@@ -297,3 +297,10 @@ SELECT seq_subscribe('{97}', lossless => false);
 SELECT count(*) FROM seq_subscriptions;
 \c -
 SELECT seq_receive();
+
+-- Who comes through a pooler that shares sessions can be kept from it, at once.
+SET calvin_seq.subscriptions = off;
+SELECT seq_subscribe('{97}', lossless => false);
+SELECT count(*) FROM seq_subscriptions;
+RESET calvin_seq.subscriptions;
+SELECT seq_subscribe('{97}', lossless => false);

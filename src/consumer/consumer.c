@@ -65,7 +65,7 @@ consumer_require(const char *name)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("this session has no subscription named \"%s\"", name),
-				 errhint("Use seq_subscribe(vshards, name) first, in the same session.")));
+				 errhint("Use seq_subscribe(vshards, name) first, in the same session. A connection pooler in transaction or statement mode gives each call to any of its sessions: use a group, with seq_fetch(), there.")));
 	return consumer;
 }
 
@@ -317,7 +317,7 @@ consumer_check(Consumer *consumer)
 				 errmsg("the subscription to vshard %d is no longer this session's",
 						lost),
 				 errdetail("Another session took it over and has left since, or the extension was dropped."),
-				 errhint("Subscribe again.")));
+				 errhint("Subscribe again, but not behind a connection pooler in transaction or statement mode.")));
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_IN_USE),
 			 errmsg("the subscription to vshard %d was taken over by the session with PID %d",

@@ -1,7 +1,7 @@
 /*
  * settings.c
- *	  Settings of submitting, what the leader takes and how it forms epochs; and how
- *	  long the log is kept.
+ *	  Settings of submitting, what the leader takes and how it forms epochs; how
+ *	  long the log is kept; and whether a session may subscribe.
  *
  * All but the last may change while submissions wait: each is what holds at the
  * call, or when a batch is formed.
@@ -31,6 +31,7 @@ int			calvin_inbox_capacity = 0;
 int			calvin_tenant_inbox_quota = 0;
 int			calvin_retention = 0;
 int			calvin_max_consumer_lag = 0;
+bool		calvin_subscriptions = true;
 int			calvin_submissions_remembered = 65536;
 
 static void
@@ -89,6 +90,12 @@ settings_init(void)
 		   "The age from which on entries are not kept for consumers any more; 0 means that they are.",
 		   "Whoever still needs what is removed is lost: his next call fails.",
 		   &calvin_max_consumer_lag, 0, INT_MAX, PGC_SIGHUP, GUC_UNIT_S);
+
+	DefineCustomBoolVariable("calvin_seq.subscriptions",
+							 "Whether a session may subscribe.",
+							 "Turn it off for roles that come through a connection pooler in transaction or statement mode.",
+							 &calvin_subscriptions, calvin_subscriptions,
+							 PGC_USERSET, 0, NULL, NULL, NULL);
 
 	/* it sizes shared memory */
 	if (process_shared_preload_libraries_in_progress)

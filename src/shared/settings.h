@@ -1,7 +1,7 @@
 /*
  * settings.h
- *	  Settings of submitting, what the leader takes and how it forms epochs; and how
- *	  long the log is kept.
+ *	  Settings of submitting, what the leader takes and how it forms epochs; how
+ *	  long the log is kept; and whether a session may subscribe.
  */
 #ifndef CALVIN_SHARED_SETTINGS_H
 #define CALVIN_SHARED_SETTINGS_H
@@ -26,6 +26,9 @@ extern int	calvin_tenant_inbox_quota;
 /* Of the log, in seconds; 0: off. */
 extern int	calvin_retention;		/* age at which what nobody needs is removed */
 extern int	calvin_max_consumer_lag; /* and at which consumers do not hold it back */
+
+/* Of the session. */
+extern bool calvin_subscriptions; /* may it subscribe? */
 
 /* Fixed at the start of the server. */
 extern int	calvin_submissions_remembered;
