@@ -675,7 +675,7 @@ CREATE FUNCTION seq_handlers_info(
 	OUT workers integer, OUT pids integer[], OUT max_attempts integer,
 	OUT batch integer, OUT backoff interval, OUT rate double precision,
 	OUT state text, OUT last_error text, OUT last_error_at timestamptz,
-	OUT defined_at timestamptz)
+	OUT defined_at timestamptz, OUT attempted integer[])
 	RETURNS SETOF record
 	LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 CREATE VIEW seq_handlers AS
@@ -689,14 +689,17 @@ CREATE VIEW seq_handlers AS
 		CASE WHEN i.last_error IS NULL THEN p.error_at ELSE i.last_error_at END
 			AS last_error_at,
 		i.max_attempts, i.batch, i.backoff, i.defined_at
+	-- the attempt that is under way has been noted, and has not failed yet
 	FROM seq_handlers_info() i,
 		LATERAL (SELECT pg_catalog.sum(g.delivered) AS delivered,
 				pg_catalog.sum(g.retried) AS retried,
-				pg_catalog.count(*) FILTER (WHERE g.attempts > 0) AS retrying,
+				pg_catalog.count(*) FILTER (WHERE g.attempts > g.now) AS retrying,
 				(pg_catalog.array_agg(g.error ORDER BY g.moved_at DESC)
-					FILTER (WHERE g.error IS NOT NULL))[1] AS error,
-				pg_catalog.max(g.moved_at) FILTER (WHERE g.error IS NOT NULL) AS error_at
-			FROM seq_group_positions g WHERE g.id = i.id) p;
+					FILTER (WHERE g.error IS NOT NULL AND g.now = 0))[1] AS error,
+				pg_catalog.max(g.moved_at)
+					FILTER (WHERE g.error IS NOT NULL AND g.now = 0) AS error_at
+			FROM (SELECT s.*, (s."partition" = ANY (i.attempted))::integer AS now
+				FROM seq_group_positions s WHERE s.id = i.id) g) p;
 COMMENT ON VIEW seq_handlers IS
 	'handlers of groups, and how they do: processed by the group so far, failed calls of which an attempt was counted, partitions that retry, transactions a second lately';
 COMMENT ON COLUMN seq_handlers.state IS

@@ -121,11 +121,15 @@
 	(object_aclcheck(DatabaseRelationId, (db), (role), ACL_CONNECT) == ACLCHECK_OK)
 #define compat_may_execute(function, role) \
 	(object_aclcheck(ProcedureRelationId, (function), (role), ACL_EXECUTE) == ACLCHECK_OK)
+#define compat_may_look_into(schema, role) \
+	(object_aclcheck(NamespaceRelationId, (schema), (role), ACL_USAGE) == ACLCHECK_OK)
 #else
 #define compat_may_connect(db, role) \
 	(pg_database_aclcheck((db), (role), ACL_CONNECT) == ACLCHECK_OK)
 #define compat_may_execute(function, role) \
 	(pg_proc_aclcheck((function), (role), ACL_EXECUTE) == ACLCHECK_OK)
+#define compat_may_look_into(schema, role) \
+	(pg_namespace_aclcheck((schema), (role), ACL_USAGE) == ACLCHECK_OK)
 #endif
 
 #include "access/genam.h"

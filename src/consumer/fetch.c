@@ -263,12 +263,20 @@ let_go(Fetch *fetch, const Taking *taking)
 	fetch->let_go = true;
 }
 
-/* Is a partition not to be tried again before a while? */
+/*
+ * Is a partition not to be tried again before a while?  The time is another clock's, or was
+ * told before this one was set back, if it is further ahead than anybody is put off.
+ */
 static bool
 is_put_off(Fetch *fetch, const GroupPosition *position)
 {
-	if (!fetch->request.heed_retries || position->retry_at == 0 ||
-		position->retry_at <= GetCurrentTimestamp())
+	TimestampTz now;
+
+	if (!fetch->request.heed_retries || position->retry_at == 0)
+		return false;
+	now = GetCurrentTimestamp();
+	if (position->retry_at <= now ||
+		position->retry_at > TimestampTzPlusMilliseconds(now, FETCH_MAX_PUT_OFF_MS))
 		return false;
 	if (fetch->next_retry == 0 || position->retry_at < fetch->next_retry)
 		fetch->next_retry = position->retry_at;

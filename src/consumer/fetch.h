@@ -12,6 +12,9 @@
 #include "log/delivery.h"
 #include "log/group_positions.h"
 
+/* No partition is put off for longer than this. */
+#define FETCH_MAX_PUT_OFF_MS 60000
+
 typedef struct FetchRequest
 {
 	FetchGroup *group;

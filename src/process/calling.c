@@ -21,6 +21,8 @@
 #include "shared/pause.h"
 #include "utils/array.h"
 #include "utils/backend_status.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/timeout.h"
 #include "utils/typcache.h"
@@ -109,11 +111,13 @@ describe_call(void *arg)
 				   last->epoch, last->position, (unsigned) last->vshard);
 }
 
+/* What is returned, or left behind, is of no use behind the call: "context" is for it. */
 static void
-call_once(FmgrInfo *flinfo, Datum argument)
+call_once(FmgrInfo *flinfo, MemoryContext context, Datum argument)
 {
 	LOCAL_FCINFO(fcinfo, 1);
 	PgStat_FunctionCallUsage usage;
+	MemoryContext old = MemoryContextSwitchTo(context);
 
 	SetCurrentStatementStartTimestamp();
 	if (StatementTimeout > 0)
@@ -131,17 +135,44 @@ call_once(FmgrInfo *flinfo, Datum argument)
 	/* one that came too late is for this call, not for the next one */
 	CHECK_FOR_INTERRUPTS();
 	CommandCounterIncrement();
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(context);
 }
 
 static void
-call_for_all(FmgrInfo *flinfo, const HandlerFunction *function, const HandlerRows *rows)
+call_for_all(FmgrInfo *flinfo, MemoryContext context, const HandlerFunction *function,
+			 const HandlerRows *rows)
 {
 	Datum	   *values = palloc(sizeof(Datum) * rows->n);
 
 	for (int i = 0; i < rows->n; i++)
 		values[i] = rows->rows[i].value;
-	call_once(flinfo, PointerGetDatum(construct_array(values, rows->n, function->txn_type,
-													  -1, false, TYPALIGN_DOUBLE)));
+	call_once(flinfo, context,
+			  PointerGetDatum(construct_array(values, rows->n, function->txn_type, -1,
+											  false, TYPALIGN_DOUBLE)));
+}
+
+bool
+calling_be_role(Oid role)
+{
+	if (GetSessionUserId() != role)
+		return false;
+	if (GetUserId() != role)
+		SetConfigOption("role", "none", PGC_USERSET, PGC_S_SESSION);
+	return GetUserId() == role;
+}
+
+/* What one call has done to its role is not for the next one of its transaction. */
+static void
+be_role_again(Oid role)
+{
+	if (GetSessionUserId() != role)
+		SetConfigOption("session_authorization", NULL, PGC_USERSET, PGC_S_SESSION);
+	if (!calling_be_role(role))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
+				 errmsg("the session is not that of the handler's role any more"),
+				 errdetail("A call before has changed it.")));
 }
 
 static void
@@ -162,6 +193,8 @@ calling_call(const HandlerDefinition *definition, const HandlerFunction *functio
 {
 	HandlerContext context = {definition, &rows->rows[0], &rows->rows[rows->n - 1]};
 	ErrorContextCallback callback = {error_context_stack, describe_call, &context};
+	MemoryContext each = AllocSetContextCreate(CurrentMemoryContext, "calvin_seq call",
+											   ALLOCSET_DEFAULT_SIZES);
 	FmgrInfo	flinfo;
 
 	report_activity(definition);
@@ -170,14 +203,19 @@ calling_call(const HandlerDefinition *definition, const HandlerFunction *functio
 	fmgr_info(function->function, &flinfo);
 	rows->at = -1;
 	if (definition->takes_array)
-		call_for_all(&flinfo, function, rows);
+		call_for_all(&flinfo, each, function, rows);
 	else
 		for (int i = 0; i < rows->n; i++)
 		{
 			rows->at = i;
 			context.first = context.last = &rows->rows[i];
-			call_once(&flinfo, rows->rows[i].value);
+			if (i > 0)
+				be_role_again(definition->role);
+			call_once(&flinfo, each, rows->rows[i].value);
 		}
+	/* what fails from here on, at the commit, may be of any of them */
+	rows->at = -1;
+	MemoryContextDelete(each);
 	error_context_stack = callback.previous;
 	PAUSE_POINT("handler: called");
 }

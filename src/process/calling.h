@@ -22,7 +22,7 @@ typedef struct HandlerRows
 {
 	int			n;
 	HandlerRow *rows;
-	int			at; /* the row that was handed over last; -1: all at once */
+	int			at; /* the row that a call is under way for; -1: all, or none */
 } HandlerRows;
 
 /*
@@ -39,5 +39,11 @@ extern bool calling_gather(Fetch *fetch, const HandlerFunction *function, bool d
  */
 extern void calling_call(const HandlerDefinition *definition,
 						 const HandlerFunction *function, HandlerRows *rows);
+
+/*
+ * Undo what a call has left of SET ROLE, in a transaction; false if the session is somebody
+ * else's now.
+ */
+extern bool calling_be_role(Oid role);
 
 #endif							/* CALVIN_PROCESS_CALLING_H */

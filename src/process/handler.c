@@ -40,6 +40,7 @@ static int	retry_ms = 0;
 static void
 leave_slot(int code, Datum arg)
 {
+	handling_let_go();
 	handler_slot_leave(slot, code != 0);
 }
 
@@ -154,8 +155,11 @@ recover_from_error(void)
 
 	if (handling_failed(error))
 		retry_ms = 0;
-	else
+	else if (retry_ms == 0)
 		rest();
+	else
+		/* it may be for what a call has left in the session: have another one */
+		proc_exit(1);
 	FreeErrorData(error);
 }
 

@@ -25,6 +25,7 @@
 #include "log/definitions.h"
 #include "log/parked.h"
 #include "log/table.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "pgstat.h"
@@ -40,10 +41,14 @@
 #include "utils/timeout.h"
 #include "utils/timestamp.h"
 
-#define MAX_BACKOFF_MS 60000
-
-/* So many in a row of what passes by itself are no attempts. */
+/* So many in a row of what passes by itself are no attempts, of each partition. */
 #define CONFLICTS_FORGIVEN 10
+
+/* No more of an error's message is kept. */
+#define MAX_MESSAGE 8192
+
+/* What is noted with an attempt, for the case that nobody comes back from it. */
+#define NOTED "the worker that ran the handler ended in it"
 
 typedef enum HandlingPhase
 {
@@ -58,6 +63,7 @@ typedef struct Attempt
 	GroupKey	from;		/* where it stands */
 	uint32		before;		/* attempts, before this one, */
 	const char *error;		/* and what is said of them; in round_context */
+	bool		forgiven;	/* the call has failed, and that was forgiven */
 } Attempt;
 
 static HandlerSlot *slot;
@@ -67,15 +73,36 @@ static DatabaseSlot *database = NULL;
 static uint64 mask[FETCH_MASK_WORDS];
 static Trust trust;
 static bool trust_begun = false;
+static bool *avoid; /* partitions: not in this fetch */
 static bool doubted_first = false; /* in the next round */
 static bool joined = false; /* those that wait for the group */
 static TimestampTz next_retry;
 static MemoryContext round_context;
 static HandlingPhase phase = PHASE_OTHER;
 static Attempt attempt = {.partition = -1};
-static int	conflicts = 0; /* in a row */
+static int *conflicts;	/* of each partition, in a row, */
+static int	other_conflicts = 0; /* and outside of calls */
+static bool outcome_noted = false; /* of the attempt, if this transaction commits */
 static HandlerRows rows; /* of the last call; in round_context */
 static GroupKey *froms;	/* of each row: where its partition stood */
+
+/*
+ * Transactions
+ */
+
+/*
+ * While the outcome of an attempt is not noted, others leave the partition alone, even if
+ * the transaction failed at its commit and no lock keeps them out.  They are told by the
+ * locks that go after this, or not at all.
+ */
+static void
+at_xact_event(XactEvent event, void *arg)
+{
+	if (event == XACT_EVENT_COMMIT && outcome_noted)
+		handler_slot_attempt(slot, -1);
+	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT)
+		outcome_noted = false;
+}
 
 void
 handling_begin(HandlerSlot *own_slot, const HandlerTask *own_task)
@@ -84,21 +111,31 @@ handling_begin(HandlerSlot *own_slot, const HandlerTask *own_task)
 	task = *own_task;
 	round_context = AllocSetContextCreate(TopMemoryContext, "calvin_seq handled",
 										  ALLOCSET_DEFAULT_SIZES);
+	RegisterXactCallback(at_xact_event, NULL);
 }
 
-/*
- * Transactions
- */
-
-/* What a call has left of SET ROLE; false if the session is somebody else's now. */
-static bool
-be_own_role(void)
+static void
+start(void)
 {
-	if (GetSessionUserId() != task.role)
-		return false;
-	if (GetUserId() != task.role)
-		SetConfigOption("role", "none", PGC_USERSET, PGC_S_SESSION);
-	return GetUserId() == task.role;
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	MemoryContextSwitchTo(round_context);
+}
+
+static FetchGroup *
+give_up(void)
+{
+	AbortCurrentTransaction();
+	MemoryContextSwitchTo(round_context);
+	return NULL;
+}
+
+/* Is the handler that is defined now the one that this worker is of, as its role? */
+static bool
+is_own_definition(void)
+{
+	return definition.definition == task.definition && definition.id == task.id &&
+		definition.role == task.role;
 }
 
 /* Begin one, with the group locked against its end; NULL, and none, if that is gone. */
@@ -108,21 +145,32 @@ begin(HandlerFunction *function)
 	HandlerRefusal refusal;
 	FetchGroup *group;
 
-	SetCurrentStatementStartTimestamp();
-	StartTransactionCommand();
-	MemoryContextSwitchTo(round_context);
-	if (be_own_role() && log_table_find() != NULL &&
-		definitions_find(NameStr(task.name), &definition) &&
-		definition.definition == task.definition &&
+	start();
+	if (calling_be_role(task.role) && log_table_find() != NULL &&
+		definitions_find(NameStr(task.name), &definition) && is_own_definition() &&
 		handler_permitted(&definition, function, &refusal))
 	{
 		group = group_require(NameStr(task.name));
 		if (group->id == task.id)
 			return group;
 	}
-	AbortCurrentTransaction();
-	MemoryContextSwitchTo(round_context);
-	return NULL;
+	return give_up();
+}
+
+/* The same to note what has become of an attempt, whatever handler there is by now. */
+static FetchGroup *
+begin_to_note(void)
+{
+	Registration *registration;
+
+	start();
+	if (calling_be_role(task.role) && log_table_find() != NULL)
+	{
+		registration = registry_find(NameStr(task.name));
+		if (registration != NULL && registration->id == task.id)
+			return group_require(NameStr(task.name));
+	}
+	return give_up();
 }
 
 static void
@@ -142,6 +190,8 @@ first_look(const FetchGroup *group)
 		return;
 	old = MemoryContextSwitchTo(TopMemoryContext);
 	trust_begin(&trust, group->partitions, definition.batch);
+	conflicts = palloc0(sizeof(int) * group->partitions);
+	avoid = palloc(sizeof(bool) * group->partitions);
 	trust_begun = true;
 	MemoryContextSwitchTo(old);
 	memcpy(mask, group->mask, sizeof(mask));
@@ -180,7 +230,8 @@ call_and_commit(Fetch *fetch, const HandlerFunction *function)
 	PAUSE_POINT("handler: before commit");
 	commit();
 	phase = PHASE_OTHER;
-	conflicts = 0;
+	for (int i = 0; i < rows.n; i++)
+		conflicts[rows.rows[i].partition] = 0;
 	handler_slot_count(slot, rows.n);
 	handler_slot_succeeded(slot);
 }
@@ -193,11 +244,61 @@ is_conflict(const ErrorData *error)
 		error->sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED;
 }
 
-/* The same, and no attempt; the transaction is run again at once. */
+/*
+ * The same, and no attempt; the transaction is run again at once.  It is counted for those
+ * partitions whose it is, since others may work in between.
+ */
 static bool
 is_forgiven(const ErrorData *error)
 {
-	return is_conflict(error) && conflicts++ < CONFLICTS_FORGIVEN;
+	int			most = 0;
+
+	if (!is_conflict(error))
+		return false;
+	if (attempt.partition >= 0 && attempt.forgiven)
+		return true;
+	if (attempt.partition >= 0)
+		return conflicts[attempt.partition]++ < CONFLICTS_FORGIVEN;
+	if (phase != PHASE_CALL)
+		return other_conflicts++ < CONFLICTS_FORGIVEN;
+	for (int i = 0; i < rows.n; i++)
+		most = Max(most, conflicts[rows.rows[i].partition]);
+	for (int i = 0; i < rows.n; i++)
+		conflicts[rows.rows[i].partition] = most + 1;
+	return most < CONFLICTS_FORGIVEN;
+}
+
+/* What an error says, to be kept; in round_context. */
+static char *
+message_of(const ErrorData *error)
+{
+	const char *message = error->message;
+	int			len = message == NULL ? 0 :
+		pg_mbcliplen(message, (int) Min(strlen(message), INT_MAX), MAX_MESSAGE);
+
+	if (len == 0)
+		return psprintf("an error of SQLSTATE %s without a message",
+						unpack_sql_state(error->sqlerrcode));
+	return pnstrdup(message, len);
+}
+
+/* Partitions that are not to be fetched: those given, and what others attempt just now. */
+static const bool *
+avoided(const bool *given)
+{
+	memcpy(avoid, given, sizeof(bool) * trust.partitions);
+	handler_slots_attempted(slot, avoid, trust.partitions);
+	return avoid;
+}
+
+/* Has another worker begun to attempt a partition, and not come to its end? */
+static bool
+is_attempted(int partition)
+{
+	bool		attempted[WIRE_VSHARDS] = {false};
+
+	handler_slots_attempted(slot, attempted, trust.partitions);
+	return attempted[partition];
 }
 
 /* Where the partitions of the rows stood when they were taken. */
@@ -220,7 +321,7 @@ handle_trusted(FetchGroup *group, const HandlerFunction *function)
 	request.group = group;
 	request.max_txns = definition.batch;
 	request.partition = -1;
-	request.avoid = trust.doubted;
+	request.avoid = avoided(trust.doubted);
 	request.heed_retries = true;
 	fetch = fetch_begin(&request);
 	note_retry(fetch);
@@ -244,6 +345,14 @@ handle_trusted(FetchGroup *group, const HandlerFunction *function)
  * Doubted partitions
  */
 
+/* Is the last attempt one that nobody came back from? */
+static bool
+ended_in_it(const GroupPosition *position)
+{
+	return position->attempts > 0 && position->error != NULL &&
+		strcmp(position->error, NOTED) == 0;
+}
+
 /* Set aside what has had its attempts, and go on behind it. */
 static void
 park(const Delivery *delivery, int partition, GroupPosition *position)
@@ -251,6 +360,7 @@ park(const Delivery *delivery, int partition, GroupPosition *position)
 	GroupKey	key = {delivery->epoch, delivery->position, delivery->vshard};
 	GroupStore	store;
 
+	position->retried += ended_in_it(position);
 	parked_add(task.id, delivery, position->attempts,
 			   position->error != NULL ? position->error : "it has failed");
 	position->next = group_key_behind(key);
@@ -272,15 +382,18 @@ note_attempt(int partition, GroupPosition *position)
 
 	attempt.from = position->next;
 	attempt.before = position->attempts;
+	attempt.forgiven = false;
 	attempt.error = position->error;
+	position->retried += ended_in_it(position);
 	position->attempts++;
 	position->retry_at = 0;
-	position->error = "the worker that ran the handler ended in it";
+	position->error = NOTED;
 	group_store_begin(&store, task.id, true);
 	group_store_write(&store, partition, position);
 	group_store_end(&store);
 	registry_hold_partition(task.id, partition);
 	attempt.partition = partition;
+	handler_slot_attempt(slot, partition);
 	commit();
 	PAUSE_POINT("handler: attempt noted");
 }
@@ -294,7 +407,7 @@ backoff_end(uint32 attempts)
 	/* what has had its attempts is parked the next time */
 	if (attempts >= (uint32) definition.max_attempts)
 		return 0;
-	return TimestampTzPlusMilliseconds(GetCurrentTimestamp(), Min(ms, MAX_BACKOFF_MS));
+	return TimestampTzPlusMilliseconds(GetCurrentTimestamp(), Min(ms, FETCH_MAX_PUT_OFF_MS));
 }
 
 /*
@@ -400,6 +513,40 @@ try_attempt(FetchGroup *group, const HandlerFunction *function)
 	return error;
 }
 
+/* Note the failure of an attempt, or take it back, after the transaction has failed. */
+static void
+note_failure(const Attempt *failed, bool noted, const char *message)
+{
+	FetchGroup *group;
+
+	PAUSE_POINT("handler: failed");
+	group = begin_to_note();
+	if (group == NULL)
+		return;
+	if (message != NULL)
+		write_failure(group, failed, noted, message);
+	else
+		write_back(group, failed);
+	/* the partition is locked, by whomever */
+	outcome_noted = true;
+	PAUSE_POINT("handler: failure noted");
+	commit();
+}
+
+/*
+ * The transaction of an attempt has failed: where it was committed, or before the call.
+ */
+static void
+attempt_failed(const char *message, bool counts)
+{
+	Attempt		failed = attempt;
+
+	attempt.partition = -1;
+	if (counts && rows.n > 1)
+		trust_doubt(&trust, failed.partition, rows.n);
+	note_failure(&failed, true, counts && rows.n <= 1 ? message : NULL);
+}
+
 /* Make the attempt that was noted. */
 static HandlingNext
 make_attempt(void)
@@ -412,17 +559,24 @@ make_attempt(void)
 	bool		forgiven = false;
 
 	if (group == NULL)
+	{
+		attempt_failed(NULL, false);
 		return HANDLING_GONE;
+	}
 	(void) fetch_take(group, attempt.partition, true, &store, &position);
 	group_store_end(&store);
 	registry_end_hold();
+	outcome_noted = true;
 	error = try_attempt(group, &function);
 	if (error != NULL)
 	{
+		char	   *message = message_of(error);
+
 		forgiven = is_forgiven(error);
-		handler_slot_report(slot, error->message, false);
+		attempt.forgiven = forgiven;
+		handler_slot_report(slot, message, false);
 		if (rows.n == 1 && !forgiven)
-			write_failure(group, &attempt, true, error->message);
+			write_failure(group, &attempt, true, message);
 		else
 			write_back(group, &attempt);
 	}
@@ -431,7 +585,7 @@ make_attempt(void)
 	phase = PHASE_OTHER;
 	if (error == NULL)
 	{
-		conflicts = 0;
+		conflicts[attempt.partition] = 0;
 		trust_succeeded(&trust, attempt.partition, rows.n);
 		handler_slot_count(slot, rows.n);
 	}
@@ -458,17 +612,22 @@ handle_doubted(FetchGroup *group, HandlingNext *next)
 	request.group = group;
 	request.max_txns = 1;
 	request.partition = -1;
-	request.avoid = trust.trusted;
+	request.avoid = avoided(trust.trusted);
 	request.heed_retries = true;
 	fetch = fetch_begin(&request);
 	note_retry(fetch);
 	if (!fetch_next(fetch, &delivery, &partition))
 		return false;
 	stop_waiting(true);
+	*next = HANDLING_AGAIN;
+	if (is_attempted(partition))
+	{
+		commit();
+		return true;
+	}
 	group_store_begin(&store, task.id, false);
 	group_store_read(&store, partition, &position);
 	group_store_end(&store);
-	*next = HANDLING_AGAIN;
 	if (position.attempts >= (uint32) definition.max_attempts)
 	{
 		park(&delivery, partition, &position);
@@ -482,6 +641,14 @@ handle_doubted(FetchGroup *group, HandlingNext *next)
 	return true;
 }
 
+/* Nothing is attempted any more, be it that this could not be noted. */
+void
+handling_let_go(void)
+{
+	if (handler_slot_attempt(slot, -1) && database != NULL)
+		fetchers_wake_group(database, task.id);
+}
+
 HandlingNext
 handling_round(void)
 {
@@ -493,6 +660,7 @@ handling_round(void)
 	if (joined)
 		fetchers_looked();
 	next_retry = 0;
+	handling_let_go();
 	group = begin(&function);
 	if (group == NULL)
 		return HANDLING_GONE;
@@ -504,6 +672,7 @@ handling_round(void)
 		(!doubted_first && handle_doubted(group, &next)))
 		return next;
 	commit();
+	other_conflicts = 0;
 	handler_slot_succeeded(slot);
 	return HANDLING_WAIT;
 }
@@ -541,23 +710,6 @@ rows_through(int last)
 	return n;
 }
 
-/* Note the failure of an attempt, or take it back, after the transaction has failed. */
-static void
-note_failure(const Attempt *failed, bool noted, const char *message)
-{
-	HandlerFunction function;
-	FetchGroup *group = begin(&function);
-
-	if (group == NULL)
-		return;
-	if (message != NULL)
-		write_failure(group, failed, noted, message);
-	else
-		write_back(group, failed);
-	PAUSE_POINT("handler: failure noted");
-	commit();
-}
-
 /* A call for trusted partitions has failed. */
 static void
 trusted_failed(const char *message)
@@ -567,7 +719,7 @@ trusted_failed(const char *message)
 
 	if (culprit >= 0)
 	{
-		Attempt		failed = {rows.rows[culprit].partition, froms[culprit], 0, NULL};
+		Attempt		failed = {rows.rows[culprit].partition, froms[culprit], 0, NULL, false};
 		int			n = rows_through(culprit);
 
 		trust_doubt(&trust, failed.partition, n);
@@ -577,20 +729,6 @@ trusted_failed(const char *message)
 	}
 	for (int i = 0; i < rows.n; i++)
 		trust_doubt(&trust, rows.rows[i].partition, rows_through(i));
-}
-
-/*
- * The transaction of an attempt has failed: where it was committed, or before the call.
- */
-static void
-attempt_failed(const char *message, bool counts)
-{
-	Attempt		failed = attempt;
-
-	attempt.partition = -1;
-	if (counts && rows.n > 1)
-		trust_doubt(&trust, failed.partition, rows.n);
-	note_failure(&failed, true, counts && rows.n <= 1 ? message : NULL);
 }
 
 bool
@@ -604,7 +742,7 @@ handling_failed(const ErrorData *error)
 	phase = PHASE_OTHER;
 	stop_waiting(false);
 	MemoryContextSwitchTo(round_context);
-	message = pstrdup(error->message);
+	message = message_of(error);
 	handler_slot_report(slot, message, !called);
 	if (attempt.partition >= 0)
 		attempt_failed(message, counts);

@@ -38,4 +38,7 @@ extern long handling_retry_ms(void);
  */
 extern bool handling_failed(const ErrorData *error);
 
+/* The process ends: others may have what it attempted. */
+extern void handling_let_go(void);
+
 #endif							/* CALVIN_PROCESS_HANDLING_H */

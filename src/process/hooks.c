@@ -26,6 +26,7 @@
 #include "commands/defrem.h"
 #include "consumer/consumer.h"
 #include "log/inbox.h"
+#include "log/table.h"
 #include "nodes/parsenodes.h"
 #include "pgstat.h"
 #include "process/worker.h"
@@ -37,6 +38,7 @@
 #include "shared/worker_slot.h"
 #include "tcop/utility.h"
 #include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
@@ -134,7 +136,7 @@ is_our_extension(Oid extension)
 	return ours;
 }
 
-/* A handler may have lost its function, or got it back. */
+/* A handler may have lost its function, or got it back; or its table has another owner. */
 static void
 note_function(ObjectAccessType access)
 {
@@ -145,6 +147,14 @@ note_function(ObjectAccessType access)
 	slot = database_mine();
 	if (slot != NULL && handler_slots_any(slot))
 		wakeup_handlers_at_commit(false);
+}
+
+static bool
+is_definitions_table(Oid class_id, Oid object_id)
+{
+	const char *name = class_id == RelationRelationId ? get_rel_name(object_id) : NULL;
+
+	return name != NULL && strcmp(name, HANDLERS_NAME) == 0;
 }
 
 static void
@@ -167,7 +177,8 @@ object_access(ObjectAccessType access, Oid class_id, Oid object_id, int sub_id,
 	}
 	else if (class_id == DatabaseRelationId && access == OAT_POST_CREATE)
 		remember_database(&databases_created, object_id);
-	else if (class_id == ProcedureRelationId || class_id == NamespaceRelationId)
+	else if (class_id == ProcedureRelationId || class_id == NamespaceRelationId ||
+			 is_definitions_table(class_id, object_id))
 		note_function(access);
 	else if (class_id == AuthIdRelationId &&
 			 (access == OAT_DROP || access == OAT_POST_ALTER))
@@ -337,6 +348,14 @@ note_opened(AlterDatabaseStmt *stmt)
 	}
 }
 
+/* What a handler, or its role, may do is no object of its own. */
+static bool
+changes_rights(Node *node)
+{
+	return IsA(node, GrantStmt) || IsA(node, GrantRoleStmt) || IsA(node, AlterOwnerStmt) ||
+		IsA(node, DropOwnedStmt) || IsA(node, ReassignOwnedStmt);
+}
+
 static void
 process_utility(PlannedStmt *pstmt, const char *query, bool read_only,
 				ProcessUtilityContext context, ParamListInfo params,
@@ -366,8 +385,7 @@ process_utility(PlannedStmt *pstmt, const char *query, bool read_only,
 
 	if (Calvin != NULL && IsTransactionState() && IsA(node, AlterDatabaseStmt))
 		note_opened((AlterDatabaseStmt *) node);
-	/* what a handler may do, or its role, is no object of its own */
-	if (Calvin != NULL && (IsA(node, GrantStmt) || IsA(node, GrantRoleStmt)))
+	if (Calvin != NULL && changes_rights(node))
 		wakeup_handlers_at_commit(true);
 	if (discards_all)
 		consumer_unsubscribe_everything();

@@ -12,6 +12,7 @@
 #include "catalog/namespace.h"
 #include "catalog/pg_authid.h"
 #include "catalog/pg_database.h"
+#include "catalog/pg_namespace.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
 #include "log/registry.h"
@@ -147,6 +148,13 @@ function_permitted(const HandlerDefinition *definition, HandlerFunction *found,
 		return refuse(refusal, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
 					  psprintf("%s is not a plain function", handler_signature(definition)),
 					  "A handler is a function that returns one value, or void: no procedure, aggregate, window function or set.");
+	/* by its number it can be asked for without */
+	if (!compat_may_look_into(schema, definition->role))
+		return refuse(refusal, ERRCODE_INSUFFICIENT_PRIVILEGE,
+					  psprintf("role \"%s\" may not use schema \"%s\"",
+							   GetUserNameFromId(definition->role, false),
+							   NameStr(definition->schema)),
+					  "Grant it USAGE.");
 	if (!compat_may_execute(found->function, definition->role))
 		return refuse(refusal, ERRCODE_INSUFFICIENT_PRIVILEGE,
 					  psprintf("role \"%s\" may not execute function %s",

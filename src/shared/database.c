@@ -7,6 +7,7 @@
  */
 #include "compat.h"
 
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "shared/admission.h"
 #include "shared/database.h"
@@ -201,13 +202,23 @@ database_set_identity(DatabaseSlot *slot, const uint64 identity[2])
 }
 
 void
+database_copy_error(char copy[CALVIN_ERROR_LEN], const char *message)
+{
+	int			len = pg_mbcliplen(message, (int) Min(strlen(message), INT_MAX),
+								   CALVIN_ERROR_LEN - 1);
+
+	memcpy(copy, message, len);
+	copy[len] = '\0';
+}
+
+void
 database_report_error(DatabaseSlot *slot, WorkerKind kind, const char *message)
 {
 	WorkerSlot *worker = &slot->workers[kind];
 	TimestampTz now = GetCurrentTimestamp();
 
 	LWLockAcquire(Calvin->lock, LW_EXCLUSIVE);
-	strlcpy(worker->last_error, message, sizeof(worker->last_error));
+	database_copy_error(worker->last_error, message);
 	worker->last_error_at = now;
 	LWLockRelease(Calvin->lock);
 }

@@ -64,6 +64,9 @@ extern void database_set_identity(DatabaseSlot *slot,
  */
 extern void database_reset_locked(DatabaseSlot *slot);
 
+/* For views: as much of a message as fits, in whole characters. */
+extern void database_copy_error(char copy[CALVIN_ERROR_LEN], const char *message);
+
 /* Remember an error of a worker, for views. */
 extern void database_report_error(DatabaseSlot *slot, WorkerKind kind,
 								  const char *message);

@@ -107,6 +107,7 @@ handler_slots_shmem_init(void)
 		pg_atomic_init_u64(&slots[i].worker.proc, 0);
 		pg_atomic_init_u32(&slots[i].worker.recheck, 0);
 		pg_atomic_init_u32(&slots[i].worker.stop, 0);
+		pg_atomic_init_u32(&slots[i].attempt, 0);
 		SpinLockInit(&slots[i].mutex);
 	}
 }
@@ -156,7 +157,8 @@ handler_slots_any(DatabaseSlot *slot)
 static bool
 same_task(const HandlerTask *a, const HandlerTask *b)
 {
-	return a->database == b->database && a->id == b->id &&
+	/* who writes to the table can repeat a definition's number, as another role */
+	return a->database == b->database && a->role == b->role && a->id == b->id &&
 		a->definition == b->definition && a->number == b->number;
 }
 
@@ -218,9 +220,8 @@ begin_locked(const HandlerTask *task)
 	return false;
 }
 
-/* Slots may be free that others have lacked. */
-static void
-tell_of_room(void)
+void
+handler_slots_tell_of_room(void)
 {
 	if (pg_atomic_read_u32(lacking) != 0 && pg_atomic_exchange_u32(lacking, 0) != 0)
 		handler_slots_tell_all();
@@ -254,7 +255,7 @@ handler_slots_publish(DatabaseSlot *slot, const HandlerTask *tasks, int n, bool 
 	if (lacks)
 		pg_atomic_write_u32(lacking, 1);
 	else if (freed)
-		tell_of_room();
+		handler_slots_tell_of_room();
 	handler_slots_wake(MyDatabaseId);
 	requests_wake_launcher();
 }
@@ -514,8 +515,33 @@ handler_slot_leave(HandlerSlot *slot, bool failed)
 		handler_slots_tell(database);
 		ConditionVariableBroadcast(&database->progress);
 	}
-	tell_of_room();
+	handler_slots_tell_of_room();
 	requests_wake_launcher();
+}
+
+bool
+handler_slot_attempt(HandlerSlot *slot, int partition)
+{
+	return pg_atomic_exchange_u32(&slot->attempt, (uint32) (partition + 1)) != 0;
+}
+
+void
+handler_slots_attempted(const HandlerSlot *own, bool *attempted, int partitions)
+{
+	for (int i = 0; i < calvin_max_handlers; i++)
+	{
+		uint32		attempt;
+
+		if (&slots[i] == own || pg_atomic_read_u32(&slots[i].attempt) == 0)
+			continue;
+		LWLockAcquire(Calvin->lock, LW_SHARED);
+		attempt = pg_atomic_read_u32(&slots[i].attempt);
+		if (attempt > 0 && attempt <= (uint32) partitions &&
+			slots[i].task.database == own->task.database &&
+			slots[i].task.id == own->task.id)
+			attempted[attempt - 1] = true;
+		LWLockRelease(Calvin->lock);
+	}
 }
 
 /* What of "recent" is left after so long. */
@@ -546,7 +572,7 @@ handler_slot_report(HandlerSlot *slot, const char *message, bool retrying)
 	WorkerSlot *worker = &slot->worker;
 
 	LWLockAcquire(Calvin->lock, LW_EXCLUSIVE);
-	strlcpy(worker->last_error, message, sizeof(worker->last_error));
+	database_copy_error(worker->last_error, message);
 	worker->last_error_at = GetCurrentTimestamp();
 	LWLockRelease(Calvin->lock);
 	SpinLockAcquire(&slot->mutex);
@@ -615,16 +641,18 @@ handler_slots_view(Oid database, HandlerView *views)
 		HandlerView *view = &views[n];
 		const DatabaseSlot *holder;
 
-		if (slot->task.database != database || slot->ending)
+		if (slot->task.database != database)
 			continue;
 		n++;
 		holder = database_find_locked(database);
 		view->task = slot->task;
+		view->ending = slot->ending;
 		view->status = worker->status;
 		view->no_place = worker->no_place;
 		view->held = holder != NULL && holder->holds > 0;
 		view->retrying = slot->retrying || worker->failures > 0;
 		view->pid = worker->pid;
+		view->attempt = (int) pg_atomic_read_u32(&slot->attempt) - 1;
 		view->rate = rate_of(slot, now);
 		view->last_error_at = worker->last_error_at;
 		memcpy(view->last_error, worker->last_error, sizeof(view->last_error));

@@ -36,6 +36,8 @@ typedef struct HandlerSlot
 	double		recent;		/* transactions handled, each fading away with time, */
 	TimestampTz recent_at;	/* as of then */
 	bool		retrying;	/* something other than a call has failed */
+
+	pg_atomic_uint32 attempt; /* the worker's: partition that it attempts + 1, or 0 */
 } HandlerSlot;
 
 /* Shared memory; called by shmem.c. */
@@ -94,6 +96,16 @@ extern void handler_slot_leave(HandlerSlot *slot, bool failed);
 /* It works: failures before do not count any more. */
 extern void handler_slot_succeeded(HandlerSlot *slot);
 
+/*
+ * What a worker attempts, by itself and with a note of it, is no business of others, until
+ * what has become of it is noted as well.  -1: nothing; was there anything before?
+ */
+extern bool handler_slot_attempt(HandlerSlot *slot, int partition);
+
+/* Which partitions are attempted by other workers of the same group. */
+extern void handler_slots_attempted(const HandlerSlot *own, bool *attempted,
+									int partitions);
+
 /* What a worker has handled, and what has gone wrong. */
 extern void handler_slot_count(HandlerSlot *slot, int handled);
 extern void handler_slot_report(HandlerSlot *slot, const char *message, bool retrying);
@@ -111,6 +123,9 @@ handler_slot_stop_asked(HandlerSlot *slot)
 extern void handler_slots_stop_locked(Oid database, bool for_good);
 extern void handler_slots_wake(Oid database);
 
+/* Slots may be free that others have lacked: they look again. */
+extern void handler_slots_tell_of_room(void);
+
 /* The database is held no more: they may start at once; the lock is held. */
 extern void handler_slots_release_locked(Oid database);
 
@@ -125,10 +140,12 @@ typedef struct HandlerView
 {
 	HandlerTask task;
 	WorkerStatus status;
+	bool		ending; /* of a task that is not wanted any more */
 	bool		no_place;
 	bool		held;
 	bool		retrying;
 	pid_t		pid;
+	int			attempt; /* partition, or -1 */
 	double		rate; /* transactions a second */
 	TimestampTz last_error_at; /* 0: none */
 	char		last_error[CALVIN_ERROR_LEN];

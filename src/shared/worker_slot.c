@@ -345,6 +345,8 @@ tell_of_end(DatabaseSlot *slot, Oid database, bool is_free)
 	/* sessions that wait for something of it look again */
 	ConditionVariableBroadcast(&slot->progress);
 	handler_slots_wake(database);
+	/* of handlers that did not run just now nobody else tells */
+	handler_slots_tell_of_room();
 	if (!is_free)
 	{
 		for (int i = 0; i < WORKER_KINDS; i++)

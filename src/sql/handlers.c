@@ -21,9 +21,10 @@ CALVIN_FUNCTION(seq_handlers_info);
 /*
  * (name name, id bigint, handler text, role name, workers int, pids int[],
  *  max_attempts int, batch int, backoff interval, rate double precision, state text,
- *  last_error text, last_error_at timestamptz, defined_at timestamptz)
+ *  last_error text, last_error_at timestamptz, defined_at timestamptz,
+ *  attempted int[])
  */
-#define HANDLER_COLUMNS 14
+#define HANDLER_COLUMNS 15
 
 /* What the workers of one handler are, taken together. */
 typedef struct Workers
@@ -34,6 +35,8 @@ typedef struct Workers
 	bool		held;
 	bool		retrying;
 	Datum	   *pids;
+	int			attempting;
+	Datum	   *attempted; /* partitions */
 	double		rate;
 	const HandlerView *failed; /* last */
 } Workers;
@@ -44,12 +47,17 @@ add_up(Workers *workers, const HandlerDefinition *definition, const HandlerView 
 {
 	memset(workers, 0, sizeof(*workers));
 	workers->pids = palloc(sizeof(Datum) * Max(n, 1));
+	workers->attempted = palloc(sizeof(Datum) * Max(n, 1));
 	for (int i = 0; i < n; i++)
 	{
 		const HandlerView *view = &views[i];
 
-		if (view->task.id != definition->id ||
-			view->task.definition != definition->definition)
+		if (view->task.id != definition->id)
+			continue;
+		/* also of those that are to leave, since they were defined otherwise */
+		if (view->attempt >= 0)
+			workers->attempted[workers->attempting++] = Int32GetDatum(view->attempt);
+		if (view->task.definition != definition->definition || view->ending)
 			continue;
 		workers->n++;
 		if (view->pid != 0)
@@ -110,7 +118,7 @@ seq_handlers_info(PG_FUNCTION_ARGS)
 {
 	static const Oid types[HANDLER_COLUMNS] = {
 		NAMEOID, INT8OID, TEXTOID, NAMEOID, INT4OID, INT4ARRAYOID, INT4OID, INT4OID,
-		INTERVALOID, FLOAT8OID, TEXTOID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID
+		INTERVALOID, FLOAT8OID, TEXTOID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT4ARRAYOID
 	};
 	ReturnSetInfo *rsinfo = result_rows(fcinfo, HANDLER_COLUMNS, types);
 	HandlerDefinition *definitions;
@@ -157,6 +165,9 @@ seq_handlers_info(PG_FUNCTION_ARGS)
 		values[12] = nulls[12] ? (Datum) 0 :
 			TimestampTzGetDatum(workers.failed->last_error_at);
 		values[13] = TimestampTzGetDatum(definition->defined_at);
+		values[14] = PointerGetDatum(construct_array(workers.attempted, workers.attempting,
+													 INT4OID, sizeof(int32), true,
+													 TYPALIGN_INT));
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 	}
 	return (Datum) 0;

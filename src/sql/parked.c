@@ -51,6 +51,22 @@ begin(FunctionCallInfo fcinfo, int nargs, GroupKey *key)
 	return group;
 }
 
+/*
+ * The attempts of a handler are those at what is next in a partition.  If it is that which
+ * was parked, what is behind it has had none.  Whether it is, is not known here; better one
+ * attempt too many than one too few.
+ */
+static void
+forget_attempts(int partition, GroupKey key, GroupStore *store, GroupPosition *position)
+{
+	if (position->attempts == 0 || group_key_less(key, position->next))
+		return;
+	position->attempts = 0;
+	position->retry_at = 0;
+	position->error = NULL;
+	group_store_write(store, partition, position);
+}
+
 /* seq_park(name, vshard, epoch, position, reason) */
 Datum
 seq_park(PG_FUNCTION_ARGS)
@@ -61,8 +77,11 @@ seq_park(PG_FUNCTION_ARGS)
 	GroupStore	store;
 	GroupPosition position;
 	GroupKey	from;
+	uint32		attempts;
 
 	(void) fetch_take(group, partition, true, &store, &position);
+	attempts = position.attempts;
+	forget_attempts(partition, key, &store, &position);
 	group_store_end(&store);
 	if (group_key_less(key, position.next) &&
 		(!taken_from(group->id, partition, &from) || group_key_less(key, from)))
@@ -72,7 +91,7 @@ seq_park(PG_FUNCTION_ARGS)
 						NameStr(group->name), key.epoch, key.position,
 						(unsigned) key.vshard),
 				 errdetail("It can be parked in the transaction that has fetched it, or when that was rolled back.")));
-	parking_park(group, key, position.attempts,
+	parking_park(group, key, attempts,
 				 text_to_cstring(PG_GETARG_TEXT_PP(4)));
 	PG_RETURN_VOID();
 }
