@@ -6,6 +6,7 @@
 
 #include "access/detoast.h"
 #include "access/htup_details.h"
+#include "access/toast_compression.h"
 #include "commands/trigger.h"
 #include "log/append.h"
 #include "log/identity.h"
@@ -84,7 +85,8 @@ new_entry(HeapTuple tuple, TupleDesc desc, Datum *stored)
 
 /*
  * BEFORE INSERT FOR EACH ROW on seq_log: assigns log_index, derives kind and
- * epoch.
+ * epoch.  The column's storage keeps the server from compressing an entry, but not
+ * from storing what comes compressed from another column as it is.
  */
 Datum
 seq_log_before_insert(PG_FUNCTION_ARGS)
@@ -97,9 +99,10 @@ seq_log_before_insert(PG_FUNCTION_ARGS)
 	bool		isnull;
 	struct varlena *entry;
 	AppendPlace place;
-	int			columns[] = {LOG_ATTR_INDEX, LOG_ATTR_KIND, LOG_ATTR_EPOCH};
-	Datum		values[3];
-	bool		nulls[3] = {false, false, false};
+	bool		compressed;
+	int			columns[] = {LOG_ATTR_INDEX, LOG_ATTR_KIND, LOG_ATTR_EPOCH, LOG_ATTR_ENTRY};
+	Datum		values[4];
+	bool		nulls[4] = {false};
 
 	if (!is_before_row_insert(fcinfo))
 		report_misuse("seq_log_before_insert");
@@ -111,15 +114,19 @@ seq_log_before_insert(PG_FUNCTION_ARGS)
 	entry = new_entry(tuple, desc, &stored);
 	wanted = heap_getattr(tuple, LOG_ATTR_INDEX, desc, &isnull);
 	append_place_row(!isnull, isnull ? 0 : DatumGetInt64(wanted), entry, &place);
-	if ((Pointer) entry != DatumGetPointer(stored))
-		pfree(entry);
 
 	values[0] = Int64GetDatum(place.log_index);
 	values[1] = CStringGetTextDatum(place.kind);
 	values[2] = Int64GetDatum(place.epoch);
 	nulls[2] = place.epoch < 0;
-	return PointerGetDatum(heap_modify_tuple_by_cols(tuple, desc, 3, columns,
-													 values, nulls));
+	values[3] = PointerGetDatum(entry);
+	compressed = toast_get_compression_id((struct varlena *) DatumGetPointer(stored)) !=
+		TOAST_INVALID_COMPRESSION_ID;
+	tuple = heap_modify_tuple_by_cols(tuple, desc, compressed ? 4 : 3, columns, values,
+									  nulls);
+	if ((Pointer) entry != DatumGetPointer(stored))
+		pfree(entry);
+	return PointerGetDatum(tuple);
 }
 
 /* AFTER INSERT FOR EACH STATEMENT on seq_log. */
