@@ -26,7 +26,7 @@ group_store_begin(GroupStore *store, uint64 id, bool writes)
 	newest_begin(&store->scan, SIDE_GROUP_POSITIONS,
 				 writes ? RowExclusiveLock : AccessShareLock, ACCESS_LATEST, 2);
 	if (writes)
-		insert_begin(&store->insert, RelationGetRelid(store->scan.access.rel), true);
+		insert_begin(&store->insert, RelationGetRelid(store->scan.access.rel));
 }
 
 void
@@ -127,6 +127,7 @@ begin_version(Insert *insert, const TupleTableSlot *before)
 	TupleTableSlot *slot = insert->slot;
 
 	ExecClearTuple(slot);
+	insert->carries = before != NULL;
 	for (int i = 0; i < slot->tts_tupleDescriptor->natts; i++)
 	{
 		bool		kept = before != NULL && i >= GROUP_ATTRS && !before->tts_isnull[i];

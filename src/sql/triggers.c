@@ -10,8 +10,11 @@
 #include "commands/trigger.h"
 #include "log/append.h"
 #include "log/identity.h"
+#include "log/insert.h"
 #include "log/report.h"
 #include "log/snapshots.h"
+#include "log/truncate.h"
+#include "replication/logicalworker.h"
 #include "sql/triggers.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -152,17 +155,33 @@ command_name(const TriggerData *trigger)
 		"TRUNCATE";
 }
 
+static int64
+index_of(const TriggerData *trigger)
+{
+	bool		isnull;
+
+	return DatumGetInt64(heap_getattr(trigger->tg_trigtuple, LOG_ATTR_INDEX,
+									  RelationGetDescr(trigger->tg_relation), &isnull));
+}
+
 /* BEFORE UPDATE, DELETE, TRUNCATE on seq_log: the log is append-only. */
 Datum
 seq_log_refuse_change(PG_FUNCTION_ARGS)
 {
 	TriggerData *trigger = (TriggerData *) fcinfo->context;
+	bool		for_row;
 
 	if (!CALLED_AS_TRIGGER(fcinfo))
 		report_misuse("seq_log_refuse_change");
+	for_row = TRIGGER_FIRED_FOR_ROW(trigger->tg_event);
 	if (append_is_correcting() && TRIGGER_FIRED_BY_UPDATE(trigger->tg_event))
-		return PointerGetDatum(TRIGGER_FIRED_FOR_ROW(trigger->tg_event) ?
-							   trigger->tg_newtuple : NULL);
+		return PointerGetDatum(for_row ? trigger->tg_newtuple : NULL);
+	if (TRIGGER_FIRED_BY_DELETE(trigger->tg_event) && truncate_is_removing(0) &&
+		(!for_row || truncate_is_removing(index_of(trigger))))
+		return PointerGetDatum(for_row ? trigger->tg_trigtuple : NULL);
+	/* the log that they come from was truncated, or a kind in it corrected */
+	if (for_row && IsLogicalWorker())
+		return PointerGetDatum(NULL);
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			 errmsg("cannot %s seq_log: it is append-only", command_name(trigger)),
@@ -186,6 +205,8 @@ seq_snapshots_before_insert(PG_FUNCTION_ARGS)
 
 	trigger_require_insert_into(fcinfo, "seq_snapshots_before_insert", SIDE_SNAPSHOTS);
 	tuple = trigger->tg_trigtuple;
+	if (insert_is_under_way(trigger->tg_relation, tuple))
+		return PointerGetDatum(tuple);
 	desc = RelationGetDescr(trigger->tg_relation);
 	log_index = heap_getattr(tuple, SNAPSHOT_ATTR_INDEX, desc, &no_index);
 	if (no_index)
@@ -207,12 +228,15 @@ seq_identity_before_change(PG_FUNCTION_ARGS)
 
 	if (!CALLED_AS_TRIGGER(fcinfo))
 		report_misuse("seq_identity_before_change");
+	if (TRIGGER_FIRED_BY_DELETE(trigger->tg_event) && identity_is_replacing())
+		return PointerGetDatum(NULL);
 	if (!is_before_row_insert(fcinfo))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("cannot %s seq_identity", command_name(trigger)),
 				 errdetail("It tells which log this is.")));
 	trigger_require_insert_into(fcinfo, "seq_identity_before_change", SIDE_IDENTITY);
-	identity_accept_restored();
+	if (!insert_is_under_way(trigger->tg_relation, trigger->tg_trigtuple))
+		identity_accept_restored();
 	return PointerGetDatum(trigger->tg_trigtuple);
 }
