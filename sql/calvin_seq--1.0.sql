@@ -84,6 +84,17 @@ ALTER TABLE seq_log ENABLE ALWAYS TRIGGER seq_log_no_truncate;
 SELECT pg_catalog.pg_extension_config_dump('seq_log', '');
 
 --
+-- All other tables are about this server: what logical replication brings of them
+-- is passed over
+--
+
+CREATE FUNCTION seq_pass_over_replicated() RETURNS trigger
+	LANGUAGE C AS 'MODULE_PATHNAME';
+CREATE FUNCTION seq_refuse_truncate() RETURNS trigger
+	LANGUAGE C AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION seq_pass_over_replicated(), seq_refuse_truncate() FROM PUBLIC;
+
+--
 -- Durable cursors
 --
 
@@ -100,6 +111,13 @@ CREATE TABLE seq_cursor_positions (
 	stored_by bigint NOT NULL DEFAULT 0,
 	PRIMARY KEY (name, vshard, incarnation, version)
 );
+CREATE TRIGGER seq_apply_passes_over BEFORE INSERT OR UPDATE OR DELETE ON seq_cursor_positions
+	FOR EACH ROW EXECUTE FUNCTION seq_pass_over_replicated();
+CREATE TRIGGER seq_no_truncate BEFORE TRUNCATE ON seq_cursor_positions
+	FOR EACH STATEMENT EXECUTE FUNCTION seq_refuse_truncate();
+ALTER TABLE seq_cursor_positions
+	ENABLE ALWAYS TRIGGER seq_apply_passes_over,
+	ENABLE ALWAYS TRIGGER seq_no_truncate;
 -- Of two sessions that make the same cursor, one fails here.
 CREATE UNIQUE INDEX seq_cursor_positions_first_idx
 	ON seq_cursor_positions (name, vshard) WHERE version = 1;
@@ -145,6 +163,13 @@ CREATE TABLE seq_registrations (
 	lost_before bigint CHECK (lost_before > 0),
 	CHECK (partitions IS NOT NULL OR kind = 'stream')
 );
+CREATE TRIGGER seq_apply_passes_over BEFORE INSERT OR UPDATE OR DELETE ON seq_registrations
+	FOR EACH ROW EXECUTE FUNCTION seq_pass_over_replicated();
+CREATE TRIGGER seq_no_truncate BEFORE TRUNCATE ON seq_registrations
+	FOR EACH STATEMENT EXECUTE FUNCTION seq_refuse_truncate();
+ALTER TABLE seq_registrations
+	ENABLE ALWAYS TRIGGER seq_apply_passes_over,
+	ENABLE ALWAYS TRIGGER seq_no_truncate;
 COMMENT ON TABLE seq_registrations IS
 	'registered consumers and groups; to be read as seq_consumers';
 COMMENT ON COLUMN seq_registrations.id IS
@@ -186,6 +211,13 @@ CREATE TABLE seq_group_positions (
 	error text,
 	PRIMARY KEY (id, "partition", version)
 );
+CREATE TRIGGER seq_apply_passes_over BEFORE INSERT OR UPDATE OR DELETE ON seq_group_positions
+	FOR EACH ROW EXECUTE FUNCTION seq_pass_over_replicated();
+CREATE TRIGGER seq_no_truncate BEFORE TRUNCATE ON seq_group_positions
+	FOR EACH STATEMENT EXECUTE FUNCTION seq_refuse_truncate();
+ALTER TABLE seq_group_positions
+	ENABLE ALWAYS TRIGGER seq_apply_passes_over,
+	ENABLE ALWAYS TRIGGER seq_no_truncate;
 COMMENT ON TABLE seq_group_positions IS
 	'the first key that each partition of a group has not processed; to be read as seq_consumers';
 COMMENT ON COLUMN seq_group_positions.attempts IS
@@ -205,6 +237,13 @@ CREATE TABLE seq_parked_txns (
 	settled boolean NOT NULL DEFAULT false,
 	PRIMARY KEY (id, epoch, "position", vshard)
 );
+CREATE TRIGGER seq_apply_passes_over BEFORE INSERT OR UPDATE OR DELETE ON seq_parked_txns
+	FOR EACH ROW EXECUTE FUNCTION seq_pass_over_replicated();
+CREATE TRIGGER seq_no_truncate BEFORE TRUNCATE ON seq_parked_txns
+	FOR EACH STATEMENT EXECUTE FUNCTION seq_refuse_truncate();
+ALTER TABLE seq_parked_txns
+	ENABLE ALWAYS TRIGGER seq_apply_passes_over,
+	ENABLE ALWAYS TRIGGER seq_no_truncate;
 COMMENT ON TABLE seq_parked_txns IS
 	'transactions that groups have set aside; to be read as seq_parked';
 COMMENT ON COLUMN seq_parked_txns.settled IS
@@ -227,6 +266,13 @@ CREATE TABLE seq_handler_definitions (
 	backoff_ms integer NOT NULL CHECK (backoff_ms > 0),
 	defined_at timestamptz NOT NULL
 );
+CREATE TRIGGER seq_apply_passes_over BEFORE INSERT OR UPDATE OR DELETE ON seq_handler_definitions
+	FOR EACH ROW EXECUTE FUNCTION seq_pass_over_replicated();
+CREATE TRIGGER seq_no_truncate BEFORE TRUNCATE ON seq_handler_definitions
+	FOR EACH STATEMENT EXECUTE FUNCTION seq_refuse_truncate();
+ALTER TABLE seq_handler_definitions
+	ENABLE ALWAYS TRIGGER seq_apply_passes_over,
+	ENABLE ALWAYS TRIGGER seq_no_truncate;
 COMMENT ON TABLE seq_handler_definitions IS
 	'handlers of groups; to be read as seq_handlers';
 COMMENT ON COLUMN seq_handler_definitions.id IS 'of the group, in seq_registrations';
@@ -277,6 +323,13 @@ CREATE TABLE seq_snapshots (
 	entry_crc bigint,
 	identity uuid
 );
+CREATE TRIGGER seq_apply_passes_over BEFORE INSERT OR UPDATE OR DELETE ON seq_snapshots
+	FOR EACH ROW EXECUTE FUNCTION seq_pass_over_replicated();
+CREATE TRIGGER seq_no_truncate BEFORE TRUNCATE ON seq_snapshots
+	FOR EACH STATEMENT EXECUTE FUNCTION seq_refuse_truncate();
+ALTER TABLE seq_snapshots
+	ENABLE ALWAYS TRIGGER seq_apply_passes_over,
+	ENABLE ALWAYS TRIGGER seq_no_truncate;
 CREATE UNIQUE INDEX seq_snapshots_base_idx ON seq_snapshots (base) WHERE base;
 COMMENT ON TABLE seq_snapshots IS
 	'states of the state machine, with which the applier begins after a restart';
@@ -302,6 +355,13 @@ CREATE TABLE seq_identity (
 	one boolean PRIMARY KEY DEFAULT true CHECK (one),
 	identity uuid NOT NULL
 );
+CREATE TRIGGER seq_apply_passes_over BEFORE INSERT OR UPDATE OR DELETE ON seq_identity
+	FOR EACH ROW EXECUTE FUNCTION seq_pass_over_replicated();
+CREATE TRIGGER seq_no_truncate BEFORE TRUNCATE ON seq_identity
+	FOR EACH STATEMENT EXECUTE FUNCTION seq_refuse_truncate();
+ALTER TABLE seq_identity
+	ENABLE ALWAYS TRIGGER seq_apply_passes_over,
+	ENABLE ALWAYS TRIGGER seq_no_truncate;
 COMMENT ON TABLE seq_identity IS
 	'which log this is: given with its first entry, and restored with it';
 
@@ -372,6 +432,13 @@ CREATE TABLE seq_inbox (
 	log_end bigint NOT NULL,
 	tx_class bytea NOT NULL
 );
+CREATE TRIGGER seq_apply_passes_over BEFORE INSERT OR UPDATE OR DELETE ON seq_inbox
+	FOR EACH ROW EXECUTE FUNCTION seq_pass_over_replicated();
+CREATE TRIGGER seq_no_truncate BEFORE TRUNCATE ON seq_inbox
+	FOR EACH STATEMENT EXECUTE FUNCTION seq_refuse_truncate();
+ALTER TABLE seq_inbox
+	ENABLE ALWAYS TRIGGER seq_apply_passes_over,
+	ENABLE ALWAYS TRIGGER seq_no_truncate;
 COMMENT ON TABLE seq_inbox IS
 	'restored submissions on their way into the log; usually empty, see seq_sequencer for what waits';
 COMMENT ON COLUMN seq_inbox.log_end IS

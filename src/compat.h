@@ -162,15 +162,6 @@
 	ExecInitRangeTable((estate), list_make1(rte))
 #endif
 
-/* To fire the triggers of rows that nobody else can change any more. */
-#if PG_VERSION_NUM >= 160000
-#define compat_eval_plan_qual_init(epqstate, estate) \
-	EvalPlanQualInit((epqstate), (estate), NULL, NIL, -1, NIL)
-#else
-#define compat_eval_plan_qual_init(epqstate, estate) \
-	EvalPlanQualInit((epqstate), (estate), NULL, NIL, -1)
-#endif
-
 /* Settings, with values, that keep further timeouts from a worker. */
 #if PG_VERSION_NUM >= 170000
 #define COMPAT_MORE_TIMEOUTS {"transaction_timeout", "0"},

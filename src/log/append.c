@@ -26,6 +26,7 @@
 #include "log/owner.h"
 #include "log/reader.h"
 #include "log/snapshots.h"
+#include "replication/logicalworker.h"
 #include "shared/wakeup.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
@@ -81,6 +82,11 @@ at_xact_event(XactEvent event, void *arg)
 						 errmsg("cannot PREPARE a transaction that has appended to seq_log"),
 						 errdetail("It would keep all other appenders waiting, and its place in the log open."),
 						 errhint("Append in a transaction of its own.")));
+			break;
+		case XACT_EVENT_PRE_COMMIT:
+			/* an apply worker of logical replication fires no triggers of statements */
+			if (out_of_order)
+				append_end_statement();
 			break;
 		case XACT_EVENT_ABORT:
 			ms_log = InvalidOid;
@@ -348,6 +354,8 @@ choose_index(bool is_explicit, int64 wanted)
 						wanted),
 				 errdetail("The log ended at " INT64_FORMAT " when this transaction first appended to it.",
 						   end_when_locked),
+				 IsLogicalWorker() ?
+				 errhint("A log that is replicated must get no entries of its own.  To replicate other tables into this database, publish without seq_log.") :
 				 errhint("Leave log_index out to have it assigned.")));
 	return wanted;
 }
@@ -405,14 +413,14 @@ assign(TupleTableSlot *slot, const WireEntry *what)
 /*
  * Where the table has our triggers alone, they are passed by: all that they
  * would do for this row is done here, from what is known of the entry, and it
- * spares copying the row over and over.
+ * spares copying the row over and over.  Else the entry is inserted as by anybody.
  */
 int64
 append_insert(bytea *entry, const WireEntry *what)
 {
 	const LogTable *table;
 	LogIdentity self;
-	bool		triggers;
+	bool		direct;
 	Insert		insert;
 	TupleTableSlot *slot;
 	bool		isnull;
@@ -427,16 +435,16 @@ append_insert(bytea *entry, const WireEntry *what)
 				(errcode(ERRCODE_UNDEFINED_TABLE),
 				 errmsg("extension %s was dropped and created anew meanwhile",
 						EXTENSION_NAME)));
-	triggers = !table->bare;
+	direct = table->bare;
 	self = log_become_owner_to_append(table);
-	insert_begin(&insert, table->log, triggers);
+	insert_begin_known(&insert, table->log, direct);
 	slot = insert.slot;
 	slot->tts_values[LOG_ATTR_ENTRY - 1] = PointerGetDatum(entry);
 	slot->tts_isnull[LOG_ATTR_ENTRY - 1] = false;
 	slot->tts_values[LOG_ATTR_APPENDED_AT - 1] =
 		TimestampTzGetDatum(GetCurrentTimestamp());
 	slot->tts_isnull[LOG_ATTR_APPENDED_AT - 1] = false;
-	if (!triggers)
+	if (direct)
 		assign(slot, what);
 	if (!insert_row(&insert))
 		ereport(ERROR,
@@ -447,7 +455,7 @@ append_insert(bytea *entry, const WireEntry *what)
 	insert_end(&insert);
 	log_become_self(&self);
 	/* who knows what other triggers have made of it */
-	if (!triggers && what->kind == WIRE_EPOCH_BATCH && (int64) what->epoch > end_epoch)
+	if (direct && what->kind == WIRE_EPOCH_BATCH && (int64) what->epoch > end_epoch)
 	{
 		ms_log = end_log;
 		ms_epoch = (int64) what->epoch;

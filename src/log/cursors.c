@@ -55,7 +55,6 @@ struct CursorWalk
 	int32		vshard;
 };
 
-static bool storing = false;
 static FullTransactionId stored_in = {0}; /* the last transaction that did */
 
 static void
@@ -360,6 +359,7 @@ fill_in(Insert *insert, const TupleTableSlot *before, const NameData *name,
 	Datum	   *values = slot->tts_values;
 
 	ExecClearTuple(slot);
+	insert->carries = !TTS_EMPTY(before);
 	for (int i = 0; i < slot->tts_tupleDescriptor->natts; i++)
 	{
 		slot->tts_isnull[i] = TTS_EMPTY(before) || before->tts_isnull[i];
@@ -475,11 +475,10 @@ cursors_store(const char *name, int n, StreamCursor *rows)
 	self = log_become_side_owner(table, SIDE_CURSORS);
 	stored_in = GetTopFullTransactionId();
 	PAUSE_POINT("cursors: before the look");
-	storing = true;
 	PG_TRY();
 	{
 		scan_begin(&scan, RowExclusiveLock, ACCESS_LATEST);
-		insert_begin(&insert, RelationGetRelid(scan.access.rel), true);
+		insert_begin(&insert, RelationGetRelid(scan.access.rel));
 		ok = store_rows(&scan, &insert, &wanted, n, rows);
 		insert_end(&insert);
 		ok = ok && first_ones_alone(&scan, &wanted, n, rows);
@@ -487,7 +486,6 @@ cursors_store(const char *name, int n, StreamCursor *rows)
 	}
 	PG_CATCH();
 	{
-		storing = false;
 		/* who came first has made it: to the caller it is the same */
 		if (!is_duplicate(name_of_schema, name_of_table, context))
 			PG_RE_THROW();
@@ -495,15 +493,8 @@ cursors_store(const char *name, int n, StreamCursor *rows)
 		ok = false;
 	}
 	PG_END_TRY();
-	storing = false;
 	log_become_self(&self);
 	return ok;
-}
-
-bool
-cursors_storing(void)
-{
-	return storing;
 }
 
 bool
@@ -554,7 +545,7 @@ cursors_drop(const char *name, int n, const uint16 *vshards)
 	namestrcpy(&wanted, name);
 	self = log_become_side_owner(table, SIDE_CURSORS);
 	scan_begin(&scan, RowExclusiveLock, ACCESS_LATEST);
-	insert_begin(&insert, RelationGetRelid(scan.access.rel), true);
+	insert_begin(&insert, RelationGetRelid(scan.access.rel));
 	if (vshards == NULL)
 	{
 		int32		vshard = WIRE_VSHARDS;

@@ -79,7 +79,4 @@ extern bool cursors_exist(const char *name, uint16 vshard);
 /* Has this transaction stored cursors, rolled back or not? */
 extern bool cursors_stored_here(void);
 
-/* Is this session storing cursors just now?  For the trigger on the table. */
-extern bool cursors_storing(void);
-
 #endif							/* CALVIN_LOG_CURSORS_H */

@@ -24,8 +24,6 @@
 #include "utils/fmgroids.h"
 #include "utils/timestamp.h"
 
-static bool putting = false;
-
 static void
 read_row(const TupleTableSlot *slot, HandlerDefinition *definition)
 {
@@ -144,7 +142,7 @@ change_begin(Changing *changing)
 									ExclusiveLock, true);
 	changing->self = log_become_side_owner(table, SIDE_HANDLERS);
 	newest_begin(&changing->scan, SIDE_HANDLERS, RowExclusiveLock, ACCESS_LATEST, 1);
-	insert_begin(&changing->insert, RelationGetRelid(changing->scan.access.rel), true);
+	insert_begin(&changing->insert, RelationGetRelid(changing->scan.access.rel));
 }
 
 static void
@@ -185,19 +183,10 @@ definitions_put(HandlerDefinition *definition)
 	change_begin(&changing);
 	(void) remove_name(&changing, NameStr(definition->name));
 	fill_in(changing.insert.slot, definition);
-	putting = true;
-	PG_TRY();
-	{
-		if (!insert_row(&changing.insert))
-			ereport(ERROR,
-					(errcode(ERRCODE_TRIGGERED_ACTION_EXCEPTION),
-					 errmsg("a trigger on %s keeps handlers out", HANDLERS_NAME)));
-	}
-	PG_FINALLY();
-	{
-		putting = false;
-	}
-	PG_END_TRY();
+	if (!insert_row(&changing.insert))
+		ereport(ERROR,
+				(errcode(ERRCODE_TRIGGERED_ACTION_EXCEPTION),
+				 errmsg("a trigger on %s keeps handlers out", HANDLERS_NAME)));
 	change_end(&changing);
 }
 
@@ -211,10 +200,4 @@ definitions_remove(const char *name)
 	removed = remove_name(&changing, name);
 	change_end(&changing);
 	return removed;
-}
-
-bool
-definitions_putting(void)
-{
-	return putting;
 }

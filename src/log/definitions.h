@@ -42,7 +42,4 @@ extern void definitions_put(HandlerDefinition *definition);
 /* Take a group's away; false if it has none. */
 extern bool definitions_remove(const char *name);
 
-/* Is this session putting one there just now?  For the trigger on the table. */
-extern bool definitions_putting(void);
-
 #endif							/* CALVIN_LOG_DEFINITIONS_H */

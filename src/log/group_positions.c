@@ -31,7 +31,7 @@ group_store_begin(GroupStore *store, uint64 id, bool writes)
 				 writes ? RowExclusiveLock : AccessShareLock, ACCESS_LATEST,
 				 POSITION_KEYS);
 	if (writes)
-		insert_begin(&store->insert, RelationGetRelid(store->scan.access.rel), true);
+		insert_begin(&store->insert, RelationGetRelid(store->scan.access.rel));
 }
 
 void
@@ -144,6 +144,7 @@ begin_version(Insert *insert, const TupleTableSlot *before)
 	TupleTableSlot *slot = insert->slot;
 
 	ExecClearTuple(slot);
+	insert->carries = before != NULL;
 	for (int i = 0; i < slot->tts_tupleDescriptor->natts; i++)
 	{
 		bool		kept = before != NULL && i >= GROUP_ATTRS && !before->tts_isnull[i];

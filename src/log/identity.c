@@ -4,8 +4,8 @@
  *
  * It has one row, or none as long as nothing was appended but rows with explicit
  * log_indexes, as a restore and logical replication have them: such a log is
- * somebody else's, and its identity comes with it, in whatever order tables are
- * restored.  The first append to a log without a row gives it a new one, even if
+ * somebody else's, and its identity comes with a restore, in whatever order tables
+ * are restored.  The first append to a log without a row gives it a new one, even if
  * an identity was restored: that was a copy without its log, which goes its own
  * way from here.
  */
@@ -16,6 +16,7 @@
 #include "log/identity.h"
 #include "log/insert.h"
 #include "log/owner.h"
+#include "log/remove.h"
 #include "shared/wakeup.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
@@ -24,9 +25,41 @@
 /* The log that is known to have an identity, which was committed before. */
 static Oid	identified = InvalidOid;
 
+/* The executor removes the row there was, for another one. */
+static bool replacing = false;
+
+bool
+identity_is_replacing(void)
+{
+	return replacing;
+}
+
+static void
+remove_old(Insert *insert, TupleTableSlot *slot, Snapshot snapshot)
+{
+	volatile Removal removal = REMOVAL_GONE;
+
+	replacing = true;
+	PG_TRY();
+	{
+		removal = remove_row(insert, slot, snapshot);
+	}
+	PG_FINALLY();
+	{
+		replacing = false;
+	}
+	PG_END_TRY();
+	if (removal != REMOVAL_DONE)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the identity of another log could not be removed"),
+				 errdetail("A trigger on %s, or another transaction, has kept it there.",
+						   IDENTITY_NAME)));
+}
+
+/* With "remove", take it away. */
 static bool
-read_row(Relation rel, Snapshot snapshot, pg_uuid_t *identity,
-		 ItemPointer place)
+read_row(Relation rel, Snapshot snapshot, pg_uuid_t *identity, Insert *remove)
 {
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
 	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
@@ -40,8 +73,8 @@ read_row(Relation rel, Snapshot snapshot, pg_uuid_t *identity,
 
 		if (!isnull)
 			*identity = *DatumGetUUIDP(value);
-		if (place != NULL)
-			*place = slot->tts_tid;
+		if (remove != NULL)
+			remove_old(remove, slot, snapshot);
 	}
 	table_endscan(scan);
 	ExecDropSingleTupleTableSlot(slot);
@@ -73,24 +106,24 @@ assign(bool replace)
 	LogIdentity self = log_become_side_owner(log_table_require(), SIDE_IDENTITY);
 	SideAccess	access;
 	pg_uuid_t	identity;
-	ItemPointerData place;
 	Insert		insert;
 
 	side_access_begin(&access, SIDE_IDENTITY, RowExclusiveLock, ACCESS_SELF);
-	if (!read_row(access.rel, access.snapshot, &identity, &place))
-		ItemPointerSetInvalid(&place);
-	if (!ItemPointerIsValid(&place) || replace)
+	if (!read_row(access.rel, access.snapshot, &identity, NULL) || replace)
 	{
 		PushActiveSnapshot(GetLatestSnapshot());
-		if (ItemPointerIsValid(&place))
-			simple_table_tuple_delete(access.rel, &place, GetActiveSnapshot());
-		insert_begin(&insert, RelationGetRelid(access.rel), false);
+		insert_begin(&insert, RelationGetRelid(access.rel));
+		(void) read_row(access.rel, GetActiveSnapshot(), &identity, &insert);
 		insert.slot->tts_values[IDENTITY_ATTR_ONE - 1] = BoolGetDatum(true);
 		insert.slot->tts_values[IDENTITY_ATTR_IDENTITY - 1] =
 			DirectFunctionCall1(gen_random_uuid, (Datum) 0);
 		for (int i = 0; i < IDENTITY_ATTR_IDENTITY; i++)
 			insert.slot->tts_isnull[i] = false;
-		(void) insert_row(&insert);
+		if (!insert_row(&insert))
+			ereport(ERROR,
+					(errcode(ERRCODE_TRIGGERED_ACTION_EXCEPTION),
+					 errmsg("a trigger on %s keeps the log's identity out",
+							IDENTITY_NAME)));
 		insert_end(&insert);
 		PopActiveSnapshot();
 		wakeup_recheck_at_commit();

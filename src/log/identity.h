@@ -30,4 +30,7 @@ extern void identity_ensure(Oid log, bool empty);
 /* A row of seq_identity is about to be restored: an error if there is one. */
 extern void identity_accept_restored(void);
 
+/* For the trigger: is a row removed just now by this module itself? */
+extern bool identity_is_replacing(void);
+
 #endif							/* CALVIN_LOG_IDENTITY_H */

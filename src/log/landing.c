@@ -14,8 +14,11 @@
 #include "access/xact.h"
 #include "log/access.h"
 #include "log/append.h"
+#include "log/insert.h"
 #include "log/landing.h"
+#include "log/owner.h"
 #include "log/reader.h"
+#include "log/remove.h"
 #include "shared/submitters.h"
 #include "utils/snapmgr.h"
 
@@ -52,10 +55,26 @@ take_row(TupleTableSlot *slot, Batch *batch)
 	bytes += size;
 }
 
+/* What somebody has attached to the table runs as its owner. */
+static void
+remove_taken(Insert *insert, TupleTableSlot *row, Snapshot snapshot)
+{
+	LogIdentity self;
+
+	self = log_become_relation_owner(RelationGetRelid(insert->rel));
+	if (remove_row(insert, row, snapshot) != REMOVAL_DONE)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("a submission could not be removed from %s", LANDING_NAME),
+				 errdetail("A trigger, or another transaction, has kept it there.")));
+	log_become_self(&self);
+}
+
 LandingVerdict
 landing_take(DatabaseSlot *slot, Batch *batch)
 {
 	SideAccess	access;
+	Insert		insert;
 	IndexScanDesc scan;
 	TupleTableSlot *row;
 	LandingVerdict verdict = LANDING_EMPTY;
@@ -66,6 +85,7 @@ landing_take(DatabaseSlot *slot, Batch *batch)
 	log_end = append_committed_end();
 	side_access_begin(&access, SIDE_LANDING, RowExclusiveLock, ACCESS_LATEST);
 	PushActiveSnapshot(access.snapshot);
+	insert_begin(&insert, RelationGetRelid(access.rel));
 	row = table_slot_create(access.rel, NULL);
 	scan = compat_index_beginscan(access.rel, access.by_key, access.snapshot, 0);
 	index_rescan(scan, NULL, 0, NULL, 0);
@@ -85,10 +105,11 @@ landing_take(DatabaseSlot *slot, Batch *batch)
 			break;
 		}
 		take_row(row, batch);
-		simple_table_tuple_delete(access.rel, &row->tts_tid, access.snapshot);
+		remove_taken(&insert, row, access.snapshot);
 	}
 	index_endscan(scan);
 	ExecDropSingleTupleTableSlot(row);
+	insert_end(&insert);
 	batch_append(batch);
 	epochs = (uint64) batch->epochs;
 	PopActiveSnapshot();

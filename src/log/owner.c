@@ -254,8 +254,9 @@ at_subxact_event(SubXactEvent event, SubTransactionId subid,
 	}
 }
 
-void
-owner_defer_nothing(EState *estate)
+/* Within a section: let nothing on the tables opened to be written to be deferred. */
+static void
+defer_nothing(EState *estate)
 {
 	ListCell   *lc;
 
@@ -281,7 +282,7 @@ executor_start(QueryDesc *query, int eflags)
 		prev_executor_start(query, eflags);
 	else
 		standard_ExecutorStart(query, eflags);
-	owner_defer_nothing(query->estate);
+	defer_nothing(query->estate);
 }
 
 static void

@@ -13,7 +13,6 @@
 #include "compat.h"
 
 #include "log/table.h"
-#include "nodes/execnodes.h"
 
 typedef struct LogIdentity
 {
@@ -42,9 +41,6 @@ extern LogIdentity log_become_owner_to_append(const LogTable *table);
 extern LogIdentity log_become_worker(const LogTable *table);
 
 extern void log_become_self(const LogIdentity *identity);
-
-/* Within a section: let nothing on the tables opened to be written to be deferred. */
-extern void owner_defer_nothing(EState *estate);
 
 extern void owner_init(void);
 

@@ -145,7 +145,7 @@ parked_add(uint64 id, const Delivery *delivery, uint32 attempts, const char *rea
 	found = find(&scan, key, &settled);
 	if (!found)
 	{
-		insert_begin(&insert, RelationGetRelid(scan.access.rel), true);
+		insert_begin(&insert, RelationGetRelid(scan.access.rel));
 		put(insert.slot, PARKED_ATTR_ID, Int64GetDatum((int64) id));
 		put(insert.slot, PARKED_ATTR_EPOCH, Int64GetDatum((int64) key.epoch));
 		put(insert.slot, PARKED_ATTR_POSITION, Int64GetDatum(key.position));
@@ -176,6 +176,7 @@ parked_add(uint64 id, const Delivery *delivery, uint32 attempts, const char *rea
 static void
 insert_settled(Insert *insert, const TupleTableSlot *row)
 {
+	insert->carries = true;
 	for (int i = 0; i < insert->slot->tts_tupleDescriptor->natts; i++)
 	{
 		insert->slot->tts_values[i] = row->tts_values[i];
@@ -197,7 +198,7 @@ parked_settle(uint64 id, GroupKey key, bool ahead, bytea **tx_class,
 	bool		done = false;
 
 	scan_begin(&scan, RowExclusiveLock, id, key.epoch, key.epoch);
-	insert_begin(&insert, RelationGetRelid(scan.access.rel), true);
+	insert_begin(&insert, RelationGetRelid(scan.access.rel));
 	if (find(&scan, key, &settled) && !settled)
 	{
 		const Datum *values = scan.slot->tts_values;
@@ -224,7 +225,7 @@ parked_forget(uint64 id, GroupKey key)
 	bool		settled;
 
 	scan_begin(&scan, RowExclusiveLock, id, key.epoch, key.epoch);
-	insert_begin(&insert, RelationGetRelid(scan.access.rel), true);
+	insert_begin(&insert, RelationGetRelid(scan.access.rel));
 	if (find(&scan, key, &settled) && settled)
 		(void) remove_row(&insert, scan.slot, scan.access.snapshot);
 	insert_end(&insert);
@@ -242,7 +243,7 @@ parked_drop(uint64 id)
 	bool		settled;
 
 	scan_begin(&scan, RowExclusiveLock, id, 0, PG_INT64_MAX);
-	insert_begin(&insert, RelationGetRelid(scan.access.rel), true);
+	insert_begin(&insert, RelationGetRelid(scan.access.rel));
 	while (scan_next(&scan, &key, &settled))
 		(void) remove_row(&insert, scan.slot, scan.access.snapshot);
 	insert_end(&insert);

@@ -37,8 +37,6 @@
 /* And of what is made of a name. */
 #define NAME_LOCK 0xfffe
 
-static bool adding = false;
-
 static uint16 *
 read_vshards(Datum datum, int *n)
 {
@@ -282,26 +280,15 @@ static void
 insert(const Registration *registration, Oid relid)
 {
 	Insert		insert;
-	volatile bool kept = false;
 
-	adding = true;
-	PG_TRY();
-	{
-		insert_begin(&insert, relid, true);
-		fill_in(insert.slot, registration);
-		kept = insert_row(&insert);
-		insert_end(&insert);
-	}
-	PG_FINALLY();
-	{
-		adding = false;
-	}
-	PG_END_TRY();
-	if (!kept)
+	insert_begin(&insert, relid);
+	fill_in(insert.slot, registration);
+	if (!insert_row(&insert))
 		ereport(ERROR,
 				(errcode(ERRCODE_TRIGGERED_ACTION_EXCEPTION),
 				 errmsg("a trigger on %s has kept \"%s\" out", REGISTRATIONS_NAME,
 						NameStr(registration->name))));
+	insert_end(&insert);
 }
 
 void
@@ -335,7 +322,7 @@ registry_remove(const Registration *registration)
 	bool		removed = false;
 
 	newest_begin(&scan, SIDE_REGISTRATIONS, RowExclusiveLock, ACCESS_LATEST, 1);
-	insert_begin(&insert, RelationGetRelid(scan.access.rel), true);
+	insert_begin(&insert, RelationGetRelid(scan.access.rel));
 	if (scan_name(&scan, NameStr(registration->name)) &&
 		DatumGetInt64(scan.slot->tts_values[REGISTRATION_ATTR_ID - 1]) ==
 		(int64) registration->id)
@@ -360,12 +347,6 @@ registry_mark_lost(const Registration *registration, uint64 before)
 	insert(&lost, log_side_table(table, SIDE_REGISTRATIONS));
 	log_become_self(&self);
 	return true;
-}
-
-bool
-registry_adding(void)
-{
-	return adding;
 }
 
 void

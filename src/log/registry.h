@@ -101,7 +101,4 @@ extern int	registry_users(uint64 id, int **pids);
 extern void registry_hold_partition(uint64 id, int partition);
 extern void registry_end_hold(void);
 
-/* Is this session registering just now?  For the trigger on the table. */
-extern bool registry_adding(void);
-
 #endif							/* CALVIN_LOG_REGISTRY_H */

@@ -1,55 +1,85 @@
 /*
  * remove.c
- *	  Removing a row from one of the extension's tables without SQL.
+ *	  Removing a row from one of the extension's tables.
  */
 #include "compat.h"
 
 #include "access/tableam.h"
+#include "access/xact.h"
+#include "catalog/pg_type_d.h"
 #include "executor/executor.h"
+#include "executor/spi.h"
 #include "log/remove.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
 #include "utils/snapmgr.h"
 
-static bool
-has_triggers(const ResultRelInfo *result)
+/* A row that is locked, by a DELETE of its place. */
+static void
+delete_by_executor(Insert *insert, ItemPointer place)
 {
-	const TriggerDesc *triggers = result->ri_TrigDesc;
+	char	   *command = psprintf("DELETE FROM ONLY %s WHERE ctid OPERATOR(pg_catalog.=) $1",
+								   quote_qualified_identifier(get_namespace_name(RelationGetNamespace(insert->rel)),
+															  RelationGetRelationName(insert->rel)));
+	Oid			types[] = {TIDOID};
+	Datum		values[] = {PointerGetDatum(place)};
+	Snapshot	latest = RegisterSnapshot(GetLatestSnapshot());
+	SPIPlanPtr	plan;
 
-	return triggers != NULL &&
-		(triggers->trig_delete_before_row || triggers->trig_delete_after_row);
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	plan = SPI_prepare(command, 1, types);
+	if (plan == NULL ||
+		SPI_execute_snapshot(plan, values, NULL, latest, InvalidSnapshot, false, true,
+							 0) != SPI_OK_DELETE)
+		elog(ERROR, "could not delete from %s", RelationGetRelationName(insert->rel));
+	SPI_finish();
+	UnregisterSnapshot(latest);
+	insert->estate->es_output_cid = GetCurrentCommandId(true);
 }
 
-/* The executor's way, which fires them, does not wait for others itself. */
 static Removal
-remove_with_triggers(Insert *insert, TupleTableSlot *row, Snapshot snapshot)
+remove_by_executor(Insert *insert, TupleTableSlot *row, Snapshot snapshot, bool wait)
 {
+	ItemPointerData place = row->tts_tid;
 	TupleTableSlot *locked = table_slot_create(insert->rel, NULL);
 	TM_FailureData failure;
 	TM_Result	result;
-	EPQState	epqstate;
 
-	result = table_tuple_lock(insert->rel, &row->tts_tid, snapshot, locked,
+	/* the executor's own way to find a row would give up where others have changed it */
+	result = table_tuple_lock(insert->rel, &place, snapshot, locked,
 							  insert->estate->es_output_cid, LockTupleExclusive,
-							  LockWaitBlock, 0, &failure);
+							  wait ? LockWaitBlock : LockWaitSkip, 0, &failure);
 	ExecDropSingleTupleTableSlot(locked);
 	if (result != TM_Ok)
 		return REMOVAL_GONE;
-	insert->estate->es_snapshot = snapshot;
-	compat_eval_plan_qual_init(&epqstate, insert->estate);
-	ExecSimpleRelationDelete(insert->result, insert->estate, &epqstate, row);
-	EvalPlanQualEnd(&epqstate);
+	delete_by_executor(insert, &place);
 	return table_tuple_satisfies_snapshot(insert->rel, row, SnapshotSelf) ?
 		REMOVAL_KEPT : REMOVAL_DONE;
+}
+
+static Removal
+remove_one(Insert *insert, TupleTableSlot *row, Snapshot snapshot, bool wait)
+{
+	TM_FailureData failure;
+
+	if (!insert->direct_removal)
+		return remove_by_executor(insert, row, snapshot, wait);
+	return table_tuple_delete(insert->rel, &row->tts_tid,
+							  insert->estate->es_output_cid, snapshot,
+							  InvalidSnapshot, wait, &failure, false) == TM_Ok ?
+		REMOVAL_DONE : REMOVAL_GONE;
 }
 
 Removal
 remove_row(Insert *insert, TupleTableSlot *row, Snapshot snapshot)
 {
-	TM_FailureData failure;
+	return remove_one(insert, row, snapshot, true);
+}
 
-	if (has_triggers(insert->result))
-		return remove_with_triggers(insert, row, snapshot);
-	return table_tuple_delete(insert->rel, &row->tts_tid,
-							  insert->estate->es_output_cid, snapshot,
-							  InvalidSnapshot, true, &failure, false) == TM_Ok ?
-		REMOVAL_DONE : REMOVAL_GONE;
+Removal
+remove_row_nowait(Insert *insert, TupleTableSlot *row, Snapshot snapshot)
+{
+	return remove_one(insert, row, snapshot, false);
 }

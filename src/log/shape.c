@@ -14,6 +14,7 @@
 #include "catalog/pg_am_d.h"
 #include "catalog/pg_constraint.h"
 #include "catalog/pg_index.h"
+#include "catalog/pg_proc.h"
 #include "catalog/pg_trigger.h"
 #include "catalog/pg_type_d.h"
 #include "commands/trigger.h"
@@ -24,9 +25,6 @@
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
-
-/* Its primary key, and those on epochs and acks. */
-#define LOG_INDEXES 3
 
 typedef struct OwnColumn
 {
@@ -125,22 +123,46 @@ static const OwnSideTable side_tables[SIDE_TABLES] = {
 
 typedef struct OwnTrigger
 {
+	const char *table; /* NULL: each but the log */
 	const char *name;
 	const char *function;
 } OwnTrigger;
 
-static const OwnTrigger log_triggers[] = {
-	{"seq_log_assign", "seq_log_before_insert"},
-	{"seq_log_correct", "seq_log_after_insert"},
-	{"seq_log_no_change", "seq_log_refuse_change"},
-	{"seq_log_no_row_change", "seq_log_refuse_change"},
-	{"seq_log_no_truncate", "seq_log_refuse_change"},
+static const OwnTrigger own_triggers[] = {
+	{LOG_NAME, "seq_log_assign", "seq_log_before_insert"},
+	{LOG_NAME, "seq_log_correct", "seq_log_after_insert"},
+	{LOG_NAME, "seq_log_no_change", "seq_log_refuse_change"},
+	{LOG_NAME, "seq_log_no_row_change", "seq_log_refuse_change"},
+	{LOG_NAME, "seq_log_no_truncate", "seq_log_refuse_change"},
+	{NULL, "seq_apply_passes_over", "seq_pass_over_replicated"},
+	{NULL, "seq_no_truncate", "seq_refuse_truncate"},
+	{CURSORS_NAME, "seq_cursor_positions_alone", "seq_cursor_positions_before_insert"},
+	{SNAPSHOTS_NAME, "seq_snapshots_pass_over", "seq_snapshots_before_insert"},
+	{IDENTITY_NAME, "seq_identity_restore", "seq_identity_before_change"},
+	{IDENTITY_NAME, "seq_identity_no_change", "seq_identity_before_change"},
+	{LANDING_NAME, "seq_inbox_restore", "seq_inbox_before_insert"},
+	{REGISTRATIONS_NAME, "seq_registrations_restore", "seq_registrations_before_insert"},
+	{HANDLERS_NAME, "seq_handler_definitions_restore",
+	"seq_handler_definitions_before_change"},
+	{HANDLERS_NAME, "seq_handler_definitions_no_change",
+	"seq_handler_definitions_before_change"},
+	{HANDLERS_NAME, "seq_handler_definitions_tell",
+	"seq_handler_definitions_after_change"},
 };
 
 const char *
 shape_side_name(SideTable side)
 {
 	return side_tables[side].name;
+}
+
+bool
+shape_is_side_name(const char *name)
+{
+	for (int i = 0; i < SIDE_TABLES; i++)
+		if (strcmp(name, side_tables[i].name) == 0)
+			return true;
+	return false;
 }
 
 void
@@ -283,59 +305,53 @@ shape_check_inbox(Relation rel)
 							 "It is another kind of relation, or stored in another way.");
 }
 
-static const OwnTrigger *
-find_own_trigger(const char *name)
+static bool
+is_of_table(const OwnTrigger *own, Relation rel)
 {
-	for (size_t i = 0; i < lengthof(log_triggers); i++)
-		if (strcmp(name, log_triggers[i].name) == 0)
-			return &log_triggers[i];
-	return NULL;
+	const char *name = RelationGetRelationName(rel);
+
+	return own->table == NULL ? strcmp(name, LOG_NAME) != 0 : strcmp(name, own->table) == 0;
+}
+
+int
+shape_own_triggers(Relation rel)
+{
+	int			n = 0;
+
+	for (size_t i = 0; i < lengthof(own_triggers); i++)
+		n += is_of_table(&own_triggers[i], rel);
+	return n;
 }
 
 /* Does a trigger of ours call what the script had it call, and always? */
 static bool
-calls_own_function(const OwnTrigger *own, Oid function, char enabled, Oid schema)
+calls_own_function(const OwnTrigger *own, const Trigger *trigger, Oid schema)
 {
-	const char *name = get_func_name(function);
+	HeapTuple	tuple;
+	Form_pg_proc function;
+	bool		calls;
 
-	return name != NULL && strcmp(name, own->function) == 0 &&
-		enabled == TRIGGER_FIRES_ALWAYS &&
-		get_func_namespace(function) == schema;
-}
-
-/* Are the triggers ours, all of them at work? */
-static bool
-has_own_triggers(Relation rel)
-{
-	const TriggerDesc *triggers = rel->trigdesc;
-
-	if (triggers == NULL || triggers->numtriggers != lengthof(log_triggers))
+	if (trigger->tgenabled != TRIGGER_FIRES_ALWAYS)
 		return false;
-	for (int i = 0; i < triggers->numtriggers; i++)
-	{
-		const Trigger *trigger = &triggers->triggers[i];
-		const OwnTrigger *own = find_own_trigger(trigger->tgname);
-
-		if (own == NULL ||
-			!calls_own_function(own, trigger->tgfoid, trigger->tgenabled,
-								RelationGetNamespace(rel)))
-			return false;
-	}
-	return true;
+	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(trigger->tgfoid));
+	if (!HeapTupleIsValid(tuple))
+		return false;
+	function = (Form_pg_proc) GETSTRUCT(tuple);
+	calls = strcmp(NameStr(function->proname), own->function) == 0 &&
+		function->pronamespace == schema;
+	ReleaseSysCache(tuple);
+	return calls;
 }
 
 bool
-shape_log_is_bare(Relation rel)
+shape_is_own_trigger(Relation rel, const Trigger *trigger)
 {
-	const TupleConstr *constraints = RelationGetDescr(rel)->constr;
-	List	   *indexes = RelationGetIndexList(rel);
-	bool		bare = list_length(indexes) == LOG_INDEXES &&
-		has_own_triggers(rel) &&
-		(constraints == NULL || (constraints->num_check == 0 &&
-								 !constraints->has_generated_stored));
-
-	list_free(indexes);
-	return bare;
+	for (size_t i = 0; i < lengthof(own_triggers); i++)
+		if (strcmp(trigger->tgname, own_triggers[i].name) == 0 &&
+			is_of_table(&own_triggers[i], rel))
+			return calls_own_function(&own_triggers[i], trigger,
+									  RelationGetNamespace(rel));
+	return false;
 }
 
 /* What is known of a table's columns; NULL of other relations. */

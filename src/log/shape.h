@@ -11,6 +11,7 @@
 #include "access/attnum.h"
 #include "access/htup.h"
 #include "access/tupdesc.h"
+#include "utils/reltrigger.h"
 
 #define EXTENSION_NAME "calvin_seq"
 
@@ -159,6 +160,9 @@ typedef enum SideTable
 
 extern const char *shape_side_name(SideTable side);
 
+/* Is a table's name that of one of them? */
+extern bool shape_is_side_name(const char *name);
+
 /* Raise the error for a table that is not as it was made. */
 pg_noreturn extern void shape_report_altered(const char *table,
 											 const char *detail);
@@ -179,8 +183,9 @@ extern bool shape_is_inbox_name(const char *name);
 /* An error unless an open partition is as it was made. */
 extern void shape_check_inbox(Relation rel);
 
-/* Does a row inserted into seq_log meet nothing but what the script made? */
-extern bool shape_log_is_bare(Relation rel);
+/* How many triggers the script has made on a table, and is one of them as it made it? */
+extern int	shape_own_triggers(Relation rel);
+extern bool shape_is_own_trigger(Relation rel, const Trigger *trigger);
 
 /*
  * For the guard, by the catalogs as they are now, without opening the table: how many

@@ -20,6 +20,7 @@
 #include "log/locks.h"
 #include "log/owner.h"
 #include "log/reader.h"
+#include "log/remove.h"
 #include "log/snapshots.h"
 #include "log/step.h"
 #include "shared/wakeup.h"
@@ -230,21 +231,29 @@ snapshots_base(const LogAccess *access, MachineState *state)
 	return found;
 }
 
-/* Remove the row a walk is at; false if "nowait" and somebody has it locked. */
+/*
+ * Remove the row a walk is at; false if "nowait" and somebody has it locked, or if
+ * a trigger keeps it in.
+ */
 static bool
-remove_row(Relation rel, SnapshotWalk *walk, bool nowait)
+remove_at(Insert *insert, SnapshotWalk *walk, bool nowait)
 {
-	TM_FailureData failure;
-
-	if (!nowait)
+	if (nowait)
+		return remove_row_nowait(insert, walk->slot, GetActiveSnapshot()) == REMOVAL_DONE;
+	switch (remove_row(insert, walk->slot, GetActiveSnapshot()))
 	{
-		simple_table_tuple_delete(rel, &walk->slot->tts_tid,
-								  GetActiveSnapshot());
-		return true;
+		case REMOVAL_DONE:
+			return true;
+		case REMOVAL_KEPT:
+			return false;
+		case REMOVAL_GONE:
+			break;
 	}
-	return table_tuple_delete(rel, &walk->slot->tts_tid,
-							  GetCurrentCommandId(true), GetActiveSnapshot(),
-							  InvalidSnapshot, false, &failure, false) == TM_Ok;
+	ereport(ERROR,
+			(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+			 errmsg("a snapshot of the state was changed by another transaction"),
+			 errhint("Run the transaction again.")));
+	pg_unreachable();
 }
 
 /*
@@ -254,7 +263,7 @@ remove_row(Relation rel, SnapshotWalk *walk, bool nowait)
  * somebody has locked.
  */
 static bool
-prune(uint64 through, uint64 log_index, bool nowait)
+prune(Insert *insert, uint64 through, uint64 log_index, bool nowait)
 {
 	SideAccess	access;
 	SnapshotWalk walk;
@@ -274,7 +283,7 @@ prune(uint64 through, uint64 log_index, bool nowait)
 			/* one place is for the snapshot to be stored */
 			goes = !walk_is_base(&walk) && ++kept >= SNAPSHOTS_KEPT;
 		if (goes)
-			goes = remove_row(access.rel, &walk, nowait);
+			goes = remove_at(insert, &walk, nowait);
 		if (!goes && walk_index(&walk) == log_index)
 			exists = true;
 	}
@@ -284,15 +293,13 @@ prune(uint64 through, uint64 log_index, bool nowait)
 }
 
 static void
-insert_state(Oid relid, const MachineState *state, bool base)
+insert_state(Insert *insert, const MachineState *state, bool base)
 {
-	Insert		insert;
-	Datum	   *values;
+	TupleTableSlot *slot = insert->slot;
+	Datum	   *values = slot->tts_values;
 	pg_uuid_t	identity;
 	bool		identified = identity_now(&identity);
 
-	insert_begin(&insert, relid, false);
-	values = insert.slot->tts_values;
 	values[SNAPSHOT_ATTR_INDEX - 1] =
 		Int64GetDatum((int64) state->last_applied_index);
 	values[SNAPSHOT_ATTR_EPOCH - 1] =
@@ -307,12 +314,15 @@ insert_state(Oid relid, const MachineState *state, bool base)
 	values[SNAPSHOT_ATTR_CRC - 1] = Int64GetDatum((int64) (uint32) state->last_entry);
 	values[SNAPSHOT_ATTR_IDENTITY - 1] = UUIDPGetDatum(&identity);
 	for (int i = 0; i < SNAPSHOT_ATTR_IDENTITY; i++)
-		insert.slot->tts_isnull[i] = false;
-	insert.slot->tts_isnull[SNAPSHOT_ATTR_IDENTITY - 1] = !identified;
-	insert.slot->tts_isnull[SNAPSHOT_ATTR_EPOCH - 1] =
+		slot->tts_isnull[i] = false;
+	slot->tts_isnull[SNAPSHOT_ATTR_IDENTITY - 1] = !identified;
+	slot->tts_isnull[SNAPSHOT_ATTR_EPOCH - 1] =
 		state->last_applied_epoch == MACHINE_NO_EPOCH;
-	(void) insert_row(&insert);
-	insert_end(&insert);
+	/* without any other one the log is read from its beginning, but for the base */
+	if (!insert_row(insert) && base)
+		ereport(ERROR,
+				(errcode(ERRCODE_TRIGGERED_ACTION_EXCEPTION),
+				 errmsg("a trigger on %s keeps the base snapshot out", SNAPSHOTS_NAME)));
 }
 
 void
@@ -326,6 +336,7 @@ void
 snapshots_store(const LogTable *table, const MachineState *state, bool nowait)
 {
 	Oid			relid = log_side_table(table, SIDE_SNAPSHOTS);
+	Insert		insert;
 
 	/* against itself: two at a time would remove the same rows */
 	if (!nowait)
@@ -333,8 +344,10 @@ snapshots_store(const LogTable *table, const MachineState *state, bool nowait)
 	else if (!log_try_lock_table_for_transaction(relid, ShareRowExclusiveLock))
 		return;
 	PushActiveSnapshot(GetLatestSnapshot());
-	if (!prune(0, state->last_applied_index, nowait))
-		insert_state(relid, state, false);
+	insert_begin(&insert, relid);
+	if (!prune(&insert, 0, state->last_applied_index, nowait))
+		insert_state(&insert, state, false);
+	insert_end(&insert);
 	PopActiveSnapshot();
 }
 
@@ -342,10 +355,13 @@ void
 snapshots_rebase(const LogTable *table, const MachineState *state)
 {
 	LogIdentity self = log_become_side_owner(table, SIDE_SNAPSHOTS);
+	Insert		insert;
 
 	PushActiveSnapshot(GetLatestSnapshot());
-	(void) prune(state->last_applied_index, 0, false);
-	insert_state(log_side_table(table, SIDE_SNAPSHOTS), state, true);
+	insert_begin(&insert, log_side_table(table, SIDE_SNAPSHOTS));
+	(void) prune(&insert, state->last_applied_index, 0, false);
+	insert_state(&insert, state, true);
+	insert_end(&insert);
 	PopActiveSnapshot();
 	log_become_self(&self);
 }

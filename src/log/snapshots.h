@@ -29,7 +29,7 @@ extern bool snapshots_base(const LogAccess *access, MachineState *state);
 
 /*
  * Store a snapshot, unless there is one of that log_index already.  With
- * "nowait" also not if somebody else has the table locked.  No triggers fire.
+ * "nowait" also not if somebody else has the table locked.
  */
 extern void snapshots_store(const LogTable *table, const MachineState *state,
 							bool nowait);

@@ -12,6 +12,7 @@
 #include "catalog/indexing.h"
 #include "catalog/pg_extension.h"
 #include "commands/extension.h"
+#include "log/direct.h"
 #include "log/table.h"
 #include "log/version.h"
 #include "utils/builtins.h"
@@ -129,7 +130,7 @@ look_up(LogTable *found)
 	found->ack_index = get_relname_relid(ACK_INDEX_NAME, found->schema);
 	complete = shape_check_log(rel, &found->log_pkey, found->epoch_index,
 							   found->ack_index);
-	found->bare = complete && shape_log_is_bare(rel);
+	found->bare = complete && direct_append(rel);
 	relation_close(rel, AccessShareLock);
 	return complete;
 }

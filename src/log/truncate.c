@@ -3,7 +3,9 @@
  *	  Removing a prefix of the log.
  *
  * The rows go by plain deletes, in one transaction with the base snapshot that
- * takes their place: whoever reads the log sees both or neither.  The state
+ * takes their place: whoever reads the log sees both or neither.  If somebody has
+ * triggers for that, or foreign keys from before there was a guard, by one DELETE
+ * that fires them.  The state
  * that the base holds is computed here, by stepping the state machine over
  * what goes, from the last snapshot before its end: the applier may be far
  * ahead, and snapshots are anywhere.
@@ -11,12 +13,20 @@
 #include "compat.h"
 
 #include "access/tableam.h"
+#include "catalog/pg_type_d.h"
+#include "executor/spi.h"
 #include "log/batches.h"
+#include "log/direct.h"
+#include "log/owner.h"
 #include "log/reader.h"
 #include "log/snapshots.h"
 #include "log/step.h"
 #include "log/truncate.h"
 #include "miscadmin.h"
+
+/* What the executor is removing now. */
+static int64 removing_first = 0;
+static int64 removing_last = 0;
 
 /*
  * log_index of the first row that stays, 0 if there is no batch.  Nothing is
@@ -170,26 +180,92 @@ truncate_survey_cursors(const Truncation *truncation, const StreamKey *traffic,
 	}
 }
 
+static uint64
+remove_directly(LogAccess *access, int64 first, int64 last)
+{
+	LogReader	reader;
+	uint64		removed = 0;
+
+	log_reader_begin_by_index(&reader, access, first, last);
+	while (log_reader_skip(&reader))
+	{
+		CHECK_FOR_INTERRUPTS();
+		simple_table_tuple_delete(access->log, &reader.slot->tts_tid,
+								  access->snapshot);
+		removed++;
+	}
+	log_reader_end(&reader);
+	return removed;
+}
+
+static uint64
+remove_by_executor(LogAccess *access, int64 first, int64 last)
+{
+	char	   *command = psprintf("DELETE FROM ONLY %s WHERE log_index"
+								   " OPERATOR(pg_catalog.>=) $1 AND log_index"
+								   " OPERATOR(pg_catalog.<=) $2",
+								   log_table_name(&access->table));
+	LogIdentity self = log_become_owner(&access->table);
+	Oid			types[] = {INT8OID, INT8OID};
+	Datum		values[] = {Int64GetDatum(first), Int64GetDatum(last)};
+	LogAccess	after;
+	bool		stays;
+	uint64		removed;
+	SPIPlanPtr	plan;
+
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	plan = SPI_prepare(command, 2, types);
+	removing_first = first;
+	removing_last = last;
+	PG_TRY();
+	{
+		/* what was found was committed just now, whatever the isolation level */
+		if (plan == NULL ||
+			SPI_execute_snapshot(plan, values, NULL, access->snapshot, InvalidSnapshot,
+								 false, true, 0) != SPI_OK_DELETE)
+			elog(ERROR, "could not delete from seq_log");
+	}
+	PG_FINALLY();
+	{
+		removing_first = removing_last = 0;
+	}
+	PG_END_TRY();
+	removed = SPI_processed;
+	SPI_finish();
+	log_become_self(&self);
+
+	log_access_begin(&after, 0, ACCESS_SELF);
+	stays = log_has_rows(&after, first, last);
+	log_access_end(&after);
+	if (stays)
+		ereport(ERROR,
+				(errcode(ERRCODE_TRIGGERED_ACTION_EXCEPTION),
+				 errmsg("a trigger on seq_log keeps entries from being removed"),
+				 errdetail("The log can only begin with its base snapshot."),
+				 errhint("Have triggers for DELETE fire AFTER it, or return OLD.")));
+	return removed;
+}
+
+bool
+truncate_is_removing(int64 log_index)
+{
+	return removing_last > 0 &&
+		(log_index == 0 || (log_index >= removing_first && log_index <= removing_last));
+}
+
 uint64
 truncate_execute(const LogTable *table, const Truncation *truncation,
 				 const CursorSurvey *survey)
 {
+	int64		first = (int64) truncation->begin.last_applied_index + 1;
+	int64		last = (int64) truncation->base.last_applied_index;
 	LogAccess	access;
-	LogReader	reader;
-	uint64		removed = 0;
+	uint64		removed;
 
 	log_access_begin(&access, ACCESS_WRITE, ACCESS_LATEST);
-	log_reader_begin_by_index(&reader, &access,
-							  (int64) truncation->begin.last_applied_index + 1,
-							  (int64) truncation->base.last_applied_index);
-	while (log_reader_skip(&reader))
-	{
-		CHECK_FOR_INTERRUPTS();
-		simple_table_tuple_delete(access.log, &reader.slot->tts_tid,
-								  access.snapshot);
-		removed++;
-	}
-	log_reader_end(&reader);
+	removed = direct_delete(access.log) ? remove_directly(&access, first, last) :
+		remove_by_executor(&access, first, last);
 	log_access_end(&access);
 	snapshots_rebase(table, &truncation->base);
 	cursors_move(survey->nquiet, survey->quiet,

@@ -61,4 +61,10 @@ extern uint64 truncate_execute(const LogTable *table,
 							   const Truncation *truncation,
 							   const CursorSurvey *survey);
 
+/*
+ * For the triggers that keep the log as it is: is a truncation removing this entry just
+ * now, or (0) any?
+ */
+extern bool truncate_is_removing(int64 log_index);
+
 #endif							/* CALVIN_LOG_TRUNCATE_H */

@@ -7,6 +7,7 @@
 #include "access/htup_details.h"
 #include "catalog/pg_type_d.h"
 #include "log/cursors.h"
+#include "log/insert.h"
 #include "sql/result.h"
 #include "sql/triggers.h"
 #include "utils/timestamp.h"
@@ -65,7 +66,7 @@ seq_cursor_positions_before_insert(PG_FUNCTION_ARGS)
 
 	trigger_require_insert_into(fcinfo, "seq_cursor_positions_before_insert",
 								SIDE_CURSORS);
-	if (cursors_storing())
+	if (insert_is_under_way(trigger->tg_relation, trigger->tg_trigtuple))
 		return PointerGetDatum(trigger->tg_trigtuple);
 	desc = RelationGetDescr(trigger->tg_relation);
 	name = heap_getattr(trigger->tg_trigtuple, CURSOR_ATTR_NAME, desc, &no_name);

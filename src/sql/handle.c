@@ -10,6 +10,7 @@
 #include "commands/trigger.h"
 #include "consumer/group.h"
 #include "log/definitions.h"
+#include "log/insert.h"
 #include "log/table.h"
 #include "miscadmin.h"
 #include "process/permitted.h"
@@ -235,7 +236,7 @@ seq_handler_definitions_before_change(PG_FUNCTION_ARGS)
 	trigger_require_insert_into(fcinfo, "seq_handler_definitions_before_change",
 								SIDE_HANDLERS);
 	tuple = trigger->tg_trigtuple;
-	if (definitions_putting())
+	if (insert_is_under_way(trigger->tg_relation, trigger->tg_trigtuple))
 		return PointerGetDatum(tuple);
 	desc = RelationGetDescr(trigger->tg_relation);
 	group = heap_getattr(tuple, HANDLER_ATTR_NAME, desc, &no_group);

@@ -9,7 +9,6 @@
 #include "log/dump.h"
 #include "log/report.h"
 #include "log/table.h"
-#include "replication/logicalworker.h"
 #include "shared/wakeup.h"
 #include "sql/result.h"
 #include "sql/triggers.h"
@@ -48,10 +47,7 @@ seq_inbox_waiting(PG_FUNCTION_ARGS)
 	return (Datum) 0;
 }
 
-/*
- * BEFORE INSERT FOR EACH ROW on seq_inbox: what a restore brings is to go into the
- * log.  What logical replication brings is another database's business.
- */
+/* BEFORE INSERT FOR EACH ROW on seq_inbox: what a restore brings is to go into the log. */
 Datum
 seq_inbox_before_insert(PG_FUNCTION_ARGS)
 {
@@ -64,9 +60,6 @@ seq_inbox_before_insert(PG_FUNCTION_ARGS)
 	WireError	error;
 
 	trigger_require_insert_into(fcinfo, "seq_inbox_before_insert", SIDE_LANDING);
-	if (IsLogicalWorker())
-		return PointerGetDatum(NULL);
-
 	value = heap_getattr(trigger->tg_trigtuple, LANDING_ATTR_TX_CLASS,
 						 RelationGetDescr(trigger->tg_relation), &isnull);
 	if (!isnull)

@@ -6,6 +6,7 @@
 
 #include "access/htup_details.h"
 #include "commands/trigger.h"
+#include "log/insert.h"
 #include "log/registry.h"
 #include "log/shape.h"
 #include "miscadmin.h"
@@ -50,7 +51,7 @@ seq_registrations_before_insert(PG_FUNCTION_ARGS)
 
 	trigger_require_insert_into(fcinfo, "seq_registrations_before_insert",
 								SIDE_REGISTRATIONS);
-	if (registry_adding())
+	if (insert_is_under_way(trigger->tg_relation, trigger->tg_trigtuple))
 		return PointerGetDatum(trigger->tg_trigtuple);
 	/* its handler may have been restored before it */
 	wakeup_handlers_at_commit(false);

@@ -6,11 +6,15 @@
 
 #include "access/detoast.h"
 #include "access/htup_details.h"
+#include "access/toast_compression.h"
 #include "commands/trigger.h"
 #include "log/append.h"
 #include "log/identity.h"
+#include "log/insert.h"
 #include "log/report.h"
 #include "log/snapshots.h"
+#include "log/truncate.h"
+#include "replication/logicalworker.h"
 #include "sql/triggers.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -84,7 +88,8 @@ new_entry(HeapTuple tuple, TupleDesc desc, Datum *stored)
 
 /*
  * BEFORE INSERT FOR EACH ROW on seq_log: assigns log_index, derives kind and
- * epoch.
+ * epoch.  The column's storage keeps the server from compressing an entry, but not
+ * from storing what comes compressed from another column as it is.
  */
 Datum
 seq_log_before_insert(PG_FUNCTION_ARGS)
@@ -97,9 +102,10 @@ seq_log_before_insert(PG_FUNCTION_ARGS)
 	bool		isnull;
 	struct varlena *entry;
 	AppendPlace place;
-	int			columns[] = {LOG_ATTR_INDEX, LOG_ATTR_KIND, LOG_ATTR_EPOCH};
-	Datum		values[3];
-	bool		nulls[3] = {false, false, false};
+	bool		compressed;
+	int			columns[] = {LOG_ATTR_INDEX, LOG_ATTR_KIND, LOG_ATTR_EPOCH, LOG_ATTR_ENTRY};
+	Datum		values[4];
+	bool		nulls[4] = {false};
 
 	if (!is_before_row_insert(fcinfo))
 		report_misuse("seq_log_before_insert");
@@ -111,15 +117,19 @@ seq_log_before_insert(PG_FUNCTION_ARGS)
 	entry = new_entry(tuple, desc, &stored);
 	wanted = heap_getattr(tuple, LOG_ATTR_INDEX, desc, &isnull);
 	append_place_row(!isnull, isnull ? 0 : DatumGetInt64(wanted), entry, &place);
-	if ((Pointer) entry != DatumGetPointer(stored))
-		pfree(entry);
 
 	values[0] = Int64GetDatum(place.log_index);
 	values[1] = CStringGetTextDatum(place.kind);
 	values[2] = Int64GetDatum(place.epoch);
 	nulls[2] = place.epoch < 0;
-	return PointerGetDatum(heap_modify_tuple_by_cols(tuple, desc, 3, columns,
-													 values, nulls));
+	values[3] = PointerGetDatum(entry);
+	compressed = toast_get_compression_id((struct varlena *) DatumGetPointer(stored)) !=
+		TOAST_INVALID_COMPRESSION_ID;
+	tuple = heap_modify_tuple_by_cols(tuple, desc, compressed ? 4 : 3, columns, values,
+									  nulls);
+	if ((Pointer) entry != DatumGetPointer(stored))
+		pfree(entry);
+	return PointerGetDatum(tuple);
 }
 
 /* AFTER INSERT FOR EACH STATEMENT on seq_log. */
@@ -145,17 +155,33 @@ command_name(const TriggerData *trigger)
 		"TRUNCATE";
 }
 
+static int64
+index_of(const TriggerData *trigger)
+{
+	bool		isnull;
+
+	return DatumGetInt64(heap_getattr(trigger->tg_trigtuple, LOG_ATTR_INDEX,
+									  RelationGetDescr(trigger->tg_relation), &isnull));
+}
+
 /* BEFORE UPDATE, DELETE, TRUNCATE on seq_log: the log is append-only. */
 Datum
 seq_log_refuse_change(PG_FUNCTION_ARGS)
 {
 	TriggerData *trigger = (TriggerData *) fcinfo->context;
+	bool		for_row;
 
 	if (!CALLED_AS_TRIGGER(fcinfo))
 		report_misuse("seq_log_refuse_change");
+	for_row = TRIGGER_FIRED_FOR_ROW(trigger->tg_event);
 	if (append_is_correcting() && TRIGGER_FIRED_BY_UPDATE(trigger->tg_event))
-		return PointerGetDatum(TRIGGER_FIRED_FOR_ROW(trigger->tg_event) ?
-							   trigger->tg_newtuple : NULL);
+		return PointerGetDatum(for_row ? trigger->tg_newtuple : NULL);
+	if (TRIGGER_FIRED_BY_DELETE(trigger->tg_event) && truncate_is_removing(0) &&
+		(!for_row || truncate_is_removing(index_of(trigger))))
+		return PointerGetDatum(for_row ? trigger->tg_trigtuple : NULL);
+	/* the log that they come from was truncated, or a kind in it corrected */
+	if (for_row && IsLogicalWorker())
+		return PointerGetDatum(NULL);
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			 errmsg("cannot %s seq_log: it is append-only", command_name(trigger)),
@@ -179,6 +205,8 @@ seq_snapshots_before_insert(PG_FUNCTION_ARGS)
 
 	trigger_require_insert_into(fcinfo, "seq_snapshots_before_insert", SIDE_SNAPSHOTS);
 	tuple = trigger->tg_trigtuple;
+	if (insert_is_under_way(trigger->tg_relation, tuple))
+		return PointerGetDatum(tuple);
 	desc = RelationGetDescr(trigger->tg_relation);
 	log_index = heap_getattr(tuple, SNAPSHOT_ATTR_INDEX, desc, &no_index);
 	if (no_index)
@@ -200,12 +228,15 @@ seq_identity_before_change(PG_FUNCTION_ARGS)
 
 	if (!CALLED_AS_TRIGGER(fcinfo))
 		report_misuse("seq_identity_before_change");
+	if (TRIGGER_FIRED_BY_DELETE(trigger->tg_event) && identity_is_replacing())
+		return PointerGetDatum(NULL);
 	if (!is_before_row_insert(fcinfo))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("cannot %s seq_identity", command_name(trigger)),
 				 errdetail("It tells which log this is.")));
 	trigger_require_insert_into(fcinfo, "seq_identity_before_change", SIDE_IDENTITY);
-	identity_accept_restored();
+	if (!insert_is_under_way(trigger->tg_relation, trigger->tg_trigtuple))
+		identity_accept_restored();
 	return PointerGetDatum(trigger->tg_trigtuple);
 }
