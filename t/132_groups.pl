@@ -140,6 +140,36 @@ $left = $a->query("SELECT count(*) FROM seq_fetch('wide', 100000)") while $left 
 is(sql($node, $db, "SELECT seq_pending('wide')"), 0, 'others have theirs');
 is(sql($node, $db, "SELECT delivered FROM seq_consumers WHERE name = 'wide'"), 3000, 'each once');
 
+# several share what is free; whoever comes within a second of another one takes half of it
+sql($node, $db, "SELECT seq_create_group('shared')");
+sql($node, $db, "SELECT count(seq_send('s/' || i % 200, to_jsonb(i))) FROM generate_series(1, 4000) i");
+wait_for_sql($node, $db, 'SELECT waiting_rows = 0 FROM seq_sequencer');
+wait_applied($node, $db);
+my @sharing = map { session($node, $db) } 1 .. 4;
+my @shares = (0);
+for (my $try = 0; $try < 50 && grep({ $_ == 0 } @shares); $try++)
+{
+	@shares = map { $_->query('BEGIN'); $_->query("SELECT count(*) FROM seq_fetch('shared', 20)") } @sharing;
+	$_->query('ROLLBACK') foreach @sharing;
+}
+is(join(',', @shares), '20,20,20,20', 'four that come together each have as much as they want');
+$_->quit foreach @sharing;
+sql($node, $db, "SELECT seq_drop_group('shared')");
+
+# what a filter keeps out is read once
+sql($node, $db, "SELECT seq_create_group('none', 2, collections => '{nothing}')");
+sql($node, $db, "SELECT count(*) FROM seq_fetch('none')");
+sql($node, $db, q(SELECT count(seq_append_json('{"EpochBatch": {"txns": [{"tx_class": {"write_set": [{"Document": {"collection": "x/1"}}], "plans": "\\\\x"}}]}}')) FROM generate_series(1, 1100)));
+wait_applied($node, $db);
+my $reached = "SELECT max(p.epoch) - seq_next_epoch() FROM seq_group_positions p JOIN seq_registrations r USING (id) WHERE r.name = 'none'";
+is($a->query("BEGIN; SELECT count(*) FROM seq_fetch('none')"), 0, 'nothing passes a filter');
+is($a->query($reached), 0, 'how far it was looked for is stored');
+$a->query('ROLLBACK');
+is($a->query($reached), -1100, 'with the transaction');
+is($a->query("SELECT count(*) FROM seq_fetch('none')"), 0, 'again');
+is($b->query($reached), 0, 'for all others, too');
+sql($node, $db, "SELECT seq_drop_group('none')");
+
 #
 # Order, and exactly once, with workers that come and go
 #

@@ -43,6 +43,9 @@
 /* So many epochs without anything are stepped over without storing it. */
 #define STORE_AFTER 1024
 
+/* So many partitions are looked at to tell how many of them are free. */
+#define LOOKED_AT_MAX 64
+
 /* A partition of the call. */
 typedef struct Taking
 {
@@ -182,6 +185,20 @@ first_of_partition(const Fetch *fetch, int partition, uint64 from)
 	return first;
 }
 
+static void
+open_positions(FetchGroup *group, GroupStore *store, bool writes)
+{
+	group_store_begin(store, group->id, writes);
+	store->seen = group->seen;
+}
+
+static void
+read_position(FetchGroup *group, GroupStore *store, int partition, GroupPosition *position)
+{
+	group_store_read(store, partition, position);
+	group->stored[partition] = position->next;
+}
+
 /* Keys before which nothing is left: from earlier calls, or the table. */
 static void
 learn_positions(FetchGroup *group, GroupStore *store)
@@ -193,7 +210,7 @@ learn_positions(FetchGroup *group, GroupStore *store)
 
 		if (group->is_known[i])
 			continue;
-		group_store_read(store, i, &position);
+		read_position(group, store, i, &position);
 		/* what this transaction has moved itself may be taken back */
 		group->is_known[i] = !taken_from(group->id, i, &from);
 		group->known[i] = group->is_known[i] ? position.next : from;
@@ -298,7 +315,7 @@ take_one(Fetch *fetch, GroupStore *store, int partition)
 	if (fetch->request.heed_retries)
 	{
 		/* without taking it, for which others would have to be told */
-		group_store_read(store, partition, &taking->position);
+		read_position(group, store, partition, &taking->position);
 		if (is_put_off(fetch, &taking->position))
 			return false;
 	}
@@ -311,7 +328,7 @@ take_one(Fetch *fetch, GroupStore *store, int partition)
 	PAUSE_POINT("fetch: partition locked");
 	/* what the last owner has committed is seen from here on */
 	newest_refresh(&store->scan);
-	group_store_read(store, partition, &taking->position);
+	read_position(group, store, partition, &taking->position);
 	if (taking->newly)
 	{
 		if (!group->is_known[partition] ||
@@ -336,6 +353,18 @@ take_one(Fetch *fetch, GroupStore *store, int partition)
 	return true;
 }
 
+/* Half of what nobody has, of those that come first. */
+static int
+half_of_free(const Fetch *fetch, const Candidate *candidates, int n)
+{
+	uint64		id = fetch->request.group->id;
+	int			nfree = 0;
+
+	for (int i = 0; i < Min(n, LOOKED_AT_MAX); i++)
+		nfree += !registry_partition_is_locked(id, candidates[i].partition);
+	return Min((nfree + 1) / 2, TAKE_MAX);
+}
+
 /*
  * Take so much of what is free, in the order of age: all, or half of it.  What this
  * transaction has already is taken in any case.
@@ -352,9 +381,9 @@ take_partitions(Fetch *fetch, bool half)
 
 	fetch->more = false;
 	fetch->full = false;
-	group_store_begin(&store, group->id, false);
+	open_positions(group, &store, false);
 	n = find_candidates(fetch, &store, candidates);
-	wanted = half ? Min((n + 1) / 2, TAKE_MAX) : n;
+	wanted = half ? half_of_free(fetch, candidates, n) : n;
 	wanted = Min(wanted, fetch->request.max_txns - fetch->ntaken);
 	for (int i = 0; i < n; i++)
 	{
@@ -638,6 +667,40 @@ fetch_refuse(const char *function)
 	taken_begin();
 }
 
+/*
+ * Nothing was found, and it is known how far.  Where that is far, such as behind what a
+ * filter keeps out, it is stored, so that others need not read all of it, and it can be
+ * truncated.  Whoever has a partition will do it himself.
+ */
+static void
+store_known(Fetch *fetch)
+{
+	FetchGroup *group = fetch->request.group;
+
+	for (int i = 0; i < group->partitions; i++)
+	{
+		GroupStore	store;
+		GroupPosition position;
+
+		if (!group->is_known[i] ||
+			group->known[i].epoch < group->stored[i].epoch + STORE_AFTER ||
+			taken_count() == TAKEN_MAX ||
+			!fetch_take(group, i, false, &store, &position))
+			continue;
+		group->stored[i] = position.next;
+		if (position.in_snapshot && group_key_less(position.next, group->known[i]))
+		{
+			position.next = group->known[i];
+			position.attempts = 0;
+			position.retry_at = 0;
+			position.error = NULL;
+			group_store_write(&store, i, &position);
+			taken_moved(group->id, i, position.next);
+		}
+		group_store_end(&store);
+	}
+}
+
 Fetch *
 fetch_begin(const FetchRequest *request)
 {
@@ -662,6 +725,8 @@ fetch_begin(const FetchRequest *request)
 						NameStr(request->group->name)),
 				 errdetail("What it has done is not seen by this transaction's snapshot."),
 				 errhint("Run the transaction again.")));
+	if (!fetch->found)
+		store_known(fetch);
 	return fetch;
 }
 
@@ -741,7 +806,7 @@ fetch_end(Fetch *fetch)
 		return;
 	put_walk_back(fetch->walk);
 	end = reached(fetch);
-	group_store_begin(&store, group->id, true);
+	open_positions(group, &store, true);
 	for (int i = 0; i < fetch->ntaken; i++)
 	{
 		Taking	   *taking = &fetch->taken[i];
@@ -759,6 +824,9 @@ fetch_end(Fetch *fetch)
 		position->retry_at = 0;
 		position->error = NULL;
 		group_store_write(&store, taking->partition, position);
+		group->stored[taking->partition] = end;
+		group->seen[taking->partition] = position->version + 1;
+		taken_moved(group->id, taking->partition, end);
 		taking->stored = true;
 	}
 	group_store_end(&store);

@@ -89,6 +89,8 @@ make_group(const Registration *registration)
 	}
 	group->known = palloc0(sizeof(GroupKey) * group->partitions);
 	group->is_known = palloc0(sizeof(bool) * group->partitions);
+	group->seen = palloc0(sizeof(uint64) * group->partitions);
+	group->stored = palloc0(sizeof(GroupKey) * group->partitions);
 	MemoryContextSwitchTo(old);
 	return group;
 }
@@ -109,11 +111,16 @@ group_open(const Registration *registration)
 }
 
 void
-group_forget_known(uint64 id, int partition)
+group_note_moved(uint64 id, int partition, const GroupKey *key)
 {
 	for (FetchGroup *group = groups; group != NULL; group = group->link)
-		if (group->id == id)
-			group->is_known[partition] = false;
+	{
+		if (group->id != id)
+			continue;
+		group->is_known[partition] = key != NULL;
+		if (key != NULL)
+			group->known[partition] = *key;
+	}
 }
 
 /* Under which id a name was known last, 0 if it was not. */

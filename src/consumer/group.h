@@ -40,13 +40,18 @@ typedef struct FetchGroup
 	 */
 	GroupKey   *known;
 	bool	   *is_known;
+	uint64	   *seen;		/* versions of positions, as GroupStore has it */
+	GroupKey   *stored;		/* where each stood when it was read last */
 } FetchGroup;
 
 /* Of a registration; kept to the end of the transaction at least. */
 extern FetchGroup *group_open(const Registration *registration);
 
-/* A partition has been moved: look again how far. */
-extern void group_forget_known(uint64 id, int partition);
+/*
+ * This session has moved a partition to a key, and committed that; NULL: it is to be
+ * looked how far.
+ */
+extern void group_note_moved(uint64 id, int partition, const GroupKey *key);
 
 /* At the end of a transaction: not too many are kept. */
 extern void group_trim(void);

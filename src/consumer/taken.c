@@ -21,6 +21,8 @@ typedef struct Taken
 	int			partition;
 	GroupKey	from;
 	SubTransactionId subid;
+	GroupKey	moved;		/* to there, */
+	SubTransactionId moved_by; /* by this; invalid: not known how far */
 } Taken;
 
 static Taken taken[TAKEN_MAX];
@@ -105,7 +107,9 @@ at_xact_event(XactEvent event, void *arg)
 		case XACT_EVENT_COMMIT:
 			holding_end_groups(true);
 			for (int i = 0; i < ntaken; i++)
-				group_forget_known(taken[i].id, taken[i].partition);
+				group_note_moved(taken[i].id, taken[i].partition,
+								 taken[i].moved_by == InvalidSubTransactionId ? NULL :
+								 &taken[i].moved);
 			let_go_of(InvalidSubTransactionId, true);
 			group_trim();
 			fetched = false;
@@ -127,10 +131,17 @@ at_subxact_event(SubXactEvent event, SubTransactionId subid,
 {
 	if (event == SUBXACT_EVENT_ABORT_SUB)
 		let_go_of(subid, false);
-	if (event == SUBXACT_EVENT_COMMIT_SUB)
-		for (int i = 0; i < ntaken; i++)
-			if (taken[i].subid == subid)
-				taken[i].subid = parent;
+	for (int i = 0; i < ntaken; i++)
+	{
+		if (event == SUBXACT_EVENT_ABORT_SUB && taken[i].moved_by == subid)
+			taken[i].moved_by = InvalidSubTransactionId;
+		if (event != SUBXACT_EVENT_COMMIT_SUB)
+			continue;
+		if (taken[i].subid == subid)
+			taken[i].subid = parent;
+		if (taken[i].moved_by == subid)
+			taken[i].moved_by = parent;
+	}
 }
 
 /* The locks are gone: wake who waits for these groups, each once. */
@@ -180,4 +191,16 @@ taken_add(DatabaseSlot *slot, uint64 id, int partition, GroupKey from)
 	entry->partition = partition;
 	entry->from = from;
 	entry->subid = GetCurrentSubTransactionId();
+	entry->moved_by = InvalidSubTransactionId;
+}
+
+void
+taken_moved(uint64 id, int partition, GroupKey key)
+{
+	Taken	   *found = find(id, partition);
+
+	if (found == NULL)
+		return;
+	found->moved = key;
+	found->moved_by = GetCurrentSubTransactionId();
 }

@@ -27,6 +27,9 @@ extern bool taken_from(uint64 id, int partition, GroupKey *key);
  */
 extern void taken_add(DatabaseSlot *slot, uint64 id, int partition, GroupKey from);
 
+/* It was moved to a key, by the present (sub)transaction. */
+extern void taken_moved(uint64 id, int partition, GroupKey key);
+
 /* It was let go again, without having been moved. */
 extern void taken_remove(uint64 id, int partition);
 

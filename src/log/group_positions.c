@@ -15,16 +15,21 @@
 #include "utils/fmgroids.h"
 #include "utils/timestamp.h"
 
+/* Id, partition, and a version that is to be passed. */
+#define POSITION_KEYS 3
+
 void
 group_store_begin(GroupStore *store, uint64 id, bool writes)
 {
 	store->id = id;
 	store->writes = writes;
+	store->seen = NULL;
 	if (writes)
 		store->self = log_become_side_owner(log_table_require(),
 											SIDE_GROUP_POSITIONS);
 	newest_begin(&store->scan, SIDE_GROUP_POSITIONS,
-				 writes ? RowExclusiveLock : AccessShareLock, ACCESS_LATEST, 2);
+				 writes ? RowExclusiveLock : AccessShareLock, ACCESS_LATEST,
+				 POSITION_KEYS);
 	if (writes)
 		insert_begin(&store->insert, RelationGetRelid(store->scan.access.rel), true);
 }
@@ -39,16 +44,26 @@ group_store_end(GroupStore *store)
 		log_become_self(&store->self);
 }
 
+/*
+ * The bounds of the key alone would have the index collect all of the partition's
+ * versions that share a page with the newest.  So those before one that is known to
+ * have been there are left out; it may have been one that was rolled back.
+ */
 static bool
-find(GroupStore *store, int partition)
+find(GroupStore *store, int partition, uint64 seen)
 {
-	ScanKeyData keys[2];
+	ScanKeyData keys[POSITION_KEYS];
 
 	ScanKeyInit(&keys[0], GROUP_ATTR_ID, BTEqualStrategyNumber, F_INT8EQ,
 				Int64GetDatum((int64) store->id));
 	ScanKeyInit(&keys[1], GROUP_ATTR_PARTITION, BTEqualStrategyNumber, F_INT4EQ,
 				Int32GetDatum(partition));
-	return newest_find(&store->scan, keys);
+	ScanKeyInit(&keys[2], GROUP_ATTR_VERSION, BTGreaterEqualStrategyNumber, F_INT8GE,
+				Int64GetDatum((int64) seen));
+	if (newest_find(&store->scan, keys))
+		return true;
+	keys[2].sk_argument = Int64GetDatum(0);
+	return seen > 0 && newest_find(&store->scan, keys);
 }
 
 static void
@@ -69,12 +84,14 @@ group_store_read(GroupStore *store, int partition, GroupPosition *position)
 	const Datum *values = slot->tts_values;
 	const bool *nulls = slot->tts_isnull;
 
-	if (!find(store, partition))
+	if (!find(store, partition, store->seen != NULL ? store->seen[partition] : 0))
 		report_missing(store, partition);
 	position->next.epoch = (uint64) DatumGetInt64(values[GROUP_ATTR_EPOCH - 1]);
 	position->next.position = (uint32) DatumGetInt64(values[GROUP_ATTR_POSITION - 1]);
 	position->next.vshard = (uint16) DatumGetInt32(values[GROUP_ATTR_VSHARD - 1]);
 	position->version = (uint64) DatumGetInt64(values[GROUP_ATTR_VERSION - 1]);
+	if (store->seen != NULL)
+		store->seen[partition] = position->version;
 	position->moved_at = DatumGetTimestampTz(values[GROUP_ATTR_MOVED_AT - 1]);
 	position->delivered = (uint64) DatumGetInt64(values[GROUP_ATTR_DELIVERED - 1]);
 	position->attempts = (uint32) DatumGetInt32(values[GROUP_ATTR_ATTEMPTS - 1]);
@@ -142,7 +159,7 @@ group_store_write(GroupStore *store, int partition, const GroupPosition *positio
 	NewestScan *scan = &store->scan;
 	Insert	   *insert = &store->insert;
 
-	if (!find(store, partition))
+	if (!find(store, partition, position->version))
 		report_missing(store, partition);
 	/* nobody else has changed it: the partition is locked */
 	if (DatumGetInt64(scan->slot->tts_values[GROUP_ATTR_VERSION - 1]) !=
@@ -185,7 +202,7 @@ group_positions_drop(uint64 id, int partitions)
 	group_store_begin(&store, id, true);
 	for (int i = 0; i < partitions; i++)
 	{
-		if (!find(&store, i))
+		if (!find(&store, i, 0))
 			continue;
 		if (remove_row(&store.insert, store.scan.slot,
 					   store.scan.access.snapshot) != REMOVAL_DONE)

@@ -75,6 +75,12 @@ typedef struct GroupStore
 	NewestScan	scan;
 	Insert		insert;
 	LogIdentity self;
+
+	/*
+	 * Of each partition a version that was seen, 0: none, or NULL.  A newer one is
+	 * found without those before it; reading keeps it up to date.
+	 */
+	uint64	   *seen;
 } GroupStore;
 
 /* "writes": as the table's owner; between that and the end nobody else's code may run. */

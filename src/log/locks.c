@@ -196,3 +196,14 @@ log_unlock_object(Oid class, Oid object, uint16 subid, LOCKMODE mode)
 	(void) LockRelease(&tag, mode, false);
 	CurrentResourceOwner = before;
 }
+
+bool
+log_object_is_locked(Oid class, Oid object, uint16 subid, LOCKMODE mode)
+{
+	LOCKTAG		tag;
+	int			n;
+
+	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, class, object, subid);
+	pfree(GetLockConflicts(&tag, mode, &n));
+	return n > 0;
+}

@@ -51,4 +51,7 @@ extern void log_release_held_object(void);
 
 extern void log_unlock_object(Oid class, Oid object, uint16 subid, LOCKMODE mode);
 
+/* Does another transaction have, just now, what is in the way of such a lock? */
+extern bool log_object_is_locked(Oid class, Oid object, uint16 subid, LOCKMODE mode);
+
 #endif							/* CALVIN_LOG_LOCKS_H */

@@ -417,6 +417,14 @@ registry_unlock_partition(uint64 id, int partition)
 	log_unlock_object(relid, (Oid) id, (uint16) partition, ExclusiveLock);
 }
 
+bool
+registry_partition_is_locked(uint64 id, int partition)
+{
+	Oid			relid = log_side_table(log_table_require(), SIDE_REGISTRATIONS);
+
+	return log_object_is_locked(relid, (Oid) id, (uint16) partition, ExclusiveLock);
+}
+
 static int
 compare_pids(const void *a, const void *b)
 {

@@ -88,6 +88,9 @@ extern void registry_lock(uint64 id, LOCKMODE mode);
 extern bool registry_lock_partition(uint64 id, int partition, bool wait);
 extern void registry_unlock_partition(uint64 id, int partition);
 
+/* Does another transaction have it, just now? */
+extern bool registry_partition_is_locked(uint64 id, int partition);
+
 /* Who uses a registration just now, ascending; palloc'd.  Returns how many. */
 extern int	registry_users(uint64 id, int **pids);
 
