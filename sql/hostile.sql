@@ -79,6 +79,10 @@ GRANT CREATE, USAGE ON SCHEMA regress_seq_planted TO PUBLIC;
 CREATE TEMP TABLE seq_log (mine int);
 CREATE TEMP TABLE seq_cursors (mine int);
 CREATE TEMP TABLE seq_cursor_positions (mine int);
+CREATE TEMP TABLE seq_registrations (mine int);
+CREATE TEMP TABLE seq_group_positions (mine int);
+CREATE TEMP TABLE seq_parked_txns (mine int);
+CREATE TEMP TABLE seq_handler_definitions (mine int);
 SET search_path = regress_seq_planted, pg_temp, pg_catalog;
 CREATE EXTENSION calvin_seq SCHEMA regress_seq_planted;
 SELECT * FROM ran;
@@ -105,14 +109,41 @@ SELECT last_applied_index, log_end, lag, last_error FROM seq_state;
 SELECT entries_applied FROM seq_metrics;
 SELECT vshard, name, lag FROM seq_subscriptions;
 SELECT seq_drop_cursor('default', '{97}'), seq_drop_cursor('default'), seq_unsubscribe();
+SELECT seq_register('stream', '{97}', 0), seq_create_group('g', 2, '{97,98}', '{a,b%}', 0);
+BEGIN;
+SELECT vshard, epoch, "position" FROM seq_fetch('g');
+ROLLBACK;
+SELECT t.failure('SELECT seq_fetch_json(''g'')'), t.failure('SELECT seq_fetch(''nobody'')');
+SELECT seq_pending('g'), seq_pending('stream');
+SELECT seq_park('g', 97, 1, 0, 'set aside');
+SELECT name, vshard, epoch, "position", reason FROM seq_parked;
+SELECT name, kind, vshards, pending, parked, state FROM seq_consumers;
+BEGIN;
+SELECT vshard, epoch, "position" FROM seq_retry('g', 97, 1, 0);
+ROLLBACK;
+SELECT seq_drop_parked('g', 97, 1, 0);
+SELECT vshard, epoch, "position" FROM seq_fetch('g');
+BEGIN;
+CREATE FUNCTION regress_seq_planted.handler(seq_txn) RETURNS int LANGUAGE sql AS 'SELECT 1';
+SELECT seq_handle('g', 'regress_seq_planted.handler(regress_seq_planted.seq_txn)');
+SELECT name, handler, workers, processed, parked FROM seq_handlers;
+SELECT kind FROM seq_consumers;
+SELECT seq_unhandle('g');
+ROLLBACK;
+SELECT seq_drop_group('g'), seq_unregister('stream');
+SELECT (SELECT pg_catalog.count(*) FROM regress_seq_planted.seq_registrations) AS registrations, (SELECT pg_catalog.count(*) FROM regress_seq_planted.seq_cursor_positions) AS cursors,
+	(SELECT pg_catalog.count(*) FROM regress_seq_planted.seq_group_positions) AS positions, (SELECT pg_catalog.count(*) FROM regress_seq_planted.seq_parked_txns) AS parked;
 REINDEX TABLE regress_seq_planted.seq_log;
 VACUUM ANALYZE regress_seq_planted.seq_log;
 SELECT * FROM ran;
 TABLE pg_temp.seq_log;
+SELECT (SELECT pg_catalog.count(*) FROM pg_temp.seq_registrations) AS registrations, (SELECT pg_catalog.count(*) FROM pg_temp.seq_group_positions) AS positions,
+	(SELECT pg_catalog.count(*) FROM pg_temp.seq_parked_txns) AS parked, (SELECT pg_catalog.count(*) FROM pg_temp.seq_handler_definitions) AS handlers;
 DROP EXTENSION calvin_seq;
 SELECT * FROM ran;
 RESET search_path;
-DROP TABLE pg_temp.seq_log, pg_temp.seq_cursors, pg_temp.seq_cursor_positions;
+DROP TABLE pg_temp.seq_log, pg_temp.seq_cursors, pg_temp.seq_cursor_positions, pg_temp.seq_registrations, pg_temp.seq_group_positions,
+	pg_temp.seq_parked_txns, pg_temp.seq_handler_definitions;
 SET client_min_messages = warning;
 DROP SCHEMA regress_seq_planted CASCADE;
 RESET client_min_messages;
@@ -218,7 +249,7 @@ CREATE SCHEMA regress_seq_evil;
 GRANT USAGE, CREATE ON SCHEMA regress_seq_evil TO regress_seq_trigger, regress_seq_side;
 CREATE TABLE regress_seq_evil.ran (what text, who name);
 GRANT INSERT, SELECT ON regress_seq_evil.ran TO PUBLIC;
-GRANT TRIGGER, INSERT ON seq_log, seq_cursor_positions, seq_snapshots TO regress_seq_trigger;
+GRANT TRIGGER, INSERT ON seq_log, seq_cursor_positions, seq_snapshots, seq_registrations, seq_group_positions, seq_parked_txns, seq_handler_definitions TO regress_seq_trigger;
 GRANT EXECUTE ON FUNCTION seq_append(bytea, boolean), seq_log_ack_position(bytea),
 	seq_subscribe(int[], text, bigint, int, int, boolean), seq_unsubscribe(int[], text), seq_commit(text), seq_rewind(text), seq_snapshot(),
 	seq_receive(int, interval, text) TO regress_seq_trigger, regress_seq_side;
@@ -236,7 +267,13 @@ SELECT c, t.failure(c) FROM unnest(ARRAY[
 	'CREATE TRIGGER seq_log_assign BEFORE INSERT ON seq_log FOR EACH ROW EXECUTE FUNCTION regress_seq_evil.spy()',
 	'CREATE OR REPLACE TRIGGER seq_log_assign BEFORE INSERT ON seq_log FOR EACH ROW EXECUTE FUNCTION regress_seq_evil.spy()',
 	'CREATE TRIGGER spy AFTER INSERT OR DELETE ON seq_cursor_positions FOR EACH ROW EXECUTE FUNCTION regress_seq_evil.spy()',
-	'CREATE TRIGGER spy BEFORE INSERT ON seq_snapshots FOR EACH ROW EXECUTE FUNCTION regress_seq_evil.spy()']) c;
+	'CREATE TRIGGER spy BEFORE INSERT ON seq_snapshots FOR EACH ROW EXECUTE FUNCTION regress_seq_evil.spy()',
+	'CREATE TRIGGER spy BEFORE INSERT ON seq_registrations FOR EACH ROW EXECUTE FUNCTION regress_seq_evil.spy()',
+	'CREATE TRIGGER spy AFTER INSERT OR UPDATE ON seq_group_positions FOR EACH ROW EXECUTE FUNCTION regress_seq_evil.spy()',
+	'CREATE TRIGGER spy AFTER DELETE ON seq_parked_txns FOR EACH ROW EXECUTE FUNCTION regress_seq_evil.spy()',
+	'CREATE TRIGGER spy BEFORE INSERT ON seq_handler_definitions FOR EACH ROW EXECUTE FUNCTION regress_seq_evil.spy()']) c;
+-- Nor has INSERT alone a handler run as somebody else.
+SELECT t.failure($$INSERT INTO seq_handler_definitions VALUES ('theirs', 1, 1, 'pg_catalog', 'now', false, 10, 'postgres', 1, 1, 1, 1, now())$$);
 -- Elsewhere it may.
 SET search_path = regress_seq_evil, public;
 CREATE TABLE seq_log (a int);
@@ -313,6 +350,9 @@ ALTER TABLE seq_log DROP generated;
 -- A table that somebody else was given is written to with his rights alone.
 ALTER TABLE seq_cursor_positions OWNER TO regress_seq_side;
 ALTER TABLE seq_snapshots OWNER TO regress_seq_side;
+ALTER TABLE seq_registrations OWNER TO regress_seq_side;
+ALTER TABLE seq_group_positions OWNER TO regress_seq_side;
+ALTER TABLE seq_parked_txns OWNER TO regress_seq_side;
 SET ROLE regress_seq_side;
 CREATE FUNCTION regress_seq_evil.spy_side(text) RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS $$
 BEGIN
@@ -322,6 +362,9 @@ END $$;
 ALTER FUNCTION regress_seq_evil.spy_side(text) VOLATILE;
 ALTER TABLE seq_cursor_positions ADD CHECK (regress_seq_evil.spy_side('cursors') AND version > 0);
 ALTER TABLE seq_snapshots ADD CHECK (regress_seq_evil.spy_side('snapshots') AND log_index > 0);
+ALTER TABLE seq_registrations ADD CHECK (regress_seq_evil.spy_side('registrations') AND id > 0);
+ALTER TABLE seq_group_positions ADD CHECK (regress_seq_evil.spy_side('group positions') AND id > 0);
+ALTER TABLE seq_parked_txns ADD CHECK (regress_seq_evil.spy_side('parked') AND id > 0);
 RESET ROLE;
 TRUNCATE regress_seq_evil.ran;
 SELECT seq_drop_cursor('default');
@@ -330,8 +373,29 @@ SELECT count(*) FROM seq_receive(1, '1s');
 SELECT seq_commit();
 CALL t.wait_applied();
 SELECT seq_snapshot() > 0 AS snapshot;
+SELECT seq_create_group('g', 2);
+INSERT INTO seq_log (entry) VALUES (t.batch(seq_next_epoch(), '{a,b}')) RETURNING epoch \gset
+CALL t.wait_applied();
+SELECT seq_park('g', 97, :epoch, 0, 'set aside'), seq_park('g', 98, :epoch, 1, 'set aside');
+SELECT count(*) FROM seq_fetch('g');
+SELECT vshard FROM seq_retry('g', 97, :epoch, 0);
 SELECT DISTINCT what, who FROM regress_seq_evil.ran ORDER BY 1;
+SELECT seq_drop_group('g');
 SELECT seq_unsubscribe();
+
+-- What a worker can hold is bounded, and nothing of it is lost.
+SELECT seq_create_group('wide', 1024);
+INSERT INTO seq_log (entry) SELECT t.batch(seq_next_epoch(), array_agg('c' || i)) FROM generate_series(1, 60) i RETURNING epoch \gset
+CALL t.wait_applied();
+CREATE TEMP TABLE there AS SELECT vshard, "position" FROM generate_series(1, 60) i, seq_replay(seq_vshard('c' || i), :epoch, :epoch);
+BEGIN;
+SELECT count(DISTINCT vshard) > 32 AS more FROM there;
+SELECT t.failure(format('SELECT seq_park(''wide'', vshard, %s, "position", '''') FROM pg_temp.there', :epoch));
+SELECT count(*) <= 32 AS bounded FROM seq_fetch('wide', 2147483647);
+ROLLBACK;
+SELECT seq_pending('wide') = count(*) AS all_of_them, (SELECT count(*) FROM seq_parked) AS parked FROM there;
+SELECT seq_drop_group('wide');
+DROP TABLE there;
 
 -- The applier: nothing planted on the log is run by it.
 TRUNCATE regress_seq_evil.ran;

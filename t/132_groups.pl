@@ -248,8 +248,13 @@ $standby->init_from_backup($node, 'b', has_streaming => 1);
 $standby->start;
 send_messages(61, 63);
 $node->wait_for_catchup($standby);
-like(sql_error($standby, $db, "SELECT seq_fetch('g')"), qr/^25006: /, 'a standby fetches nothing');
-like(sql_error($standby, $db, "SELECT seq_create_group('x')"), qr/^25006: /, 'nor makes a group');
+foreach my $call ("seq_fetch('g')", "seq_fetch_json('g')", "seq_park('g', 1, 0, 0, '')", "seq_retry('g', 1, 0, 0)", "seq_drop_parked('g', 1, 0, 0)",
+	"seq_create_group('x')", "seq_drop_group('g')", "seq_register('x', '{1}')", "seq_unregister('x')", "seq_handle('g', 'now()')", "seq_unhandle('g')")
+{
+	my ($function) = $call =~ /^(\w+)/;
+
+	like(sql_error($standby, $db, "SELECT $call"), qr/^25006: cannot execute $function\(\) during recovery/, "a standby refuses $function");
+}
 is(sql($standby, $db, "SELECT seq_pending('g')"), 3, 'but tells what is pending');
 is(sql($node, $db, "SELECT $numbers FROM seq_fetch_json('g', 1)"), '61', 'the primary goes on');
 $node->wait_for_catchup($standby);

@@ -56,7 +56,7 @@ static Consumer *
 require_consumer(const char *name)
 {
 	shmem_require();
-	consumer_check_name(name);
+	consumer_check_name(name, "subscription");
 	return consumer_require(name);
 }
 
@@ -69,7 +69,7 @@ calvin_subscribe(const char *name, const uint16 *vshards, int n,
 	Size		ring_size;
 	StreamKey	from;
 
-	consumer_check_name(name);
+	consumer_check_name(name, "subscription");
 	distinct = distinct_vshards(vshards, &n);
 	if (options == NULL)
 		options = &defaults;

@@ -42,16 +42,16 @@ consumer_find(const char *name)
 }
 
 void
-consumer_check_name(const char *name)
+consumer_check_name(const char *name, const char *what)
 {
 	if (name[0] == '\0')
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_NAME),
-				 errmsg("the name of a subscription must not be empty")));
+				 errmsg("the name of a %s must not be empty", what)));
 	if (strlen(name) >= NAMEDATALEN)
 		ereport(ERROR,
 				(errcode(ERRCODE_NAME_TOO_LONG),
-				 errmsg("the name of a subscription is too long"),
+				 errmsg("the name of a %s is too long", what),
 				 errdetail("It has %zu bytes; at most %d are possible.",
 						   strlen(name), NAMEDATALEN - 1)));
 }

@@ -17,8 +17,11 @@
 
 typedef struct Consumer Consumer;
 
-/* An error unless a consumer can have that name: 1 to NAMEDATALEN - 1 bytes. */
-extern void consumer_check_name(const char *name);
+/*
+ * An error unless a consumer can have that name: 1 to NAMEDATALEN - 1 bytes.  "what": it
+ * is the name of, for that.
+ */
+extern void consumer_check_name(const char *name, const char *what);
 
 /* This session's consumer of that name, or NULL. */
 extern Consumer *consumer_find(const char *name);

@@ -661,17 +661,17 @@ wait_for_something(Fetch *fetch)
 }
 
 void
-fetch_refuse(void)
+fetch_refuse(const char *function)
 {
 	shmem_require();
 	if (RecoveryInProgress())
 		ereport(ERROR,
 				(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
-				 errmsg("cannot fetch for a group during recovery"),
-				 errdetail("Fetching moves the group's position, which is stored on the primary."),
+				 errmsg("cannot execute %s during recovery", function),
+				 errdetail("What groups have processed and parked is stored on the primary."),
 				 errhint("Fetch on the primary; a standby can be subscribed to with seq_subscribe().")));
-	PreventCommandIfReadOnly("seq_fetch()");
-	PreventCommandIfParallelMode("seq_fetch()");
+	PreventCommandIfReadOnly(function);
+	PreventCommandIfParallelMode(function);
 	taken_begin();
 }
 
@@ -714,7 +714,7 @@ fetch_begin(const FetchRequest *request)
 {
 	Fetch	   *fetch;
 
-	fetch_refuse();
+	fetch_refuse("seq_fetch()");
 	fetch = palloc0(sizeof(Fetch));
 	fetch->request = *request;
 	memset(fetch->taking_of, -1, sizeof(fetch->taking_of));
@@ -766,6 +766,12 @@ fetch_next(Fetch *fetch, Delivery *delivery, int *partition)
 	*partition = taking->partition;
 	batch_walk_deliver(fetch->walk, &fetch->txn, fetch->key.vshard, delivery);
 	return true;
+}
+
+bool
+fetch_gave(const Fetch *fetch)
+{
+	return fetch->given > 0;
 }
 
 /*
@@ -856,7 +862,7 @@ fetch_take(FetchGroup *group, int partition, bool wait, GroupStore *store,
 	GroupKey	from;
 	bool		had = taken_from(group->id, partition, &from);
 
-	fetch_refuse();
+	fetch_refuse("seq_fetch()");
 	if (!had && taken_count() == TAKEN_MAX)
 		ereport(ERROR,
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),

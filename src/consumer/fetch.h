@@ -29,8 +29,11 @@ typedef struct FetchRequest
 
 typedef struct Fetch Fetch;
 
-/* An error on a standby, in a read-only transaction, without preload. */
-extern void fetch_refuse(void);
+/*
+ * An error on a standby, in a read-only transaction, without preload, that names the
+ * function.
+ */
+extern void fetch_refuse(const char *function);
 
 /*
  * Take partitions that have something, waiting for that up to the deadline.  Lives in
@@ -43,6 +46,9 @@ extern Fetch *fetch_begin(const FetchRequest *request);
  * is where it belongs.  It is the group's if the function returns true.
  */
 extern bool fetch_next(Fetch *fetch, Delivery *delivery, int *partition);
+
+/* Has it handed out anything? */
+extern bool fetch_gave(const Fetch *fetch);
 
 /* Attempts that have failed at what was next in a partition that the fetch has taken. */
 extern uint32 fetch_attempts(const Fetch *fetch, int partition);

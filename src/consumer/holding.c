@@ -1,7 +1,7 @@
 /*
  * holding.c
- *	  Portals that hold the rows of a receive: cursors, and the loops of
- *	  procedures.
+ *	  Portals that hold the rows of a receive, or of a fetch: cursors, and the loops
+ *	  of procedures.
  *
  * A receive belongs to the subtransaction in which it happened, its rows to the
  * portal that asked for them, and the two can end differently:
@@ -18,6 +18,9 @@
  *	- A procedure that commits in such a loop, and a client's cursor WITH HOLD,
  *	  have rows left that nobody has processed.  A cursor that covers them must not
  *	  be committed: if the session ended then, they would be lost.
+ *
+ * A fetch has stored its position already, so there it is the transaction's commit
+ * that is refused.
  *
  * Portals are followed by a callback on their memory.
  */
@@ -45,11 +48,18 @@ typedef struct Holder
 	MemoryContextCallback callback;
 	Portal		portal; /* NULL: it was closed in the present transaction */
 	char		name[NAMEDATALEN];
+	bool		group;		/* fetched for the group of that name */
 	bool		covered; /* by a committed cursor, all of it */
 	TakenBack	taken_back;
 } Holder;
 
 static Holder *holders = NULL;
+
+static bool
+is_of(const Holder *holder, const char *name, bool group)
+{
+	return holder->group == group && strcmp(holder->name, name) == 0;
+}
 
 static void
 forget(Holder *holder)
@@ -86,14 +96,14 @@ at_portal_drop(void *arg)
 		forget(holder);
 }
 
-typedef void (*PortalVisitor) (Portal portal, const char *name);
+typedef void (*PortalVisitor) (Portal portal, const char *name, bool group);
 
 /*
  * All portals that are being run.  There is no list of them, but their memory
  * has one parent, and bears their names.
  */
 static void
-visit_active_portals(PortalVisitor visit, const char *name)
+visit_active_portals(PortalVisitor visit, const char *name, bool group)
 {
 	if (ActivePortal == NULL)
 		return;
@@ -110,43 +120,46 @@ visit_active_portals(PortalVisitor visit, const char *name)
 			portal = GetPortalByName("");
 		if (PortalIsValid(portal) && portal->portalContext == context &&
 			portal->status == PORTAL_ACTIVE)
-			visit(portal, name);
+			visit(portal, name, group);
 	}
 }
 
 static void
-check_portal(Portal portal, const char *unused)
+check_portal(Portal portal, const char *unused, bool group)
 {
 	if (portal->createSubid == portal->activeSubid)
 		return;
 	ereport(ERROR,
 			(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+			 group ? errmsg("cannot fetch through a cursor that was opened outside of the present subtransaction") :
 			 errmsg("cannot receive through a cursor that was opened outside of the present subtransaction"),
+			 group ? errdetail("Its rows would outlive a rollback to the savepoint, or the exception block, that takes the fetch back.") :
 			 errdetail("Its rows would outlive a rollback to the savepoint, or the exception block, that takes the receive back."),
 			 errhint("Open cursor \"%s\" where it is first fetched from.", portal->name)));
 }
 
 void
-holding_check(void)
+holding_check(bool group)
 {
 	if (GetCurrentTransactionNestLevel() > 1)
-		visit_active_portals(check_portal, NULL);
+		visit_active_portals(check_portal, NULL, group);
 }
 
 /* Of the other strategies none can be read after the end of the transaction. */
 static void
-note_portal(Portal portal, const char *name)
+note_portal(Portal portal, const char *name, bool group)
 {
 	Holder	   *holder = holders;
 
 	if (portal->strategy != PORTAL_ONE_SELECT)
 		return;
-	while (holder != NULL && (holder->portal != portal || strcmp(holder->name, name) != 0))
+	while (holder != NULL && (holder->portal != portal || !is_of(holder, name, group)))
 		holder = holder->next;
 	if (holder == NULL)
 	{
 		holder = MemoryContextAllocZero(TopMemoryContext, sizeof(Holder));
 		strlcpy(holder->name, name, sizeof(holder->name));
+		holder->group = group;
 		holder->portal = portal;
 		holder->callback.func = at_portal_drop;
 		holder->callback.arg = holder;
@@ -158,27 +171,34 @@ note_portal(Portal portal, const char *name)
 }
 
 void
-holding_note(const char *name)
+holding_note(const char *name, bool group)
 {
-	visit_active_portals(note_portal, name);
+	visit_active_portals(note_portal, name, group);
+}
+
+static void
+refuse_taken_back(const Holder *holder)
+{
+	/* one that is being run is the statement we are in */
+	if ((holder->taken_back == NOT_TAKEN_BACK && !has_failed(holder)) ||
+		(holder->portal != NULL && holder->portal->status == PORTAL_ACTIVE))
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+			 errmsg("cannot commit the position of \"%s\": rows that were rolled back are still being handed out",
+					holder->name),
+			 errdetail("A cursor or a loop handed them out, and went on after a rollback or failed with some of them left."),
+			 holder->group ?
+			 errhint("Leave the loop, or close the cursor, when rolling back; then roll back and fetch again.") :
+			 errhint("Leave the loop, or close the cursor, when rolling back; then roll back and receive again.")));
 }
 
 void
 holding_refuse_taken_back(const char *name)
 {
-	for (Holder *holder = holders; holder != NULL; holder = holder->next)
-	{
-		/* one that is being run is the statement we are in */
-		if ((holder->taken_back != NOT_TAKEN_BACK || has_failed(holder)) &&
-			strcmp(holder->name, name) == 0 &&
-			(holder->portal == NULL || holder->portal->status != PORTAL_ACTIVE))
-			ereport(ERROR,
-					(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-					 errmsg("cannot commit the position of \"%s\": rows that were rolled back are still being handed out",
-							name),
-					 errdetail("A cursor or a loop handed them out, and went on after a rollback or failed with some of them left."),
-					 errhint("Leave the loop, or close the cursor, when rolling back; then roll back and receive again.")));
-	}
+	for (const Holder *holder = holders; holder != NULL; holder = holder->next)
+		if (is_of(holder, name, false))
+			refuse_taken_back(holder);
 }
 
 /* Of a loop's portal the loop itself has taken rows in advance. */
@@ -203,11 +223,30 @@ bool
 holding_failed(const char *name)
 {
 	for (Holder *holder = holders; holder != NULL; holder = holder->next)
-		if (strcmp(holder->name, name) == 0 &&
+		if (is_of(holder, name, false) &&
 			(has_failed(holder) ||
 			 (holder->portal == NULL && holder->taken_back == ROLLED_BACK)))
 			return true;
 	return false;
+}
+
+static void
+refuse_rows_left(const Holder *holder)
+{
+	const Portal portal = holder->portal;
+
+	if (portal == NULL || holder->covered || portal->holdStore == NULL ||
+		!has_rows_left(portal))
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+			 errmsg("cannot commit the position of \"%s\" while a cursor or loop still holds rows that it covers",
+					holder->name),
+			 errdetail("Rows that portal \"%s\" has not handed out yet would count as processed.",
+					   portal->name),
+			 holder->group ?
+			 errhint("Commit behind the loop, or fetch one batch a transaction.") :
+			 errhint("Commit behind the loop, or receive one batch a transaction.")));
 }
 
 void
@@ -216,20 +255,20 @@ holding_refuse_commit(const char *name)
 	/* what came of the rows since seq_commit */
 	holding_refuse_taken_back(name);
 
-	for (Holder *holder = holders; holder != NULL; holder = holder->next)
-	{
-		Portal		portal = holder->portal;
+	for (const Holder *holder = holders; holder != NULL; holder = holder->next)
+		if (is_of(holder, name, false))
+			refuse_rows_left(holder);
+}
 
-		if (portal == NULL || holder->covered || portal->holdStore == NULL ||
-			strcmp(holder->name, name) != 0 || !has_rows_left(portal))
+void
+holding_refuse_groups(void)
+{
+	for (const Holder *holder = holders; holder != NULL; holder = holder->next)
+	{
+		if (!holder->group)
 			continue;
-		ereport(ERROR,
-				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-				 errmsg("cannot commit the position of \"%s\" while a cursor or loop still holds rows that it covers",
-						name),
-				 errdetail("Rows that portal \"%s\" has not handed out yet would count as processed.",
-						   portal->name),
-				 errhint("Commit behind the loop, or receive one batch a transaction.")));
+		refuse_taken_back(holder);
+		refuse_rows_left(holder);
 	}
 }
 
@@ -238,7 +277,7 @@ holding_rewound(const char *name)
 {
 	for (Holder *holder = holders; holder != NULL; holder = holder->next)
 		if (holder->taken_back == NOT_TAKEN_BACK && !holder->covered &&
-			strcmp(holder->name, name) == 0)
+			is_of(holder, name, false))
 			holder->taken_back = REWOUND;
 }
 
@@ -247,7 +286,7 @@ holding_committed(const char *name, bool stored)
 {
 	for (Holder *holder = holders; holder != NULL; holder = holder->next)
 		if (stored && holder->taken_back == NOT_TAKEN_BACK &&
-			strcmp(holder->name, name) == 0)
+			is_of(holder, name, false))
 			holder->covered = true;
 }
 
@@ -259,8 +298,34 @@ void
 holding_taken_back(const char *name)
 {
 	for (Holder *holder = holders; holder != NULL; holder = holder->next)
-		if (!holder->covered && strcmp(holder->name, name) == 0)
+		if (!holder->covered && is_of(holder, name, false))
 			holder->taken_back = ROLLED_BACK;
+}
+
+void
+holding_end_groups(bool committed)
+{
+	Holder	   *next;
+
+	for (Holder *holder = holders; holder != NULL; holder = next)
+	{
+		next = holder->next;
+		if (!holder->group)
+			continue;
+		if (holder->portal == NULL)
+			forget(holder);
+		else if (committed)
+			holder->covered = true;
+		else if (!holder->covered && holder->portal->holdStore != NULL &&
+				 !holder->portal->autoHeld)
+		{
+			/* a cursor WITH HOLD would outlive any number of refused commits */
+			MarkPortalFailed(holder->portal);
+			holder->covered = true;
+		}
+		else if (!holder->covered)
+			holder->taken_back = ROLLED_BACK;
+	}
 }
 
 void

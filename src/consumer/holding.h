@@ -1,11 +1,11 @@
 /*
  * holding.h
- *	  Portals that hold the rows of a receive: cursors, and the loops of
- *	  procedures.
+ *	  Portals that hold the rows of a receive, or of a fetch: cursors, and the loops
+ *	  of procedures.
  *
  * What is received is taken back by the rollback of the (sub)transaction that
  * received it, and so must its rows be.  These functions know consumers by name:
- * a portal may outlive a subscription.
+ * a portal may outlive a subscription.  Groups have names of their own here.
  */
 #ifndef CALVIN_CONSUMER_HOLDING_H
 #define CALVIN_CONSUMER_HOLDING_H
@@ -13,13 +13,13 @@
 #include "compat.h"
 
 /*
- * Before a receive: raise 40001 if its rows would go to a portal that was opened
- * outside of the subtransaction it is read in.
+ * Before a receive, or a fetch for a group: raise 40001 if its rows would go to a
+ * portal that was opened outside of the subtransaction it is read in.
  */
-extern void holding_check(void);
+extern void holding_check(bool group);
 
-/* After a receive that gave rows: the active portals hold them. */
-extern void holding_note(const char *name);
+/* After one that gave rows: the active portals hold them. */
+extern void holding_note(const char *name, bool group);
 
 /* Raise 40001 if rows that were taken back are, or were, still handed out. */
 extern void holding_refuse_taken_back(const char *name);
@@ -36,6 +36,9 @@ extern bool holding_failed(const char *name);
  */
 extern void holding_refuse_commit(const char *name);
 
+/* Before any commit: both of these for all groups. */
+extern void holding_refuse_groups(void);
+
 /* The name went back to its cursor by seq_rewind(). */
 extern void holding_rewound(const char *name);
 
@@ -46,5 +49,8 @@ extern void holding_rewound(const char *name);
 extern void holding_committed(const char *name, bool stored);
 extern void holding_taken_back(const char *name);
 extern void holding_end_transaction(void);
+
+/* The same for all groups, whose positions are stored by the fetch. */
+extern void holding_end_groups(bool committed);
 
 #endif							/* CALVIN_CONSUMER_HOLDING_H */

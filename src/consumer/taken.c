@@ -9,6 +9,7 @@
 
 #include "access/xact.h"
 #include "consumer/group.h"
+#include "consumer/holding.h"
 #include "consumer/taken.h"
 #include "shared/fetchers.h"
 #include "utils/resowner.h"
@@ -100,7 +101,11 @@ at_xact_event(XactEvent event, void *arg)
 						 errdetail("Nobody would be told when it ends, and its partitions are free."),
 						 errhint("Commit it, or park what needs another system.")));
 			break;
+		case XACT_EVENT_PRE_COMMIT:
+			holding_refuse_groups();
+			break;
 		case XACT_EVENT_COMMIT:
+			holding_end_groups(true);
 			for (int i = 0; i < ntaken; i++)
 				group_note_moved(taken[i].id, taken[i].partition,
 								 taken[i].moved_by == InvalidSubTransactionId ? NULL :
@@ -110,6 +115,7 @@ at_xact_event(XactEvent event, void *arg)
 			fetched = false;
 			break;
 		case XACT_EVENT_ABORT:
+			holding_end_groups(false);
 			let_go_of(InvalidSubTransactionId, true);
 			group_trim();
 			fetched = false;

@@ -104,6 +104,32 @@ parked_list(uint64 id, GroupKey from, uint64 to_epoch, ParkedKey **keys)
 }
 
 static void
+report_parked(GroupKey key, bool settled)
+{
+	ereport(ERROR,
+			(errcode(settled ? ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE :
+					 ERRCODE_DUPLICATE_OBJECT),
+			 settled ? errmsg("transaction (" UINT64_FORMAT ", %u) of vshard %u was parked, and dealt with",
+							  key.epoch, key.position, (unsigned) key.vshard) :
+			 errmsg("transaction (" UINT64_FORMAT ", %u) of vshard %u is parked already",
+					key.epoch, key.position, (unsigned) key.vshard)));
+}
+
+void
+parked_refuse(uint64 id, GroupKey key)
+{
+	ParkedScan	scan;
+	bool		settled;
+	bool		found;
+
+	scan_begin(&scan, AccessShareLock, id, key.epoch, key.epoch);
+	found = find(&scan, key, &settled);
+	scan_end(&scan);
+	if (found)
+		report_parked(key, settled);
+}
+
+static void
 put(TupleTableSlot *slot, AttrNumber attribute, Datum value)
 {
 	slot->tts_values[attribute - 1] = value;
@@ -163,13 +189,7 @@ parked_add(uint64 id, const Delivery *delivery, uint32 attempts, const char *rea
 	scan_end(&scan);
 	log_become_self(&self);
 	if (found)
-		ereport(ERROR,
-				(errcode(settled ? ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE :
-						 ERRCODE_DUPLICATE_OBJECT),
-				 settled ? errmsg("transaction (" UINT64_FORMAT ", %u) of vshard %u was parked, and dealt with",
-								  key.epoch, key.position, (unsigned) key.vshard) :
-				 errmsg("transaction (" UINT64_FORMAT ", %u) of vshard %u is parked already",
-						key.epoch, key.position, (unsigned) key.vshard)));
+		report_parked(key, settled);
 }
 
 /* The same row again, settled: what it was about is not kept. */

@@ -14,6 +14,9 @@
 extern void parked_add(uint64 id, const Delivery *delivery, uint32 attempts,
 					   const char *reason);
 
+/* An error if a transaction is set aside, or was before its group came to it. */
+extern void parked_refuse(uint64 id, GroupKey key);
+
 /* One that a group passes over. */
 typedef struct ParkedKey
 {

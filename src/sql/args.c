@@ -87,18 +87,18 @@ arg_vshards(ArrayType *array, int *n)
 }
 
 char *
-arg_name(text *name)
+arg_name(text *name, const char *what)
 {
 	char	   *result = text_to_cstring(name);
 
-	consumer_check_name(result);
+	consumer_check_name(result, what);
 	return result;
 }
 
 Consumer *
 arg_consumer(text *name)
 {
-	return consumer_require(arg_name(name));
+	return consumer_require(arg_name(name, "subscription"));
 }
 
 int64

@@ -26,8 +26,8 @@ extern uint64 arg_log_index(int64 log_index);
  */
 extern uint16 *arg_vshards(ArrayType *array, int *n);
 
-/* A consumer's name: not empty, at most NAMEDATALEN - 1 bytes. */
-extern char *arg_name(text *name);
+/* The name of a "what": not empty, at most NAMEDATALEN - 1 bytes. */
+extern char *arg_name(text *name, const char *what);
 
 /* This session's consumer of that name, or an error. */
 extern Consumer *arg_consumer(text *name);

@@ -166,7 +166,7 @@ seq_consumers_info(PG_FUNCTION_ARGS)
 Datum
 seq_pending(PG_FUNCTION_ARGS)
 {
-	char	   *name = arg_name(PG_GETARG_TEXT_PP(0));
+	char	   *name = arg_name(PG_GETARG_TEXT_PP(0), "consumer");
 	Backlog    *backlog = palloc(sizeof(Backlog));
 
 	if (!backlog_find(name, backlog))

@@ -44,8 +44,8 @@ seq_commit(PG_FUNCTION_ARGS)
 	shmem_require();
 	refuse_on_standby("seq_commit");
 	/* whose the name is comes first; stream_commit() looks by itself */
-	if (consumer_find(arg_name(name)) == NULL)
-		(void) owned_check(arg_name(name), 0, NULL);
+	if (consumer_find(arg_name(name, "subscription")) == NULL)
+		(void) owned_check(arg_name(name, "subscription"), 0, NULL);
 	PG_RETURN_INT32(stream_commit(arg_consumer(name)));
 }
 
@@ -64,7 +64,7 @@ seq_rewind(PG_FUNCTION_ARGS)
 Datum
 seq_drop_cursor(PG_FUNCTION_ARGS)
 {
-	char	   *name = arg_name(name_argument(fcinfo));
+	char	   *name = arg_name(name_argument(fcinfo), "subscription");
 	uint16	   *vshards = NULL;
 	int			n = 0;
 

@@ -6,6 +6,7 @@
 
 #include "catalog/pg_type_d.h"
 #include "consumer/fetch.h"
+#include "consumer/holding.h"
 #include "log/rows.h"
 #include "miscadmin.h"
 #include "sql/args.h"
@@ -22,7 +23,7 @@ CALVIN_FUNCTION(seq_fetch_json);
 #define JSON_COLUMNS 7
 
 static Fetch *
-begin_fetching(FunctionCallInfo fcinfo, FetchGroup **group)
+begin_fetching(FunctionCallInfo fcinfo, const char *function, FetchGroup **group)
 {
 	FetchRequest request = {0};
 
@@ -37,9 +38,18 @@ begin_fetching(FunctionCallInfo fcinfo, FetchGroup **group)
 				 errmsg("max_txns must not be negative")));
 	request.deadline = arg_deadline(PG_GETARG_INTERVAL_P(2));
 	request.partition = -1;
-	fetch_refuse();
-	request.group = *group = group_require(arg_name(PG_GETARG_TEXT_PP(0)));
+	fetch_refuse(function);
+	holding_check(true);
+	request.group = *group = group_require(arg_name(PG_GETARG_TEXT_PP(0), "group"));
 	return fetch_begin(&request);
+}
+
+static void
+end_fetching(Fetch *fetch, const FetchGroup *group)
+{
+	if (fetch_gave(fetch))
+		holding_note(NameStr(group->name), true);
+	fetch_end(fetch);
 }
 
 /* seq_fetch(name, max_txns, timeout) */
@@ -53,7 +63,7 @@ seq_fetch(PG_FUNCTION_ARGS)
 	RowMaker	maker;
 	int			partition;
 
-	fetch = begin_fetching(fcinfo, &group);
+	fetch = begin_fetching(fcinfo, "seq_fetch()", &group);
 	row_maker_init(&maker);
 	while (fetch_next(fetch, &delivery, &partition))
 	{
@@ -62,7 +72,7 @@ seq_fetch(PG_FUNCTION_ARGS)
 							 maker.nulls);
 		CHECK_FOR_INTERRUPTS();
 	}
-	fetch_end(fetch);
+	end_fetching(fetch, group);
 	return (Datum) 0;
 }
 
@@ -133,7 +143,7 @@ seq_fetch_json(PG_FUNCTION_ARGS)
 	MemoryContext row_context;
 	int			partition;
 
-	fetch = begin_fetching(fcinfo, &group);
+	fetch = begin_fetching(fcinfo, "seq_fetch_json()", &group);
 	name_decoder_init(&names, "TxClass");
 	context.group = group;
 	context.delivery = &delivery;
@@ -153,6 +163,6 @@ seq_fetch_json(PG_FUNCTION_ARGS)
 		MemoryContextReset(row_context);
 		CHECK_FOR_INTERRUPTS();
 	}
-	fetch_end(fetch);
+	end_fetching(fetch, group);
 	return (Datum) 0;
 }

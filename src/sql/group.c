@@ -88,7 +88,7 @@ Datum
 seq_create_group(PG_FUNCTION_ARGS)
 {
 	Registration registration = {0};
-	char	   *name = arg_name(name_argument(fcinfo));
+	char	   *name = arg_name(name_argument(fcinfo), "group");
 	uint64		start;
 
 	registering_refuse("seq_create_group()");
@@ -126,7 +126,7 @@ seq_create_group(PG_FUNCTION_ARGS)
 Datum
 seq_drop_group(PG_FUNCTION_ARGS)
 {
-	char	   *name = arg_name(name_argument(fcinfo));
+	char	   *name = arg_name(name_argument(fcinfo), "group");
 	Registration *registration;
 
 	registering_refuse("seq_drop_group()");

@@ -156,7 +156,7 @@ seq_handle(PG_FUNCTION_ARGS)
 											 MAX_ATTEMPTS);
 	definition.batch = checked_number(PG_GETARG_INT32(4), "batch", MAX_BATCH);
 	definition.backoff_ms = checked_backoff(PG_GETARG_INTERVAL_P(5));
-	group = group_require(arg_name(PG_GETARG_TEXT_PP(0)));
+	group = group_require(arg_name(PG_GETARG_TEXT_PP(0), "group"));
 	definition.name = group->name;
 	definition.id = group->id;
 	definition.role = GetUserId();
@@ -176,7 +176,7 @@ seq_unhandle(PG_FUNCTION_ARGS)
 	char	   *name;
 
 	begin(fcinfo, 1, "seq_unhandle()");
-	name = arg_name(PG_GETARG_TEXT_PP(0));
+	name = arg_name(PG_GETARG_TEXT_PP(0), "group");
 	(void) registry_require(name, REGISTRATION_GROUP);
 	if (!definitions_remove(name))
 		ereport(ERROR,

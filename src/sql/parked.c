@@ -6,6 +6,7 @@
 
 #include "access/htup_details.h"
 #include "consumer/fetch.h"
+#include "consumer/holding.h"
 #include "consumer/parking.h"
 #include "consumer/taken.h"
 #include "funcapi.h"
@@ -23,7 +24,7 @@ CALVIN_FUNCTION(seq_drop_parked);
 
 /* (name, vshard, epoch, position): none may be null. */
 static FetchGroup *
-begin(FunctionCallInfo fcinfo, int nargs, GroupKey *key)
+begin(FunctionCallInfo fcinfo, const char *function, int nargs, GroupKey *key)
 {
 	FetchGroup *group;
 	int64		position;
@@ -33,8 +34,8 @@ begin(FunctionCallInfo fcinfo, int nargs, GroupKey *key)
 			ereport(ERROR,
 					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 					 errmsg("arguments must not be null")));
-	fetch_refuse();
-	group = group_require(arg_name(PG_GETARG_TEXT_PP(0)));
+	fetch_refuse(function);
+	group = group_require(arg_name(PG_GETARG_TEXT_PP(0), "group"));
 	key->vshard = arg_vshard(PG_GETARG_INT32(1));
 	key->epoch = arg_epoch(PG_GETARG_INT64(2));
 	position = PG_GETARG_INT32(3);
@@ -72,7 +73,7 @@ Datum
 seq_park(PG_FUNCTION_ARGS)
 {
 	GroupKey	key;
-	FetchGroup *group = begin(fcinfo, 5, &key);
+	FetchGroup *group = begin(fcinfo, "seq_park()", 5, &key);
 	int			partition = group->partition_of[key.vshard];
 	GroupStore	store;
 	GroupPosition position;
@@ -85,12 +86,15 @@ seq_park(PG_FUNCTION_ARGS)
 	group_store_end(&store);
 	if (group_key_less(key, position.next) &&
 		(!taken_from(group->id, partition, &from) || group_key_less(key, from)))
+	{
+		parked_refuse(group->id, key);
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("group \"%s\" has processed transaction (" UINT64_FORMAT ", %u) of vshard %u already",
 						NameStr(group->name), key.epoch, key.position,
 						(unsigned) key.vshard),
 				 errdetail("It can be parked in the transaction that has fetched it, or when that was rolled back.")));
+	}
 	parking_park(group, key, attempts,
 				 text_to_cstring(PG_GETARG_TEXT_PP(4)));
 	PG_RETURN_VOID();
@@ -137,13 +141,15 @@ seq_retry(PG_FUNCTION_ARGS)
 	GroupKey	key;
 	/* before anything is taken back */
 	TupleDesc	desc = result_row(fcinfo, ROW_COLUMNS, row_types);
-	FetchGroup *group = begin(fcinfo, 4, &key);
+	FetchGroup *group = begin(fcinfo, "seq_retry()", 4, &key);
 	Delivery	delivery = {0};
 	RowMaker	maker;
 	WireTxn		txn;
 	WireError	error;
 	bytea	   *tx_class;
 
+	/* the row is processed with this transaction, and no other */
+	holding_check(true);
 	tx_class = settle(group, key, &delivery.epoch_system_ms);
 	if (!wire_decode_tx_class((const uint8 *) VARDATA(tx_class),
 							  VARSIZE(tx_class) - VARHDRSZ, &txn, vshards, &error))
@@ -159,6 +165,7 @@ seq_retry(PG_FUNCTION_ARGS)
 	delivery.datum = tx_class;
 	row_maker_init(&maker);
 	row_make(&maker, &delivery);
+	holding_note(NameStr(group->name), true);
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(desc, maker.values,
 													  maker.nulls)));
 }
@@ -168,7 +175,7 @@ Datum
 seq_drop_parked(PG_FUNCTION_ARGS)
 {
 	GroupKey	key;
-	FetchGroup *group = begin(fcinfo, 4, &key);
+	FetchGroup *group = begin(fcinfo, "seq_drop_parked()", 4, &key);
 	int64		epoch_system_ms;
 
 	(void) settle(group, key, &epoch_system_ms);

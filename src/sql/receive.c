@@ -54,7 +54,7 @@ begin_receiving(FunctionCallInfo fcinfo, Receiving *receiving)
 	receiving->deadline = arg_deadline(PG_GETARG_INTERVAL_P(1));
 	receiving->any = false;
 	receiving->consumer = arg_consumer(PG_GETARG_TEXT_PP(2));
-	holding_check();
+	holding_check(false);
 	stream_begin(receiving->consumer);
 }
 
@@ -90,7 +90,7 @@ static void
 end_receiving(Receiving *receiving)
 {
 	if (receiving->any)
-		holding_note(consumer_name(receiving->consumer));
+		holding_note(consumer_name(receiving->consumer), false);
 	consumer_report(receiving->consumer);
 }
 

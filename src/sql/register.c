@@ -65,7 +65,7 @@ seq_register(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("name and vshards must not be null")));
 	registering_refuse("seq_register()");
-	namestrcpy(&registration.name, arg_name(PG_GETARG_TEXT_PP(0)));
+	namestrcpy(&registration.name, arg_name(PG_GETARG_TEXT_PP(0), "consumer"));
 	registration.kind = REGISTRATION_STREAM;
 	registration.owner = GetUserId();
 	registration.vshards = registering_vshards(PG_GETARG_ARRAYTYPE_P(1),
@@ -96,7 +96,7 @@ seq_unregister(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("name must not be null")));
 	registering_refuse("seq_unregister()");
-	name = arg_name(PG_GETARG_TEXT_PP(0));
+	name = arg_name(PG_GETARG_TEXT_PP(0), "consumer");
 	(void) registry_require(name, REGISTRATION_STREAM);
 	/* whoever stores its cursors has ended then, and nobody begins */
 	registry_lock_name(name, ExclusiveLock);

@@ -68,7 +68,7 @@ seq_subscribe(PG_FUNCTION_ARGS)
 	refuse_null(fcinfo, 5, "lossless");
 	require_session_of_ones_own();
 	vshards = arg_vshards(PG_GETARG_ARRAYTYPE_P(0), &n);
-	name = arg_name(PG_GETARG_TEXT_PP(1));
+	name = arg_name(PG_GETARG_TEXT_PP(1), "subscription");
 	ring_size = arg_ring_size(fcinfo, 4);
 	lossless = PG_GETARG_BOOL(5);
 	if (!PG_ARGISNULL(2))
@@ -105,7 +105,7 @@ seq_unsubscribe(PG_FUNCTION_ARGS)
 	refuse_null(fcinfo, 1, "name");
 	if (!PG_ARGISNULL(0))
 		vshards = arg_vshards(PG_GETARG_ARRAYTYPE_P(0), &n);
-	consumer = consumer_find(arg_name(PG_GETARG_TEXT_PP(1)));
+	consumer = consumer_find(arg_name(PG_GETARG_TEXT_PP(1), "subscription"));
 	if (consumer == NULL)
 		PG_RETURN_INT32(0);
 	PG_RETURN_INT32(consumer_unsubscribe(consumer, n, vshards));
