@@ -29,13 +29,13 @@ our %groups = (
 	ha => { partitions => 3, vshards => [ $first, $second, $third ], handler => 'handle_batch(seq_txn[])' },
 	hs => { partitions => 2, vshards => [ $fourth, $fifth ], collections => ['g'], handler => 'handle_each(seq_txn)' });
 
-our $MAX_ATTEMPTS = 4;
+our $MAX_ATTEMPTS = 3;
 
-# What is planned for a message, by a number that is made of its key: of so many one
+# What is planned for a message, by a number below this that is made of its key: it
 # fails always, as soon as it is called; at the end; by being cancelled; by ending the
-# worker; and the others at times, two of three calls.
-our %unlucky = (ha => 6000, hs => 2500);
-our @PLANS = ('always', 'late', 'cancelled', 'ends the worker', ('at times') x 4);
+# worker; and others at times, two of three calls.
+our %unlucky = (ha => 40_000, hs => 16_000);
+our @PLANS = (('always') x 4, ('late') x 4, ('cancelled') x 4, 'ends the worker', ('at times') x 19);
 
 our $SCHEMA = <<'EOS';
 CREATE TABLE group_effects (n bigint GENERATED ALWAYS AS IDENTITY, grp text, vshard int, keys text, md5 text, how text DEFAULT '',
@@ -114,29 +114,29 @@ CREATE FUNCTION luck(grp text, vshard int, epoch bigint, pos int, of int) RETURN
 $$;
 CREATE FUNCTION misbehave(plan bigint) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
-	CASE plan
-		WHEN 0 THEN RAISE 'planned: always';
-		WHEN 1 THEN INSERT INTO late_failures VALUES (plan);
-		WHEN 2 THEN PERFORM pg_cancel_backend(pg_backend_pid()), pg_sleep(10);
-		WHEN 3 THEN PERFORM pg_terminate_backend(pg_backend_pid()), pg_sleep(10);
+	CASE (ARRAY['__PLANS__'])[plan + 1]
+		WHEN 'always' THEN RAISE 'planned: always';
+		WHEN 'late' THEN INSERT INTO late_failures VALUES (plan);
+		WHEN 'cancelled' THEN PERFORM pg_cancel_backend(pg_backend_pid()), pg_sleep(10);
+		WHEN 'ends the worker' THEN PERFORM pg_terminate_backend(pg_backend_pid()), pg_sleep(10);
 		ELSE IF nextval('handler_calls') % 3 <> 0 THEN RAISE 'planned: at times'; END IF;
 	END CASE;
 END $$;
 CREATE FUNCTION handle_batch(rs seq_txn[]) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
 	PERFORM group_effect('ha', rs);
-	PERFORM misbehave(l) FROM unnest(rs) r, luck('ha', r.vshard, r.epoch, r."position", __HA__) l WHERE l < 8;
+	PERFORM misbehave(l) FROM unnest(rs) r, luck('ha', r.vshard, r.epoch, r."position", __HA__) l WHERE l < __N__;
 END $$;
 CREATE FUNCTION handle_each(r seq_txn) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
 	plan bigint := luck('hs', r.vshard, r.epoch, r."position", __HS__);
 BEGIN
 	INSERT INTO group_effects (grp, vshard, keys, md5) VALUES ('hs', r.vshard, key_of(r), md5(shown(r)));
-	IF plan < 8 THEN PERFORM misbehave(plan); END IF;
+	IF plan < __N__ THEN PERFORM misbehave(plan); END IF;
 END $$;
 EOS
-$SCHEMA =~ s/__HA__/$unlucky{ha}/;
-$SCHEMA =~ s/__HS__/$unlucky{hs}/;
+my %constants = (HA => $unlucky{ha}, HS => $unlucky{hs}, N => scalar @PLANS, PLANS => join("','", @PLANS));
+$SCHEMA =~ s/__(\w+?)__/$constants{$1}/g;
 
 sub array_or_null { my ($list) = @_; return $list ? "'{" . join(',', @$list) . "}'" : 'null'; }
 
