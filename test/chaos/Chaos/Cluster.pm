@@ -79,6 +79,7 @@ sub new
 		count => { takeovers => 0 },
 		groups => Chaos::GroupModel->new,
 		paused_groups => {},	# for which nobody fetches
+		backlog => 0,		# of groups
 		tailing => 0,		# what retention may remove has to be read before
 		retention => 0,
 		durable => [ 'd', $of{without}{loops} ? () : 'p', $of{library} ? 'c' : () ],
@@ -145,6 +146,7 @@ sub add_workload
 	$self->{group_actors} = $self->{without}{groups} ? [] : [
 		@{ $self->{pool} }, Chaos::Operator->new(name => 'operator', cluster => $self), Chaos::Maker->new(name => 'maker', cluster => $self),
 		Chaos::Keeper->new(name => 'keeper', cluster => $self, leader => 1) ];
+	$self->{gauge} = Chaos::Gauge->new(name => 'gauge', cluster => $self) if @{ $self->{pool} };
 	$self->{tailer} = Chaos::Tailer->new(name => 'tailer', cluster => $self);
 	$self->{probe} = Chaos::Appender->new(name => 'probe', cluster => $self);
 	$self->{consumers} = [ @{ $self->{workers} }, @{ $self->{readers} }, @{ $self->{bare} } ];
@@ -332,7 +334,7 @@ sub disperse
 {
 	my ($self) = @_;
 
-	$_->leave foreach $self->everybody, @{$self}{qw(probe last_submitter tailer)};
+	$_->leave foreach $self->everybody, @{$self}{qw(probe last_submitter tailer)}, $self->{gauge} || ();
 	return;
 }
 

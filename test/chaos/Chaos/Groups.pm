@@ -4,6 +4,7 @@
 #   Chaos::Operator     deals with what is parked, and parks what is to come
 #   Chaos::Maker        makes a group, and drops it, again and again
 #   Chaos::Keeper       ends handlers and begins them
+#   Chaos::Gauge        how far behind groups are, so that appenders wait for them
 #   Chaos::Tailer       reads the log before retention removes it
 #
 # The effects of a group are in one table, in the transaction of the fetch, with what
@@ -76,7 +77,7 @@ END $$;
 -- the last message of a vshard in an epoch
 CREATE FUNCTION park_ahead(grp text, which int, ahead int, reason text) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
-	e bigint := seq_last_applied_epoch() - ahead;
+	e bigint := greatest(seq_last_applied_epoch() - ahead, 0);
 	r seq_txn;
 BEGIN
 	SELECT t.* INTO r FROM seq_replay(which, e, e) t ORDER BY t."position" DESC LIMIT 1;
@@ -495,6 +496,38 @@ sub begin_all
 			unshift @{ $self->{plan} }, map { [ $self->handle($_) ] } @missing;
 		}
 	  ];
+	return;
+}
+
+package Chaos::Gauge;
+
+use strict;
+use warnings;
+
+our @ISA = ('Chaos::Groups');
+
+# Appenders append nothing while more than this waits, so that a round has an end.
+our $MOST = 5000;
+
+sub is_idle { return 1; }
+sub on_lost { my ($self) = @_; $self->{cluster}{backlog} = 0; return; }
+
+sub next_plan
+{
+	my ($self) = @_;
+	my $cluster = $self->{cluster};
+
+	push @{ $self->{plan} },
+	  [
+		q{SELECT name, seq_pending(name) FROM seq_registrations WHERE kind = 'group' AND name <> 'e'},
+		sub {
+			my ($result) = @_;
+
+			$cluster->{backlog} = 0;
+			$cluster->{backlog} += $_->[1] foreach grep { !$cluster->{paused_groups}{ $_->[0] } } @{ $result->{rows} };
+		}
+	  ],
+	  0.4;
 	return;
 }
 
