@@ -9,9 +9,9 @@
 #
 # --burst is how many entries a burst has; --submissions how many there are at least
 # in all, by submitters in bulk, who are not there otherwise; --library the module of test/consumer,
-# without which there is no consumer in C.  --without=loops,cursors leaves out the
-# workers of Loops.pm, the appends through cursors: what one of them finds at once
-# hides what the others would.
+# without which there is no consumer in C.  --without=loops,cursors,groups leaves out the
+# workers of Loops.pm, the appends through cursors, all of groups: what one of them finds
+# at once hides what the others would.
 use strict;
 use warnings;
 
@@ -23,8 +23,9 @@ use Time::HiRes qw(time);
 
 use Chaos::Checker qw(check_all check_whole_log check_leftovers %checked @invariants);
 use Chaos::Cluster;
-use Chaos::DatabaseFaults;
+use Chaos::DatabaseFaults qw(%of_databases);
 use Chaos::Faults qw(%faults %weight);
+use Chaos::GroupFaults;
 use Chaos::InboxFaults;
 use Chaos::LogFaults;
 use Chaos::Loop qw(run_for run_until violation);
@@ -69,6 +70,8 @@ sub run_round
 	$cluster->{had_takeovers} = $takeovers > 0;
 	$cluster->move_sessions($rng);
 	$cluster->begin_work(1e9, $takeovers);
+	# other databases have nobody who keeps what they need
+	$cluster->set_retention(1 + $rng->below(2)) if $rng->chance(0.4) && !$of_databases{$kind};
 	run_until(sub { $cluster->{appended} - $before >= $share && $cluster->{order}{count}{submissions} - $submitted >= $option{submissions} / $option{rounds} },
 		'the workload', 300);
 	my $fault_at = time();
@@ -135,9 +138,10 @@ sub report
 	  @{$cluster}{qw(appended acked_safe acked_unsafe)};
 	printf "# submissions: %d, of which %d are in the log, %d were undone; transactions lost with a server or a connection: %d\n", @{ $cluster->{order}{count} }{qw(submissions committed undone lost)};
 	printf "# their order: %d against what was seen, %d against what was acknowledged\n", @{ $cluster->{order}{count} }{qw(dependencies pairs)};
+	printf "# groups: %s\n", join ', ', map { "$cluster->{groups}{count}{$_} $_" } sort keys %{ $cluster->{groups}{count} };
 	printf "# checked: %s\n", join ', ', map { "$checked{$_} $_" } sort keys %checked;
 	my %errors;
-	foreach my $actor (@{ $cluster->{consumers} }, @{ $cluster->{appenders} }, @{ $cluster->{submitters} })
+	foreach my $actor ($cluster->everybody)
 	{
 		$errors{$_} += $actor->{errors}{$_} foreach keys %{ $actor->{errors} };
 	}

@@ -42,7 +42,7 @@ sub next_plan
 {
 	my ($self) = @_;
 
-	return if $self->{cluster}{budget} <= 0;
+	return if $self->{cluster}{budget} <= 0 || $self->{cluster}{backlog} > $Chaos::Gauge::MOST;
 	$self->{in_flight} = [];
 	push @{ $self->{plan} },
 	  [

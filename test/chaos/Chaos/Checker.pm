@@ -5,6 +5,7 @@ use strict;
 use warnings;
 
 use Chaos::Entry qw(@vshards);
+use Chaos::GroupModel;
 use Chaos::Loop qw(violation);
 use Exporter 'import';
 
@@ -13,7 +14,7 @@ our @EXPORT_OK = qw(check_all check_whole_log check_leftovers %checked @invarian
 # In the order in which they are reported.
 our @invariants = (
 	'recovers', 'log', 'acknowledged is not lost', 'each submission once', 'order of submissions', 'durable before delivered', 'nothing twice', 'nothing missing', 'order',
-	'byte for byte', 'replay', 'digest', 'truncation', 'restore', 'the state never goes back', 'counters', 'subscriptions', 'nothing held when idle',
+	'byte for byte', 'replay', 'digest', 'truncation', 'restore', 'the state never goes back', 'counters', 'subscriptions', 'filters', 'parked', 'handlers', 'nothing held when idle',
 	'no unexpected error', 'nothing crashed', 'nothing left behind');
 our %checked = map { ($_ => 0) } qw(entries txns chunks effects rows replayed samples counters subscriptions sums restored);
 
@@ -26,6 +27,7 @@ sub check_all
 	check_effects($cluster);
 	check_readers($cluster);
 	check_restored($cluster);
+	check_groups($cluster);
 	check_bare($cluster);
 	check_state($cluster);
 	check_counters($cluster, $_) foreach @{ $cluster->{nodes} };
@@ -98,7 +100,7 @@ sub check_delivered
 
 	foreach my $chunk (@{ $cluster->{delivered} })
 	{
-		$cluster->{model}->check_chunk($chunk, $chunk->{who} =~ /bare/);
+		$cluster->{model}->check_chunk($chunk, $chunk->{holes} || $chunk->{who} =~ /bare/);
 		$checked{chunks}++;
 	}
 	$cluster->{delivered} = [];
@@ -179,6 +181,42 @@ sub jump
 		$place++ while $place < $cluster->{model}->end_of($vshard) && $stream->{keys}[ $place - $stream->{offset} ] =~ /^(\d+)/ && $1 < $epoch;
 		$reader->{at}{$vshard} = $place if $reader->{at}{$vshard} < $place;
 	}
+	return;
+}
+
+# Groups: their messages, and their handlers.
+sub check_groups
+{
+	my ($cluster) = @_;
+	my $primary = $cluster->{primary};
+	my $injuries = Chaos::Server::injuries();
+	my $got;
+
+	return if !@{ $cluster->{group_actors} };
+	Chaos::Loop::run_until(
+		sub {
+			my @handlers = $cluster->rows($primary, q{SELECT name || ' ' || state, workers - cardinality(pids), last_error FROM seq_handlers ORDER BY name});
+
+			$got = join ', ', map { join ' ', map { $_ // 'null' } @$_ } @handlers;
+			foreach my $error (grep { defined } map { $_->[2] } @handlers)
+			{
+				violation('no unexpected error', "a handler: $error") if $error !~ $Chaos::GroupModel::HANDLER_ERROR;
+			}
+			return join(', ', map { "$_->[0] $_->[1]" } @handlers) eq 'ha running 0, hs running 0';
+		},
+		sub { "the handlers to run: $got" },
+		30, 'handlers');
+	my @counted = map { join ' ', @$_ } $cluster->rows($primary, <<'EOS');
+SELECT c.name, c.pending, c.parked - (SELECT count(*) FROM seq_parked p WHERE p.name = c.name), c.state
+	FROM seq_consumers c WHERE c.kind <> 'stream' AND (c.pending <> 0 OR c.state = 'lost' OR c.parked <> (SELECT count(*) FROM seq_parked p WHERE p.name = c.name))
+EOS
+	violation('counters', "all is through, and seq_consumers says (name, pending, parked too many, state): " . join ', ', @counted) if @counted;
+	$cluster->{groups}->check(
+		$cluster->{model}, $injuries - ($cluster->{injuries_before} || 0),
+		[ $cluster->rows($primary, $Chaos::GroupModel::EFFECTS) ], [ $cluster->rows($primary, $Chaos::GroupModel::PARKED) ],
+		map { $_->[0] } $cluster->rows($primary, q{SELECT id FROM seq_registrations WHERE name = 'e'}));
+	$cluster->{injuries_before} = $injuries;
+	$cluster->rows($primary, 'TRUNCATE group_effects');
 	return;
 }
 
@@ -394,6 +432,7 @@ sub check_idle
 			my ($row) = $cluster->rows($server, <<'EOS');
 SELECT count(*), count(backend_xmin), count(backend_xid), count(xact_start),
 		(SELECT count(*) FROM pg_locks l JOIN pg_stat_activity a USING (pid) WHERE a.backend_type LIKE 'calvin_seq%')
+		+ (SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'calvin_seq handler%' AND (backend_xmin IS NOT NULL OR xact_start IS NOT NULL))
 	FROM pg_stat_activity WHERE backend_type IN ('calvin_seq applier', 'calvin_seq sequencer') AND datname = 'postgres'
 EOS
 			my $workers = $server == $cluster->{primary} ? 2 : 1;

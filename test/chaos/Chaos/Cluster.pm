@@ -8,6 +8,8 @@ use Chaos::Actor;
 use Chaos::Appender;
 use Chaos::Consumer;
 use Chaos::Entry qw(@vshards noop_entry);
+use Chaos::GroupModel;
+use Chaos::Groups;
 use Chaos::Loop qw(run_until run_for violation);
 use Chaos::Loops;
 use Chaos::Model;
@@ -22,7 +24,7 @@ my %conf = (
 	shared_preload_libraries => 'calvin_seq',
 	fsync => 'off',
 	max_connections => 60,
-	max_worker_processes => 16,
+	max_worker_processes => 24,
 	max_wal_senders => 6,
 	wal_keep_size => '512MB',
 	max_wal_size => '1GB',
@@ -75,6 +77,11 @@ sub new
 		first_index => 1,
 		checked_epoch => -1,
 		count => { takeovers => 0 },
+		groups => Chaos::GroupModel->new,
+		paused_groups => {},	# for which nobody fetches
+		backlog => 0,		# of groups
+		tailing => 0,		# what retention may remove has to be read before
+		retention => 0,
 		durable => [ 'd', $of{without}{loops} ? () : 'p', $of{library} ? 'c' : () ],
 	}, $class;
 
@@ -83,11 +90,12 @@ sub new
 	my ($n1, $n2) = @{ $self->{nodes} };
 
 	$self->{primary} = $n1;
-	$n1->init(\%conf);
+	$n1->init({ %conf, include_if_exists => "$of{dir}/retention.conf" });
 	$self->add_watchers($_) foreach $n1, $n2;
 	$n1->start;
 	$n1->{ask}->ask("SET synchronous_commit = local; CREATE EXTENSION calvin_seq")->{error} and die 'CREATE EXTENSION failed';
 	foreach my $sql ($Chaos::Consumer::SCHEMA, $Chaos::Appender::SCHEMA, $Chaos::Submitter::SCHEMA, $Chaos::Looper::SCHEMA, $of{library} ? Chaos::Native::schema($of{library}) : (),
+		$of{without}{groups} ? () : ($Chaos::Groups::SCHEMA, Chaos::Groups::making()),
 		map { "SELECT seq_subscribe('{" . join(',', @vshards) . "}', '$_', from_epoch => 0); SELECT seq_commit('$_'); SELECT seq_unsubscribe(name => '$_')" } @{ $self->{durable} })
 	{
 		my $result = $n1->{ask}->ask($sql);
@@ -134,6 +142,12 @@ sub add_workload
 	$self->{bare} = [
 		Chaos::Bare->new(name => 'bare', cluster => $self, consumer => 'b'),
 		Chaos::Bare->new(name => 'standby bare', cluster => $self, consumer => 'sb', role => 'standby') ];
+	$self->{pool} = $self->{without}{groups} ? [] : [ map { Chaos::PoolWorker->new(name => "pooled$_", cluster => $self, leader => $_ == 1) } 1 .. 4 ];
+	$self->{group_actors} = $self->{without}{groups} ? [] : [
+		@{ $self->{pool} }, Chaos::Operator->new(name => 'operator', cluster => $self), Chaos::Maker->new(name => 'maker', cluster => $self),
+		Chaos::Keeper->new(name => 'keeper', cluster => $self, leader => 1) ];
+	$self->{gauge} = Chaos::Gauge->new(name => 'gauge', cluster => $self) if @{ $self->{pool} };
+	$self->{tailer} = Chaos::Tailer->new(name => 'tailer', cluster => $self);
 	$self->{probe} = Chaos::Appender->new(name => 'probe', cluster => $self);
 	$self->{consumers} = [ @{ $self->{workers} }, @{ $self->{readers} }, @{ $self->{bare} } ];
 	$self->{worker_at} = { map { my $name = $_; ($name => { map { ($_ => 0) } @vshards }) } @{ $self->{durable} } };
@@ -148,7 +162,32 @@ sub begin_work
 	$self->{takeovers} = $takeovers;
 	$self->{budget} = $budget;
 	$self->{quiet} = $self->{workers_quiet} = $self->{submitters_quiet} = $self->{draining} = $self->{all_applied} = 0;
-	$_->{current} = 0 foreach @{ $self->{consumers} };
+	$_->{current} = 0 foreach @{ $self->{consumers} }, @{ $self->{group_actors} };
+	$self->{paused_groups} = {};
+	return;
+}
+
+# All who work.
+sub everybody { my ($self) = @_; return map { @{ $self->{$_} } } qw(consumers group_actors appenders submitters); }
+
+# After so many seconds what nobody needs is removed; 0: it is not.
+sub set_retention
+{
+	my ($self, $seconds) = @_;
+
+	return if $self->{retention} == $seconds;
+	$self->{retention} = $seconds;
+	# what goes meanwhile has to be known
+	$self->{tailing} = 1;
+	$self->{truncations}++ if $seconds;
+	open my $fh, '>', "$self->{dir}/retention.conf" or die $!;
+	print $fh "calvin_seq.retention = $seconds\n";
+	close $fh;
+	$_->kill_process($_->{postmaster}, 'HUP') foreach grep { $_->running } @{ $self->{nodes} };
+	return if $seconds;
+	# a step of it may be under way
+	run_for(0.3);
+	$self->{tailing} = 0;
 	return;
 }
 
@@ -175,7 +214,7 @@ sub settle
 	run_until(sub { !grep { !$_->is_idle } @{ $self->{appenders} }, @{ $self->{submitters} }, $self->{probe} }, 'the appenders to end');
 	$self->drain_inbox;
 	$self->probe;
-	run_until(sub { !grep { !$_->is_idle } @{ $self->{consumers} } }, 'the consumers to end');
+	run_until(sub { !grep { !$_->is_idle } @{ $self->{consumers} }, @{ $self->{group_actors} } }, 'the consumers to end');
 	foreach my $server (@{$self}{qw(primary standby)})
 	{
 		run_until(
@@ -195,6 +234,8 @@ sub settle
 	run_until(
 		sub { !grep { !$_->is_idle || !$_->{current} && (!$_->isa('Chaos::Worker') || $_->{leader}) } @{ $self->{consumers} } },
 		'the consumers to be current');
+	run_until(sub { !grep { !$_->is_idle || $_->{leader} && !$_->{current} } @{ $self->{group_actors} } }, 'the groups to be current');
+	$self->set_retention(0);
 	return;
 }
 
@@ -247,6 +288,27 @@ sub drain_inbox
 	return;
 }
 
+# A submission of one message, which is in the log when this returns.
+sub send_one
+{
+	my ($self, $collection) = @_;
+	my $last = $self->{last_submitter};
+
+	run_until(
+		sub {
+			my $txn = $last->begin;
+
+			$self->{order}->submission($txn, Chaos::Order::shape($collection, 0), 0);
+			my $result = $last->ask(sub { $self->{order}->committing($txn); return "SELECT send_one($txn->{id}, 0, '$collection', 0)"; });
+			return 0 if !$result || $result->{lost} || $result->{error};
+			$last->acknowledge($txn, $result, 1);
+			$result = $last->ask("SELECT epoch FROM seq_submission($result->{rows}[0][0], '30 s')");
+			return $result && !$result->{error} && !$result->{lost} && defined $result->{rows}[0][0];
+		},
+		'a submission to get into the log');
+	return;
+}
+
 sub what_waits
 {
 	my ($self) = @_;
@@ -260,7 +322,7 @@ sub move_sessions
 {
 	my ($self, $rng) = @_;
 
-	foreach my $actor (@{ $self->{consumers} }, @{ $self->{appenders} }, @{ $self->{submitters} })
+	foreach my $actor ($self->everybody)
 	{
 		$actor->vanish if $actor->{on} && $actor->server != $actor->{on} && $rng->chance(0.6);
 	}
@@ -272,7 +334,7 @@ sub disperse
 {
 	my ($self) = @_;
 
-	$_->leave foreach @{ $self->{consumers} }, @{ $self->{appenders} }, @{ $self->{submitters} }, @{$self}{qw(probe last_submitter)};
+	$_->leave foreach $self->everybody, @{$self}{qw(probe last_submitter tailer)}, $self->{gauge} || ();
 	return;
 }
 

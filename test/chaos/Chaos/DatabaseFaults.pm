@@ -12,6 +12,10 @@ use Chaos::Entry qw(@vshards random_batch one_txn_function);
 use Chaos::Faults qw(fault some_server hold_append_lock release_append_lock);
 use Chaos::LogFaults qw(truncate_log);
 use Chaos::Loop qw(run_for run_until violation);
+use Exporter 'import';
+
+our @EXPORT_OK = qw(%of_databases);
+our %of_databases = map { ($_ => 1) } 'snapshots of another log', 'database in place of another', 'truncated beside a newcomer', 'dumped and restored';
 
 # Somebody in another database, of the primary unless role is standby.
 sub guest

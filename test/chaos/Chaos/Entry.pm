@@ -9,10 +9,14 @@ use CalvinWire;
 use Digest::MD5 qw(md5_hex);
 use Exporter 'import';
 
-our @EXPORT_OK = qw(@vshards random_batch idle_batch noop_entry ack_entry corrupt_entry one_txn_function);
+our @EXPORT_OK = qw(@vshards @collections random_batch idle_batch noop_entry ack_entry corrupt_entry one_txn_function);
 
-my @names = ('a' .. 'h');
-our @vshards = map { vshard_of($_) } @names;
+# Collections, each with a vshard of its own; and some more that share one with the
+# first of these.
+my @first = ('a' .. 'h');
+our @vshards = map { vshard_of($_) } @first;
+our @collections = (@first, map { twin_of($_) } @first[ 0 .. 3 ]);
+my @names = @collections[ 0 .. 9 ];
 my %participants;
 my $uid = 0;
 
@@ -23,20 +27,40 @@ my @combinations = map {
 
 	@in > 3 ? () : {
 		sets => mp_array() . mp_array(map { document($names[$_], 1) } @in),
-		vshards => [ map { $vshards[$_] } @in ],
+		written(map { $names[$_] } @in),
 	};
-} 0 .. 255;
+} 0 .. 2**@names - 1;
 
 # Dependent reads of one vshard, beside what is written.
 my %dependent = map {
-	($vshards[$_] => mp_array(mp_map(mp_uint($vshards[$_]), mp_array(mp_array(document($names[$_], 9))))))
-} 0 .. $#names;
+	($vshards[$_] => mp_array(mp_map(mp_uint($vshards[$_]), mp_array(mp_array(document($first[$_], 9))))))
+} 0 .. $#first;
+
+# Another collection of the same vshard.
+sub twin_of
+{
+	my ($name) = @_;
+	my $n = 0;
+
+	$n++ while vshard_of("twin$n") != vshard_of($name);
+	return "twin$n";
+}
+
+# vshards => those of collections, in their order; written => which they are, by vshard.
+sub written
+{
+	my %by_vshard;
+
+	push @{ $by_vshard{ vshard_of($_) } }, $_ foreach @_;
+	return (vshards => [ sort { $a <=> $b } keys %by_vshard ], written => \%by_vshard);
+}
 
 # A batch of an epoch with so many transactions; one of them, which may be named
 # by its position, is so many bytes large.
 #
-# Its transactions are [vshards, content], content being what a consumer must
-# see of it, as the SQL of the workload writes it.
+# Its transactions are [vshards, content, written], content being what a consumer must
+# see of it, as the SQL of the workload writes it, "written" the collections of each
+# vshard that are written.
 sub random_batch
 {
 	my ($rng, $epoch, $count, $large, $large_at) = @_;
@@ -70,7 +94,8 @@ sub random_batch
 
 		$body .= "\x94" . $encoded_epoch . mp_uint($position) . $class . "\x00";
 		push @txns, [ $participants{$list} ||= $vshards,
-			"$epoch.$position/$ms/$tenant/{$list}/\\x" . unpack('H*', $plans) . '/\\x' . unpack('H*', $class) ];
+			"$epoch.$position/$ms/$tenant/{$list}/\\x" . unpack('H*', $plans) . '/\\x' . unpack('H*', $class),
+			$combination->{written} ];
 	}
 	return entry('batch', "\x92" . mp_str('EpochBatch') . "\x91\x93" . $encoded_epoch . mp_array_header($count) . $body . mp_int($ms),
 		epoch => $epoch, txns => \@txns, id => $id);

@@ -35,7 +35,7 @@ sub some_server { my ($cluster, $rng) = @_; return $rng->any(@{ $cluster->{nodes
 sub some_session
 {
 	my ($cluster, $rng, @of) = @_;
-	my @there = grep { $_->pid } @of ? @of : (@{ $cluster->{consumers} }, @{ $cluster->{appenders} }, @{ $cluster->{submitters} });
+	my @there = grep { $_->pid } @of ? @of : $cluster->everybody;
 
 	return @there ? $rng->any(@there) : undef;
 }

@@ -128,7 +128,7 @@ sub done
 	return 1 if !$result->{error};
 	my ($state, $message) = @{ $result->{error} }{qw(state message)};
 
-	violation('no unexpected error', "$sql: $state: $message") unless $state =~ /^(?:57|40P01|55P03)/;
+	violation('no unexpected error', "$sql: $state: $message") unless $state =~ /^(?:57|40P01|55P03|40001|42704)/;
 	return 0;
 }
 

@@ -29,7 +29,7 @@ sub new
 		machine => $machine,
 		last_index => 0,
 		at => { 0 => { digest => sprintf('%016x', $machine->{digest}) } },	# by log_index
-		streams => { map { ($_ => { offset => 0, keys => [], contents => [], place => {}, epochs => {} }) } @vshards },
+		streams => { map { ($_ => { offset => 0, keys => [], contents => [], written => [], place => {}, epochs => {} }) } @vshards },
 		applied => { map { ($_ => []) } @vshards },	# log_index, of each transaction fanned out
 		txns => 0,
 		checked_epoch => -1,	# up to here all consumers have been checked
@@ -119,7 +119,8 @@ sub restored
 		my $stream = $self->{streams}{$vshard};
 		my @in = grep { $stream->{keys}[$_] =~ /^(\d+)/ && $1 <= $last_epoch } 0 .. $#{ $stream->{keys} };
 
-		$streams{$vshard} = { offset => $stream->{offset}, keys => [ @{ $stream->{keys} }[@in] ], contents => [ @{ $stream->{contents} }[@in] ], place => {} };
+		$streams{$vshard} = { offset => $stream->{offset}, keys => [ @{ $stream->{keys} }[@in] ], contents => [ @{ $stream->{contents} }[@in] ],
+			written => [ @{ $stream->{written} }[@in] ], place => {} };
 		$streams{$vshard}{place}{ $streams{$vshard}{keys}[$_] } = $stream->{offset} + $_ foreach 0 .. $#in;
 	}
 	my $restored = bless {
@@ -168,6 +169,7 @@ sub stream_out
 			$stream->{place}{$key} = $stream->{offset} + @{ $stream->{keys} };
 			push @{ $stream->{keys} }, $key;
 			push @{ $stream->{contents} }, $txn->[1];
+			push @{ $stream->{written} }, $txn->[2]{$vshard};
 			push @{ $of_epoch{$vshard} }, $txn->[1];
 			push @{ $self->{applied}{$vshard} }, $log_index if $outcome eq 'applied';
 		}
@@ -284,7 +286,7 @@ sub forget_contents
 	foreach my $stream (values %{ $self->{streams} })
 	{
 		$stream->{offset} += @{ $stream->{keys} };
-		@{$stream}{qw(keys contents place)} = ([], [], {});
+		@{$stream}{qw(keys contents written place)} = ([], [], [], {});
 	}
 	$self->{checked_epoch} = $self->last_epoch;
 

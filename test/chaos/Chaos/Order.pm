@@ -58,18 +58,21 @@ sub begin
 # them, and the vshards that take part.
 #
 #   shape(collection, tenant)			as seq_send makes them
-#   shape([sets], tenant, dependent, [vshards])
+#   shape([sets], tenant, dependent, [vshards], written)
+#
+# "written" is as in Entry.pm.
 my %shapes;
 
 sub shape
 {
-	my ($of, $tenant, $dependent, $vshards) = @_;
+	my ($of, $tenant, $dependent, $vshards, $written) = @_;
 
-	return { prefix => "\x95\x90" . mp_array(@$of), suffix => mp_uint($tenant) . $dependent, vshards => $vshards, text => text_of($tenant, $vshards) } if ref $of;
+	return { prefix => "\x95\x90" . mp_array(@$of), suffix => mp_uint($tenant) . $dependent, vshards => $vshards, written => $written, text => text_of($tenant, $vshards) } if ref $of;
 	return $shapes{"$of $tenant"} ||= {
 		prefix => "\x95\x90" . mp_array(mp_array(mp_str('Document'), mp_array(mp_str($of), mp_array()))),
 		suffix => mp_uint($tenant) . "\xc0",
 		vshards => [ vshard_of($of) ],
+		written => { vshard_of($of) => [$of] },
 		text => text_of($tenant, [ vshard_of($of) ]),
 	};
 }
@@ -264,7 +267,8 @@ sub contents
 		my $vshards = $self->listened($sub->{shape}{vshards});
 
 		$position++;
-		[ $vshards, @$vshards ? "$epoch.$position/$ms/$sub->{shape}{text}/\\x" . unpack('H*', $plans) . '/\\x' . unpack('H*', $class) : '' ]
+		[ $vshards, @$vshards ? "$epoch.$position/$ms/$sub->{shape}{text}/\\x" . unpack('H*', $plans) . '/\\x' . unpack('H*', $class) : '',
+			$sub->{shape}{written} ]
 	} @txns;
 }
 

@@ -10,6 +10,11 @@ use warnings;
 use Chaos::Loop qw(run_until run_command start_process reap);
 use Time::HiRes qw(time usleep);
 
+# What was done to processes and servers that ends them, or what they do.
+my $injuries = 0;
+
+sub injuries { return $injuries; }
+
 # new(name, directory, bindir)
 sub new
 {
@@ -146,6 +151,7 @@ sub stop
 {
 	my ($self, $mode) = @_;
 
+	$injuries++;
 	$self->continue_all;
 	kill { fast => 'INT', immediate => 'QUIT' }->{ $mode || 'fast' }, $self->{postmaster};
 	$self->wait_until_gone;
@@ -208,6 +214,7 @@ sub kill_process
 	my ($self, $pid, $signal) = @_;
 
 	return 0 unless $pid;
+	$injuries++ if $signal =~ /^(?:KILL|TERM|INT)$/;
 	$self->{killed}{$pid} = 1 if $signal eq 'KILL';
 	if ($signal eq 'STOP') { $self->{stopped}{$pid} = 1; }
 	if ($signal eq 'CONT') { delete $self->{stopped}{$pid}; }
@@ -229,6 +236,7 @@ sub lose_power
 	my ($self) = @_;
 	my @children = keys %{ { $self->children } };
 
+	$injuries++;
 	kill 'KILL', $self->{postmaster}, @children;
 	$self->{killed}{$_} = 1 foreach $self->{postmaster}, @children;
 	$self->wait_until_gone(@children);
@@ -242,6 +250,7 @@ sub lose_postmaster
 	my ($self) = @_;
 	my @children = keys %{ { $self->children } };
 
+	$injuries++;
 	kill 'KILL', $self->{postmaster};
 	# those that are stopped cannot notice
 	Chaos::Loop::run_for(0.3) if %{ $self->{stopped} };

@@ -15,6 +15,7 @@ use parent -norequire, 'Chaos::Actor';
 
 use CalvinWire;
 use Chaos::Actor;
+use Chaos::Entry;
 use Chaos::Order qw(shape);
 
 # "published" is what a transaction leaves for others to see.
@@ -53,7 +54,7 @@ END $$;
 EOS
 
 # What is submitted to: some have consumers.
-my @collections = ('a' .. 'h', map { "nobody/$_" } 1 .. 8);
+my @collections = (@Chaos::Entry::collections, map { "nobody/$_" } 1 .. 8);
 
 # a lock, a deadlock, a serialisation failure; not a primary any more; no applier
 # yet; a database that dblink does not get to
@@ -117,7 +118,7 @@ sub some_submission
 		shape(
 			[ map { document($_, 1, 7) } @names ],
 			$tenant, defined $reads ? mp_array(mp_map(mp_uint($reads), mp_array(mp_array(document($other, 9))))) : "\xc0",
-			[ sort { $a <=> $b } keys %vshards ]),
+			[ sort { $a <=> $b } keys %vshards ], { Chaos::Entry::written(@names) }->{written}),
 		$filling);
 
 	return ($sub, "seq_submit_encoded('\\x" . unpack('H*', Chaos::Order::class($sub, $saw)) . "')") if $kind eq 'encoded';
