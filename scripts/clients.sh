@@ -354,13 +354,13 @@ run() {
 	pending=$(printf "+ seq_pending('%s')" $groups $streams)
 	wait_for "nobody has anything left to do" "SELECT 0 $pending = 0"
 	point "no worker has ended" is "$(ended)" ''
+	point "no session had an error" is "$(grep -a ' ERROR: ' "$work/main/log" | head -n 5)" ''
 	stop_clients
 	for reader in $groups $streams; do check_reader "$reader"; done
 	point "all write in the same order of what all send to" is "$(sql "
 		SELECT count(DISTINCT numbers) FROM (
 			SELECT string_agg(number::text, ' ' ORDER BY id) AS numbers FROM letters
 			WHERE about = 'orders/all' AND reader <> 'broken' GROUP BY reader) l")" 1
-	point "no session had an error" is "$(grep -a ' ERROR: ' "$work/main/log" | head -n 5)" ''
 
 	heading "what a pooler cannot do"
 	check_refused
