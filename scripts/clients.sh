@@ -61,6 +61,8 @@ finish() {
 	local status=$?
 	trap - EXIT
 	trap '' HUP INT TERM
+	# a signal may have come where the output went elsewhere
+	exec >&"$output"
 	if [ -z "$finished" ]; then
 		failed=$((failed + 1))
 		echo "not ok - stopped before its end (status $status)"
@@ -310,7 +312,7 @@ run() {
 		case $reader in
 			session | transaction | statement) by "$reader" service "SELECT seq_create_group('$reader')" ;;
 			*) sql_as_service "SELECT seq_create_group('$reader')" ;;
-		esac
+		esac >/dev/null
 	done
 	[ -z "${BROKEN:-}" ] || sql_as_service "SELECT seq_create_group('broken')" >/dev/null
 
@@ -340,7 +342,7 @@ run() {
 		start broken "$work/main" 5432 postgres /usr/bin/python3 "$work/tree/test/clients/broken.py" broken </dev/null
 	fi
 
-	heading "the server is restarted in the middle"
+	heading "the server is restarted in the middle, after $(elapsed)"
 	round 1 immediate
 	round 2 fast
 	for i in "${!publisher_fds[@]}"; do
@@ -348,7 +350,7 @@ run() {
 		exec {fd}>&-
 	done
 
-	heading "what was written"
+	heading "what was written, after $(elapsed)"
 	[ -z "${BROKEN:-}" ] || groups+=' broken'
 	# shellcheck disable=SC2086
 	pending=$(printf "+ seq_pending('%s')" $groups $streams)
@@ -362,7 +364,7 @@ run() {
 			SELECT string_agg(number::text, ' ' ORDER BY id) AS numbers FROM letters
 			WHERE about = 'orders/all' AND reader <> 'broken' GROUP BY reader) l")" 1
 
-	heading "what a pooler cannot do"
+	heading "what a pooler cannot do, after $(elapsed)"
 	check_refused
 	point_services
 }
@@ -370,8 +372,8 @@ run() {
 # Two services with subscriptions that share sessions: whatever happens to them, none
 # gets what is the other's.
 point_services() {
-	local output
-	output=$(PGHOST=$work/bouncer PGPORT=6432 PGUSER=shared as_user env -C "$work/clients" PGDATABASE=two \
+	local said line
+	said=$(PGHOST=$work/bouncer PGPORT=6432 PGUSER=shared as_user env -C "$work/clients" PGDATABASE=two \
 		"DIRECT=host=$work/main port=5432 dbname=postgres" \
 		/usr/bin/python3 "$work/tree/test/clients/services.py" </dev/null 2>&1) || true
 	while IFS= read -r line; do
@@ -380,11 +382,12 @@ point_services() {
 			'not ok - '*) failed=$((failed + 1)) ;;
 		esac
 		printf '%s\n' "$line"
-	done <<<"$output"
-	point "services: the test came to its end" contains "$output" '1..'
+	done <<<"$said"
+	point "services: the test came to its end" contains "$said" '1..'
 }
 
 main() {
+	exec {output}>&1
 	trap finish EXIT
 	trap 'exit 129' HUP
 	trap 'exit 130' INT
