@@ -288,6 +288,13 @@ stop_clients() {
 	wait "${pids[@]}" 2>/dev/null || true
 }
 
+workers() {
+	local name
+	for name in "${names[@]}"; do
+		case $name in publisher-*) ;; *) printf '%s ' "$name" ;; esac
+	done
+}
+
 # Which of the workers have ended by themselves.
 ended() {
 	local i
@@ -356,6 +363,9 @@ run() {
 	pending=$(printf "+ seq_pending('%s')" $groups $streams)
 	wait_for "nobody has anything left to do" "SELECT 0 $pending = 0"
 	point "no worker has ended" is "$(ended)" ''
+	wait_for "each of $(workers | wc -w) workers is there, and waits for more" "SELECT count(DISTINCT application_name) = $(workers | wc -w)
+		FROM pg_stat_activity WHERE state = 'active' AND application_name = ANY (string_to_array('$(workers)', ' '))" ||
+		sql "SELECT 'only ' || string_agg(application_name, ' ') FROM pg_stat_activity WHERE state = 'active'"
 	point "no session had an error" is "$(grep -a ' ERROR: ' "$work/main/log" | head -n 5)" ''
 	stop_clients
 	for reader in $groups $streams; do check_reader "$reader"; done
