@@ -61,6 +61,8 @@ finish() {
 	local status=$?
 	trap - EXIT
 	trap '' HUP INT TERM
+	# a signal may have come where the output went elsewhere
+	exec >&"$output"
 	if [ -z "$finished" ]; then
 		failed=$((failed + 1))
 		echo "not ok - stopped before its end (status $status)"
@@ -286,6 +288,13 @@ stop_clients() {
 	wait "${pids[@]}" 2>/dev/null || true
 }
 
+workers() {
+	local name
+	for name in "${names[@]}"; do
+		case $name in publisher-*) ;; *) printf '%s ' "$name" ;; esac
+	done
+}
+
 # Which of the workers have ended by themselves.
 ended() {
 	local i
@@ -310,7 +319,7 @@ run() {
 		case $reader in
 			session | transaction | statement) by "$reader" service "SELECT seq_create_group('$reader')" ;;
 			*) sql_as_service "SELECT seq_create_group('$reader')" ;;
-		esac
+		esac >/dev/null
 	done
 	[ -z "${BROKEN:-}" ] || sql_as_service "SELECT seq_create_group('broken')" >/dev/null
 
@@ -340,7 +349,7 @@ run() {
 		start broken "$work/main" 5432 postgres /usr/bin/python3 "$work/tree/test/clients/broken.py" broken </dev/null
 	fi
 
-	heading "the server is restarted in the middle"
+	heading "the server is restarted in the middle, after $(elapsed)"
 	round 1 immediate
 	round 2 fast
 	for i in "${!publisher_fds[@]}"; do
@@ -348,21 +357,24 @@ run() {
 		exec {fd}>&-
 	done
 
-	heading "what was written"
+	heading "what was written, after $(elapsed)"
 	[ -z "${BROKEN:-}" ] || groups+=' broken'
 	# shellcheck disable=SC2086
 	pending=$(printf "+ seq_pending('%s')" $groups $streams)
 	wait_for "nobody has anything left to do" "SELECT 0 $pending = 0"
 	point "no worker has ended" is "$(ended)" ''
+	wait_for "each of $(workers | wc -w) workers is there, and waits for more" "SELECT count(DISTINCT application_name) = $(workers | wc -w)
+		FROM pg_stat_activity WHERE state = 'active' AND application_name = ANY (string_to_array('$(workers)', ' '))" ||
+		sql "SELECT 'only ' || string_agg(application_name, ' ') FROM pg_stat_activity WHERE state = 'active'"
+	point "no session had an error" is "$(grep -a ' ERROR: ' "$work/main/log" | head -n 5)" ''
 	stop_clients
 	for reader in $groups $streams; do check_reader "$reader"; done
 	point "all write in the same order of what all send to" is "$(sql "
 		SELECT count(DISTINCT numbers) FROM (
 			SELECT string_agg(number::text, ' ' ORDER BY id) AS numbers FROM letters
 			WHERE about = 'orders/all' AND reader <> 'broken' GROUP BY reader) l")" 1
-	point "no session had an error" is "$(grep -a ' ERROR: ' "$work/main/log" | head -n 5)" ''
 
-	heading "what a pooler cannot do"
+	heading "what a pooler cannot do, after $(elapsed)"
 	check_refused
 	point_services
 }
@@ -370,8 +382,8 @@ run() {
 # Two services with subscriptions that share sessions: whatever happens to them, none
 # gets what is the other's.
 point_services() {
-	local output
-	output=$(PGHOST=$work/bouncer PGPORT=6432 PGUSER=shared as_user env -C "$work/clients" PGDATABASE=two \
+	local said line
+	said=$(PGHOST=$work/bouncer PGPORT=6432 PGUSER=shared as_user env -C "$work/clients" PGDATABASE=two \
 		"DIRECT=host=$work/main port=5432 dbname=postgres" \
 		/usr/bin/python3 "$work/tree/test/clients/services.py" </dev/null 2>&1) || true
 	while IFS= read -r line; do
@@ -380,11 +392,12 @@ point_services() {
 			'not ok - '*) failed=$((failed + 1)) ;;
 		esac
 		printf '%s\n' "$line"
-	done <<<"$output"
-	point "services: the test came to its end" contains "$output" '1..'
+	done <<<"$said"
+	point "services: the test came to its end" contains "$said" '1..'
 }
 
 main() {
+	exec {output}>&1
 	trap finish EXIT
 	trap 'exit 129' HUP
 	trap 'exit 130' INT

@@ -317,13 +317,13 @@ consumer_check(Consumer *consumer)
 				 errmsg("the subscription to vshard %d is no longer this session's",
 						lost),
 				 errdetail("Another session took it over and has left since, or the extension was dropped."),
-				 errhint("Subscribe again, but not behind a connection pooler in transaction or statement mode.")));
+				 errhint("Subscribe again. A connection pooler in transaction or statement mode gives each call to any of its sessions: use a group, with seq_fetch(), there.")));
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_IN_USE),
 			 errmsg("the subscription to vshard %d was taken over by the session with PID %d",
 					lost, (int) successor),
 			 errdetail("A (vshard, name) has one consumer, the one that subscribed last."),
-			 errhint("Consumers under different names receive the same stream independently.")));
+			 errhint("Consumers under different names receive the same stream independently. A connection pooler in transaction or statement mode gives each call to any of its sessions: use a group, with seq_fetch(), there.")));
 }
 
 static void
