@@ -5,6 +5,7 @@
 \i :src/test/regress/prologue.sql
 \set VERBOSITY terse
 SET timezone = 'UTC';
+SET statement_timeout = '1min';
 SET client_min_messages = warning;
 DROP ROLE IF EXISTS regress_team, regress_mate, regress_stranger;
 RESET client_min_messages;

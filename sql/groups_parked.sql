@@ -5,6 +5,7 @@
 \i :src/test/regress/prologue.sql
 \set VERBOSITY terse
 SET timezone = 'UTC';
+SET statement_timeout = '1min';
 CREATE FUNCTION t.fetched(name text, n int DEFAULT 1000) RETURNS text LANGUAGE sql AS
 	$$ SELECT string_agg(concat_ws('/', vshard, epoch, "position"), ' ') FROM seq_fetch($1, $2) $$;
 CREATE VIEW t.parked AS SELECT name, vshard, epoch, "position", reason, attempts FROM seq_parked ORDER BY 1, 3, 4, 2;

@@ -213,6 +213,29 @@ SELECT seq_unsubscribe(name => 'We''ird "näme" %');
 SELECT owner, vshards FROM seq_consumers WHERE name = 'We''ird "näme" %';
 SELECT seq_unregister('We''ird "näme" %');
 
+-- How it is seen, offline too: what is committed counts, not what was received; and of
+-- the log only what is for it.
+SELECT seq_register('seen', '{97,98}');
+CREATE VIEW t.seen AS SELECT vshards, partitions, pids = ARRAY[pg_backend_pid()] AS mine, epochs_behind, pending, oldest_unprocessed = (SELECT min(appended_at) FROM seq_log WHERE epoch > 1000) AS oldest,
+	lag > '1 min' AS lags, parked, delivered, retried, last_progress > now() - interval '1 min' AS progress, state FROM seq_consumers WHERE name = 'seen';
+TABLE t.seen;
+CALL t.append(40, '{c}', first => 100);
+INSERT INTO seq_log (entry, appended_at) SELECT t.batch(e, '{a,b}'), now() - interval '2 min' FROM generate_series(1001, 1004) e;
+CALL t.append(40, '{c}');
+TABLE t.seen;
+SELECT seq_subscribe('{97,98}', 'seen');
+TABLE t.seen;
+SELECT count(*) FROM seq_receive(1000, name => 'seen');
+TABLE t.seen;
+SELECT seq_pending('seen');
+UPDATE seq_cursor_positions SET committed_at = now() - interval '2 min' WHERE name = 'seen';
+TABLE t.seen;
+SELECT seq_commit('seen');
+TABLE t.seen;
+SELECT seq_unsubscribe(name => 'seen');
+TABLE t.seen;
+SELECT seq_unregister('seen');
+
 -- A role that is dropped: what it registered is the superuser's to end.
 SET ROLE regress_mallory;
 SELECT seq_register('left', '{97}');
@@ -227,7 +250,7 @@ SELECT seq_unregister('left');
 -- With the extension gone in the same transaction there is nothing to be moved.
 BEGIN;
 SELECT seq_register('last', '{97}');
-SELECT seq_append(t.batch(14)) > 0;
+SELECT seq_append(t.batch(2000), true) > 0;
 SET LOCAL client_min_messages = warning;
 DROP EXTENSION calvin_seq CASCADE;
 COMMIT;
