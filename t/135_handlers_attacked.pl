@@ -76,7 +76,7 @@ CREATE FUNCTION evil(t seq_txn) RETURNS void LANGUAGE plpgsql AS $$ BEGIN INSERT
 BEGIN;
 CREATE TEMP TABLE d AS SELECT * FROM seq_handler_definitions;
 DELETE FROM seq_handler_definitions;
-INSERT INTO seq_handler_definitions SELECT name, id, definition, 'public', 'evil', false, 'mallory'::regrole, 'mallory', workers, max_attempts, batch, backoff_ms, defined_at FROM d;
+INSERT INTO seq_handler_definitions SELECT name, id, definition, 'public', 'evil', false, 'mallory'::regrole, 'mallory', workers, max_attempts, batch, backoff_ms, defined_at, 'mallory' FROM d;
 COMMIT;
 EOS
 send_numbers($node, 'postgres', 'a', 1, 1);
@@ -102,6 +102,24 @@ wait_for_handlers($node, 'postgres', 0);
 is(sql($node, 'postgres', "SELECT state, (SELECT count(*) FROM done), seq_pending('hidden') FROM seq_handlers"), 'stopped|0|1', 'nor any more, once it may not');
 sql($node, 'postgres', 'GRANT USAGE ON SCHEMA hidden TO mallory');
 wait_done($node, 'postgres', 'hidden', 1);
+
+# nor one that has the function's names by now
+sql($node, 'postgres', <<'EOS');
+CREATE SCHEMA app;
+GRANT CREATE, USAGE ON SCHEMA app TO mallory;
+CREATE FUNCTION app.h(t seq_txn) RETURNS void LANGUAGE plpgsql AS 'BEGIN NULL; END';
+SELECT seq_create_group('names', 1);
+SELECT seq_handle('names', 'app.h(seq_txn)');
+DROP FUNCTION app.h(seq_txn);
+EOS
+$mallory->query("CREATE FUNCTION app.h(t seq_txn) RETURNS void LANGUAGE plpgsql AS \$\$ BEGIN INSERT INTO done (handler, who) VALUES ('names', current_user); END \$\$");
+send_numbers($node, 'postgres', 'a', 1, 1);
+is(sql($node, 'postgres', "SELECT state, last_error FROM seq_handlers WHERE name = 'names'"),
+	"stopped|function app.h(public.seq_txn) belongs to role \"mallory\", and did to \"$owner\" when it became the handler", 'nor does a function of somebody else take the place of one that was dropped');
+sql($node, 'postgres', "SELECT seq_handle('names', 'app.h(seq_txn)')");
+wait_done($node, 'postgres', 'names', 1);
+pass('unless one is asked for it');
+end_group('names');
 
 # it begins again by itself when the table has its owner back
 sql($node, 'postgres', 'CREATE ROLE other; ALTER TABLE seq_handler_definitions OWNER TO other');
