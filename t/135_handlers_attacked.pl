@@ -136,6 +136,20 @@ pass('or with that of the database, who may connect');
 sql($node, 'postgres', "ALTER DATABASE postgres OWNER TO $owner; GRANT CONNECT ON DATABASE postgres TO PUBLIC");
 end_group('hidden');
 
+# a worker that cannot connect ends, and nothing else does
+$mallory->query("SELECT seq_create_group('late', 1)");
+$pauses->arm('handler: claimed');
+make_handler($node, 'postgres', 'late', 'rows');
+$mallory->query("SELECT seq_handle('late', 'h_late(seq_txn)')");
+$pauses->reached('handler: claimed');
+sql($node, 'postgres', 'ALTER ROLE mallory NOLOGIN');
+$pauses->release('handler: claimed');
+wait_state($node, 'postgres', 'late', 'stopped');
+sql($node, 'postgres', 'ALTER ROLE mallory LOGIN');
+wait_state($node, 'postgres', 'late', 'running');
+pass('a role that may not log in any more when its worker connects');
+end_group('late');
+
 # what one call does to its role is not for the next one
 sql($node, 'postgres', "SELECT seq_create_group('roles', 1)");
 handle($node, 'postgres', 'roles', 'rows');
@@ -228,6 +242,26 @@ wait_for_sql($node, 'postgres', "SELECT seq_pending('commit')", 0);
 is(parked('commit'), '1|1|the worker that ran the handler ended in it', 'ended before it could note the error, it leaves the attempt');
 is(sql($node, 'postgres', 'SELECT failed FROM seq_handlers'), 1, 'which is counted as failed');
 end_group('commit');
+
+# and noted in a transaction that cannot conflict with those of calls
+sql($node, 'postgres', <<'EOS');
+CREATE TABLE noted (attempts int, error text, isolation text);
+CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	INSERT INTO public.noted VALUES (NEW.attempts, NEW.error, current_setting('transaction_isolation'));
+	RETURN NULL;
+END $$;
+CREATE TRIGGER note AFTER INSERT ON seq_group_positions FOR EACH ROW EXECUTE FUNCTION note();
+ALTER ROLE CURRENT_USER SET default_transaction_isolation = 'serializable';
+EOS
+sql($node, 'postgres', "SELECT seq_create_group('commit', 2)");
+fault(1, 'sql:DECLARE held CURSOR WITH HOLD FOR SELECT 1 / (random() * 0)::int');
+handle($node, 'postgres', 'commit', 'rows', 'max_attempts => 1');
+send_numbers($node, 'postgres', 'a', 1, 1);
+wait_for_sql($node, 'postgres', "SELECT seq_pending('commit')", 0);
+is(sql($node, 'postgres', "SELECT DISTINCT attempts, isolation FROM noted WHERE error = 'division by zero'"), '1|read committed', 'the note of a failure is not serializable, whatever the calls are');
+end_group('commit');
+sql($node, 'postgres', 'DROP TRIGGER note ON seq_group_positions; ALTER ROLE CURRENT_USER RESET default_transaction_isolation');
 
 #
 # What a call leaves, and says

@@ -157,13 +157,17 @@ begin(HandlerFunction *function)
 	return give_up();
 }
 
-/* The same to note what has become of an attempt, whatever handler there is by now. */
+/*
+ * The same to note what has become of an attempt, whatever handler there is by now, and
+ * whatever isolation the calls are to have: what is noted is in nobody's way.
+ */
 static FetchGroup *
 begin_to_note(void)
 {
 	Registration *registration;
 
 	start();
+	XactIsoLevel = XACT_READ_COMMITTED;
 	if (calling_be_role(task.role) && log_table_find() != NULL)
 	{
 		registration = registry_find(NameStr(task.name));
@@ -645,7 +649,8 @@ handle_doubted(FetchGroup *group, HandlingNext *next)
 void
 handling_let_go(void)
 {
-	if (handler_slot_attempt(slot, -1) && database != NULL)
+	/* it may end before it has begun */
+	if (slot != NULL && handler_slot_attempt(slot, -1) && database != NULL)
 		fetchers_wake_group(database, task.id);
 }
 
@@ -667,14 +672,16 @@ handling_round(void)
 	first_look(group);
 	/* in turns, so that neither starves */
 	doubted_first = !doubted_first;
-	if ((doubted_first && handle_doubted(group, &next)) ||
-		handle_trusted(group, &function) ||
-		(!doubted_first && handle_doubted(group, &next)))
-		return next;
-	commit();
+	if ((!doubted_first || !handle_doubted(group, &next)) &&
+		!handle_trusted(group, &function) &&
+		(doubted_first || !handle_doubted(group, &next)))
+	{
+		commit();
+		handler_slot_succeeded(slot);
+		next = HANDLING_WAIT;
+	}
 	other_conflicts = 0;
-	handler_slot_succeeded(slot);
-	return HANDLING_WAIT;
+	return next;
 }
 
 bool
