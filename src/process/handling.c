@@ -38,6 +38,7 @@
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
+#include "utils/snapmgr.h"
 #include "utils/timeout.h"
 #include "utils/timestamp.h"
 
@@ -115,10 +116,14 @@ handling_begin(HandlerSlot *own_slot, const HandlerTask *own_task)
 }
 
 static void
-start(void)
+start(bool read_committed)
 {
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
+	if (read_committed)
+		XactIsoLevel = XACT_READ_COMMITTED;
+	/* the owner of our tables may have attached something to them, which runs SQL */
+	PushActiveSnapshot(GetTransactionSnapshot());
 	MemoryContextSwitchTo(round_context);
 }
 
@@ -145,7 +150,7 @@ begin(HandlerFunction *function)
 	HandlerRefusal refusal;
 	FetchGroup *group;
 
-	start();
+	start(false);
 	if (calling_be_role(task.role) && log_table_find() != NULL &&
 		definitions_find(NameStr(task.name), &definition) && is_own_definition() &&
 		handler_permitted(&definition, function, &refusal))
@@ -166,8 +171,7 @@ begin_to_note(void)
 {
 	Registration *registration;
 
-	start();
-	XactIsoLevel = XACT_READ_COMMITTED;
+	start(true);
 	if (calling_be_role(task.role) && log_table_find() != NULL)
 	{
 		registration = registry_find(NameStr(task.name));
@@ -180,6 +184,7 @@ begin_to_note(void)
 static void
 commit(void)
 {
+	PopActiveSnapshot();
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(round_context);
 }
