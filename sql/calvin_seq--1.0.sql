@@ -264,7 +264,8 @@ CREATE TABLE seq_handler_definitions (
 	max_attempts integer NOT NULL CHECK (max_attempts > 0),
 	batch integer NOT NULL CHECK (batch > 0),
 	backoff_ms integer NOT NULL CHECK (backoff_ms > 0),
-	defined_at timestamptz NOT NULL
+	defined_at timestamptz NOT NULL,
+	handler_owner name NOT NULL
 );
 CREATE TRIGGER seq_apply_passes_over BEFORE INSERT OR UPDATE OR DELETE ON seq_handler_definitions
 	FOR EACH ROW EXECUTE FUNCTION seq_pass_over_replicated();
@@ -280,6 +281,8 @@ COMMENT ON COLUMN seq_handler_definitions.definition IS
 	'tells a handler from one of the same group before it';
 COMMENT ON COLUMN seq_handler_definitions.role_name IS
 	'whose number may be another one where a dump is restored';
+COMMENT ON COLUMN seq_handler_definitions.handler_owner IS
+	'whose the function was; one of another owner, who may not act as the role, is not called';
 
 CREATE FUNCTION seq_handler_definitions_before_change() RETURNS trigger
 	LANGUAGE C AS 'MODULE_PATHNAME';
@@ -305,7 +308,7 @@ ALTER TABLE seq_handler_definitions
 SELECT pg_catalog.pg_extension_config_dump('seq_handler_definitions',
 	'WHERE false UNION ALL SELECT name, id, definition, handler_schema, handler_name,'
 	' takes_array, 0::pg_catalog.oid, pg_catalog.pg_get_userbyid(role), workers,'
-	' max_attempts, batch, backoff_ms, defined_at'
+	' max_attempts, batch, backoff_ms, defined_at, handler_owner'
 	' FROM @extschema@.seq_handler_definitions');
 
 --

@@ -76,7 +76,7 @@ CREATE FUNCTION evil(t seq_txn) RETURNS void LANGUAGE plpgsql AS $$ BEGIN INSERT
 BEGIN;
 CREATE TEMP TABLE d AS SELECT * FROM seq_handler_definitions;
 DELETE FROM seq_handler_definitions;
-INSERT INTO seq_handler_definitions SELECT name, id, definition, 'public', 'evil', false, 'mallory'::regrole, 'mallory', workers, max_attempts, batch, backoff_ms, defined_at FROM d;
+INSERT INTO seq_handler_definitions SELECT name, id, definition, 'public', 'evil', false, 'mallory'::regrole, 'mallory', workers, max_attempts, batch, backoff_ms, defined_at, 'mallory' FROM d;
 COMMIT;
 EOS
 send_numbers($node, 'postgres', 'a', 1, 1);
@@ -103,6 +103,24 @@ is(sql($node, 'postgres', "SELECT state, (SELECT count(*) FROM done), seq_pendin
 sql($node, 'postgres', 'GRANT USAGE ON SCHEMA hidden TO mallory');
 wait_done($node, 'postgres', 'hidden', 1);
 
+# nor one that has the function's names by now
+sql($node, 'postgres', <<'EOS');
+CREATE SCHEMA app;
+GRANT CREATE, USAGE ON SCHEMA app TO mallory;
+CREATE FUNCTION app.h(t seq_txn) RETURNS void LANGUAGE plpgsql AS 'BEGIN NULL; END';
+SELECT seq_create_group('names', 1);
+SELECT seq_handle('names', 'app.h(seq_txn)');
+DROP FUNCTION app.h(seq_txn);
+EOS
+$mallory->query("CREATE FUNCTION app.h(t seq_txn) RETURNS void LANGUAGE plpgsql AS \$\$ BEGIN INSERT INTO done (handler, who) VALUES ('names', current_user); END \$\$");
+send_numbers($node, 'postgres', 'a', 1, 1);
+is(sql($node, 'postgres', "SELECT state, last_error FROM seq_handlers WHERE name = 'names'"),
+	"stopped|function app.h(public.seq_txn) belongs to role \"mallory\", and did to \"$owner\" when it became the handler", 'nor does a function of somebody else take the place of one that was dropped');
+sql($node, 'postgres', "SELECT seq_handle('names', 'app.h(seq_txn)')");
+wait_done($node, 'postgres', 'names', 1);
+pass('unless one is asked for it');
+end_group('names');
+
 # it begins again by itself when the table has its owner back
 sql($node, 'postgres', 'CREATE ROLE other; ALTER TABLE seq_handler_definitions OWNER TO other');
 wait_for_handlers($node, 'postgres', 0);
@@ -117,6 +135,20 @@ wait_state($node, 'postgres', 'hidden', 'running');
 pass('or with that of the database, who may connect');
 sql($node, 'postgres', "ALTER DATABASE postgres OWNER TO $owner; GRANT CONNECT ON DATABASE postgres TO PUBLIC");
 end_group('hidden');
+
+# a worker that cannot connect ends, and nothing else does
+$mallory->query("SELECT seq_create_group('late', 1)");
+$pauses->arm('handler: claimed');
+make_handler($node, 'postgres', 'late', 'rows');
+$mallory->query("SELECT seq_handle('late', 'h_late(seq_txn)')");
+$pauses->reached('handler: claimed');
+sql($node, 'postgres', 'ALTER ROLE mallory NOLOGIN');
+$pauses->release('handler: claimed');
+wait_state($node, 'postgres', 'late', 'stopped');
+sql($node, 'postgres', 'ALTER ROLE mallory LOGIN');
+wait_state($node, 'postgres', 'late', 'running');
+pass('a role that may not log in any more when its worker connects');
+end_group('late');
 
 # what one call does to its role is not for the next one
 sql($node, 'postgres', "SELECT seq_create_group('roles', 1)");
@@ -210,6 +242,26 @@ wait_for_sql($node, 'postgres', "SELECT seq_pending('commit')", 0);
 is(parked('commit'), '1|1|the worker that ran the handler ended in it', 'ended before it could note the error, it leaves the attempt');
 is(sql($node, 'postgres', 'SELECT failed FROM seq_handlers'), 1, 'which is counted as failed');
 end_group('commit');
+
+# and noted in a transaction that cannot conflict with those of calls
+sql($node, 'postgres', <<'EOS');
+CREATE TABLE noted (attempts int, error text, isolation text);
+CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	INSERT INTO public.noted VALUES (NEW.attempts, NEW.error, current_setting('transaction_isolation'));
+	RETURN NULL;
+END $$;
+CREATE TRIGGER note AFTER INSERT ON seq_group_positions FOR EACH ROW EXECUTE FUNCTION note();
+ALTER ROLE CURRENT_USER SET default_transaction_isolation = 'serializable';
+EOS
+sql($node, 'postgres', "SELECT seq_create_group('commit', 2)");
+fault(1, 'sql:DECLARE held CURSOR WITH HOLD FOR SELECT 1 / (random() * 0)::int');
+handle($node, 'postgres', 'commit', 'rows', 'max_attempts => 1');
+send_numbers($node, 'postgres', 'a', 1, 1);
+wait_for_sql($node, 'postgres', "SELECT seq_pending('commit')", 0);
+is(sql($node, 'postgres', "SELECT DISTINCT attempts, isolation FROM noted WHERE error = 'division by zero'"), '1|read committed', 'the note of a failure is not serializable, whatever the calls are');
+end_group('commit');
+sql($node, 'postgres', 'DROP TRIGGER note ON seq_group_positions; ALTER ROLE CURRENT_USER RESET default_transaction_isolation');
 
 #
 # What a call leaves, and says

@@ -4,7 +4,8 @@
  *	  seq_handler_definitions.
  *
  * The function is kept by its names, and the role by its name beside its number: the
- * numbers are others after a dump, and in a new version of the server.
+ * numbers are others after a dump, and in a new version of the server.  The name of the
+ * function's owner is kept so that nobody puts one of his own in its place.
  */
 #include "compat.h"
 
@@ -43,6 +44,7 @@ read_row(const TupleTableSlot *slot, HandlerDefinition *definition)
 	definition->backoff_ms = DatumGetInt32(values[HANDLER_ATTR_BACKOFF_MS - 1]);
 	definition->defined_at =
 		DatumGetTimestampTz(values[HANDLER_ATTR_DEFINED_AT - 1]);
+	definition->owner = *DatumGetName(values[HANDLER_ATTR_OWNER - 1]);
 }
 
 static bool
@@ -122,6 +124,7 @@ fill_in(TupleTableSlot *slot, const HandlerDefinition *definition)
 	put(slot, HANDLER_ATTR_BATCH, Int32GetDatum(definition->batch));
 	put(slot, HANDLER_ATTR_BACKOFF_MS, Int32GetDatum(definition->backoff_ms));
 	put(slot, HANDLER_ATTR_DEFINED_AT, TimestampTzGetDatum(definition->defined_at));
+	put(slot, HANDLER_ATTR_OWNER, NameGetDatum(&definition->owner));
 }
 
 /* The table, open to be changed as its owner. */

@@ -18,6 +18,7 @@ typedef struct HandlerDefinition
 	NameData	schema;		/* of the function, */
 	NameData	function;	/* which takes one argument: */
 	bool		takes_array; /* seq_txn[], or else seq_txn */
+	NameData	owner;		/* of the function, when it was defined */
 	Oid			role;		/* that it runs as; InvalidOid: a dump named none that exists */
 	NameData	role_name;	/* when it was defined */
 	int			workers;

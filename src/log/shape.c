@@ -85,7 +85,7 @@ static const OwnColumn handlers_columns[] = {
 	{"handler_schema", NAMEOID}, {"handler_name", NAMEOID}, {"takes_array", BOOLOID},
 	{"role", OIDOID}, {"role_name", NAMEOID}, {"workers", INT4OID},
 	{"max_attempts", INT4OID}, {"batch", INT4OID}, {"backoff_ms", INT4OID},
-	{"defined_at", TIMESTAMPTZOID}
+	{"defined_at", TIMESTAMPTZOID}, {"handler_owner", NAMEOID}
 };
 
 static const OwnColumn inbox_columns[] = {

@@ -141,7 +141,8 @@
 #define HANDLER_ATTR_BATCH 11
 #define HANDLER_ATTR_BACKOFF_MS 12
 #define HANDLER_ATTR_DEFINED_AT 13
-#define HANDLER_ATTRS 13
+#define HANDLER_ATTR_OWNER 14
+#define HANDLER_ATTRS 14
 
 /* The other tables than seq_log. */
 typedef enum SideTable

@@ -179,6 +179,7 @@ calvin_seq_handler_main(Datum arg)
 	if (slot == NULL)
 		proc_exit(0);
 	before_shmem_exit(leave_slot, (Datum) 0);
+	PAUSE_POINT("handler: claimed");
 	BackgroundWorkerInitializeConnectionByOid(args.database, args.role, 0);
 	SetConfigOption("application_name", worker_handler.name, PGC_USERSET, PGC_S_SESSION);
 	pgstat_report_appname(worker_handler.name);

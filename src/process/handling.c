@@ -38,6 +38,7 @@
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
+#include "utils/snapmgr.h"
 #include "utils/timeout.h"
 #include "utils/timestamp.h"
 
@@ -115,10 +116,14 @@ handling_begin(HandlerSlot *own_slot, const HandlerTask *own_task)
 }
 
 static void
-start(void)
+start(bool read_committed)
 {
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
+	if (read_committed)
+		XactIsoLevel = XACT_READ_COMMITTED;
+	/* the owner of our tables may have attached something to them, which runs SQL */
+	PushActiveSnapshot(GetTransactionSnapshot());
 	MemoryContextSwitchTo(round_context);
 }
 
@@ -145,7 +150,7 @@ begin(HandlerFunction *function)
 	HandlerRefusal refusal;
 	FetchGroup *group;
 
-	start();
+	start(false);
 	if (calling_be_role(task.role) && log_table_find() != NULL &&
 		definitions_find(NameStr(task.name), &definition) && is_own_definition() &&
 		handler_permitted(&definition, function, &refusal))
@@ -157,13 +162,16 @@ begin(HandlerFunction *function)
 	return give_up();
 }
 
-/* The same to note what has become of an attempt, whatever handler there is by now. */
+/*
+ * The same to note what has become of an attempt, whatever handler there is by now, and
+ * whatever isolation the calls are to have: what is noted is in nobody's way.
+ */
 static FetchGroup *
 begin_to_note(void)
 {
 	Registration *registration;
 
-	start();
+	start(true);
 	if (calling_be_role(task.role) && log_table_find() != NULL)
 	{
 		registration = registry_find(NameStr(task.name));
@@ -176,6 +184,7 @@ begin_to_note(void)
 static void
 commit(void)
 {
+	PopActiveSnapshot();
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(round_context);
 }
@@ -645,7 +654,8 @@ handle_doubted(FetchGroup *group, HandlingNext *next)
 void
 handling_let_go(void)
 {
-	if (handler_slot_attempt(slot, -1) && database != NULL)
+	/* it may end before it has begun */
+	if (slot != NULL && handler_slot_attempt(slot, -1) && database != NULL)
 		fetchers_wake_group(database, task.id);
 }
 
@@ -667,14 +677,16 @@ handling_round(void)
 	first_look(group);
 	/* in turns, so that neither starves */
 	doubted_first = !doubted_first;
-	if ((doubted_first && handle_doubted(group, &next)) ||
-		handle_trusted(group, &function) ||
-		(!doubted_first && handle_doubted(group, &next)))
-		return next;
-	commit();
+	if ((!doubted_first || !handle_doubted(group, &next)) &&
+		!handle_trusted(group, &function) &&
+		(doubted_first || !handle_doubted(group, &next)))
+	{
+		commit();
+		handler_slot_succeeded(slot);
+		next = HANDLING_WAIT;
+	}
 	other_conflicts = 0;
-	handler_slot_succeeded(slot);
-	return HANDLING_WAIT;
+	return next;
 }
 
 bool

@@ -120,6 +120,26 @@ owner_permitted(const HandlerDefinition *definition, HandlerRefusal *refusal)
 				  "Have a superuser own the table.");
 }
 
+/*
+ * Another function may have the names by now, made by somebody who could do that, and would
+ * have it run as the role.
+ */
+static bool
+function_owner_permitted(const HandlerDefinition *definition, Oid owner,
+						 HandlerRefusal *refusal)
+{
+	const char *name = GetUserNameFromId(owner, true);
+
+	if ((name != NULL && strcmp(name, NameStr(definition->owner)) == 0) ||
+		has_privs_of_role(owner, definition->role))
+		return true;
+	return refuse(refusal, ERRCODE_INSUFFICIENT_PRIVILEGE,
+				  psprintf("function %s belongs to role \"%s\", and did to \"%s\" when it became the handler",
+						   handler_signature(definition), name != NULL ? name : "?",
+						   NameStr(definition->owner)),
+				  "If it is to be run nevertheless, call seq_handle() again.");
+}
+
 static bool
 function_permitted(const HandlerDefinition *definition, HandlerFunction *found,
 				   HandlerRefusal *refusal)
@@ -129,6 +149,7 @@ function_permitted(const HandlerDefinition *definition, HandlerFunction *found,
 	oidvector  *arguments = buildoidvector(&argument, 1);
 	HeapTuple	tuple = NULL;
 	Form_pg_proc function;
+	Oid			owner;
 	bool		plain;
 
 	found->txn_type = handler_argument_type(false);
@@ -142,12 +163,15 @@ function_permitted(const HandlerDefinition *definition, HandlerFunction *found,
 					  "Create it, or call seq_handle() with another one.");
 	function = (Form_pg_proc) GETSTRUCT(tuple);
 	found->function = function->oid;
+	owner = function->proowner;
 	plain = function->prokind == PROKIND_FUNCTION && !function->proretset;
 	ReleaseSysCache(tuple);
 	if (!plain)
 		return refuse(refusal, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
 					  psprintf("%s is not a plain function", handler_signature(definition)),
 					  "A handler is a function that returns one value, or void: no procedure, aggregate, window function or set.");
+	if (!function_owner_permitted(definition, owner, refusal))
+		return false;
 	/* by its number it can be asked for without */
 	if (!compat_may_look_into(schema, definition->role))
 		return refuse(refusal, ERRCODE_INSUFFICIENT_PRIVILEGE,

@@ -113,6 +113,7 @@ set_function(HandlerDefinition *definition, Oid oid)
 	function = (Form_pg_proc) GETSTRUCT(tuple);
 	definition->function = function->proname;
 	schema = function->pronamespace;
+	namestrcpy(&definition->owner, GetUserNameFromId(function->proowner, false));
 	argument = function->pronargs == 1 ? function->proargtypes.values[0] : InvalidOid;
 	ReleaseSysCache(tuple);
 	if (!OidIsValid(argument) || (argument != txn && argument != txns))
@@ -187,11 +188,16 @@ seq_unhandle(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-/* The role of a row that is written by SQL: of a dump the name, else the number. */
+/*
+ * The role of a row that is written by SQL: a dump has no number, and a copy from elsewhere
+ * one that is somebody else's here.
+ */
 static Oid
 find_role(const char *group, Oid role, const char *name)
 {
-	if (!OidIsValid(role))
+	const char *found = OidIsValid(role) ? GetUserNameFromId(role, true) : NULL;
+
+	if (found == NULL || strcmp(found, name) != 0)
 		role = get_role_oid(name, true);
 	if (!OidIsValid(role))
 		ereport(WARNING,
