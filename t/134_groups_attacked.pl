@@ -94,6 +94,88 @@ wait_for_sql($node, $db, 'SELECT waiting_rows = 0 FROM seq_sequencer');
 wait_applied($node, $db);
 is(sql($node, $db, $poll), '5', 'and then the rest');
 
+#
+# Who polls in the way of who waits: passed by, one looks again
+#
+new_group();
+waiting_for_group($second);
+# who polls looks for this, which is none of the group's
+$pauses->arm('fetch: state read', $first->pid);
+send_to($node, $db, 'x', 0);
+wait_waiting($node, $db, 1);
+$first->send($poll);
+$pauses->reached('fetch: state read');
+$pauses->arm('fetch: before the lock', $second->pid);
+send_to($node, $db, 'm', 1);
+$pauses->reached('fetch: before the lock');
+$pauses->arm('fetch: partition locked', $first->pid);
+$pauses->release('fetch: state read');
+$pauses->reached('fetch: partition locked');
+$pauses->release('fetch: before the lock');
+wait_waiting($node, $db, 1);
+$pauses->release('fetch: partition locked');
+is(($first->finish)[0], '', 'who polls finds nothing of what he has seen');
+gets($second, '1', 'whom he was in the way of has what has come');
+
+# who is cancelled with a partition in his hands
+new_group();
+send_to($node, $db, 'm', 2);
+$pauses->arm('fetch: partition locked', $first->pid);
+$first->send($poll);
+$pauses->reached('fetch: partition locked');
+waiting_for_group($second);
+sql($node, $db, 'SELECT pg_cancel_backend(' . $first->pid . ')');
+like(($first->finish)[1], qr/^57014: /, 'cancelled with the partition locked');
+$pauses->release('fetch: partition locked');
+gets($second, '2', 'who waits has it');
+
+#
+# Woken, and too old for it
+#
+new_group();
+$first->query('BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM pg_class');
+send_to($node, $db, 'm', 3);
+is($third->query($poll), '3', 'a partition is moved behind a snapshot');
+waiting_for_group($first, $second);
+send_to($node, $db, 'm', 4);
+like(($first->finish)[1], qr/^40001: /, 'who has that snapshot is woken in vain');
+gets($second, '4', 'the next one has what he was woken for');
+$first->query('ROLLBACK');
+
+#
+# What is removed under a fetch
+#
+new_group();
+send_to($node, $db, 'm', $_) foreach 5 .. 7;
+my $kept = sql($node, $db, 'SELECT seq_current_committed_epoch()');
+$pauses->arm('fetch: state read', $first->pid);
+$first->send($poll);
+$pauses->reached('fetch: state read');
+cmp_ok(sql($node, $db, "SELECT seq_truncate($kept, true)"), '>', 1, 'what is fetched just now is removed by force');
+$pauses->release('fetch: state read');
+like(join('', $first->finish), qr/^55000: group "g" is lost/, 'nothing from behind the gap is returned');
+
+#
+# A filter that cannot be what the log has
+#
+sql($node, 'postgres', "CREATE DATABASE ascii TEMPLATE template0 ENCODING 'SQL_ASCII' LOCALE 'C'");
+create_extension($node, 'ascii');
+like(sql_error($node, 'ascii', q{SELECT seq_create_group('bad', collections => ARRAY[E'\xff%'])}), qr/^22021: /, 'one that is no UTF-8 is refused');
+is(sql($node, 'ascii', 'SELECT count(*) FROM seq_consumers'), 0, 'so nobody else stumbles over it');
+
+#
+# Who looks at groups does not keep them
+#
+my $rounds = 150;
+my $groups = q{SELECT count(*) FROM pg_backend_memory_contexts WHERE name = 'calvin_seq group'};
+foreach my $i (1 .. $rounds)
+{
+	$third->query("SELECT seq_create_group('n$i', 1)");
+	$first->query('SELECT count(*) FROM seq_consumers');
+	$third->query("SELECT seq_drop_group('n$i')");
+}
+cmp_ok($first->query($groups), '<', $rounds / 2, 'of those that have ended few are kept');
+
 nothing_crashed($node);
 $_->quit foreach $first, $second, $third, $pauses;
 $node->stop;

@@ -48,11 +48,11 @@ extern FetchGroup *group_open(const Registration *registration);
 /* A partition has been moved: look again how far. */
 extern void group_forget_known(uint64 id, int partition);
 
-/* At the end of a transaction: not too many are kept. */
-extern void group_trim(void);
-
 /* The group of a name, which the present user may use, locked against its end. */
 extern FetchGroup *group_require(const char *name);
+
+/* An error if it has lost something by now, which a call under way may come upon. */
+extern void group_require_kept(const FetchGroup *group);
 
 /*
  * Is a transaction for the group, as what it is for a vshard?  With a filter: does it

@@ -102,12 +102,10 @@ at_xact_event(XactEvent event, void *arg)
 			for (int i = 0; i < ntaken; i++)
 				group_forget_known(taken[i].id, taken[i].partition);
 			let_go_of(InvalidSubTransactionId, true);
-			group_trim();
 			fetched = false;
 			break;
 		case XACT_EVENT_ABORT:
 			let_go_of(InvalidSubTransactionId, true);
-			group_trim();
 			fetched = false;
 			break;
 		default:
@@ -161,7 +159,7 @@ taken_begin(void)
 }
 
 void
-taken_add(DatabaseSlot *slot, uint64 id, int partition, GroupKey from)
+taken_add(DatabaseSlot *slot, uint64 id, int partition)
 {
 	Taken	   *entry;
 
@@ -172,6 +170,12 @@ taken_add(DatabaseSlot *slot, uint64 id, int partition, GroupKey from)
 	entry->slot = slot;
 	entry->id = id;
 	entry->partition = partition;
-	entry->from = from;
+	entry->from = (GroupKey){0, 0, 0};
 	entry->subid = GetCurrentSubTransactionId();
+}
+
+void
+taken_begins(uint64 id, int partition, GroupKey from)
+{
+	find(id, partition)->from = from;
 }
