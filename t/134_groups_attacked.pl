@@ -156,6 +156,22 @@ $pauses->release('fetch: state read');
 like(join('', $first->finish), qr/^55000: group "g" is lost/, 'nothing from behind the gap is returned');
 
 #
+# Views, while a group ends
+#
+foreach my $query ('SELECT count(*) FROM seq_consumers', 'SELECT seq_truncate()')
+{
+	# something to be removed
+	send_to($node, $db, 'x', $_) foreach 1 .. 2;
+	new_group();
+	$pauses->arm('backlog: registrations listed', $first->pid);
+	$first->send($query);
+	$pauses->reached('backlog: registrations listed');
+	sql($node, $db, "SELECT seq_drop_group('g')");
+	$pauses->release('backlog: registrations listed');
+	is(($first->finish)[1], q{}, "$query: a group that has ended is no error");
+}
+
+#
 # A filter that cannot be what the log has
 #
 sql($node, 'postgres', "CREATE DATABASE ascii TEMPLATE template0 ENCODING 'SQL_ASCII' LOCALE 'C'");

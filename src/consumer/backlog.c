@@ -15,6 +15,7 @@
 #include "log/snapshots.h"
 #include "miscadmin.h"
 #include "shared/database.h"
+#include "shared/pause.h"
 #include "shared/traffic.h"
 #include "utils/builtins.h"
 
@@ -31,7 +32,8 @@ add_cursor(Backlog *backlog, const NamedCursor *cursor)
 	backlog->last_progress = Max(backlog->last_progress, cursor->committed_at);
 }
 
-static void
+/* False: it has ended since its registration was read. */
+static bool
 add_positions(Backlog *backlog)
 {
 	const FetchGroup *group = backlog->group;
@@ -42,7 +44,18 @@ add_positions(Backlog *backlog)
 	group_store_begin(&store, group->id, false);
 	for (int i = 0; i < group->partitions; i++)
 	{
-		group_store_read(&store, i, &positions[i]);
+		if (!group_store_find(&store, i, &positions[i]))
+		{
+			const Registration *now = registry_find(NameStr(backlog->name));
+
+			if (now == NULL || now->id != group->id)
+			{
+				group_store_end(&store);
+				return false;
+			}
+			/* that is an error */
+			group_store_read(&store, i, &positions[i]);
+		}
 		backlog->delivered += positions[i].delivered;
 		backlog->retried += positions[i].retried;
 		if (positions[i].delivered > 0)
@@ -62,18 +75,20 @@ add_positions(Backlog *backlog)
 	}
 	backlog->nparked = parked_list(group->id, least, PG_INT64_MAX, &backlog->parked);
 	pfree(positions);
+	return true;
 }
 
-static void
+/* False if it has ended meanwhile. */
+static bool
 begin(Backlog *backlog, const char *name, const Registration *registration)
 {
 	memset(backlog, 0, sizeof(*backlog));
 	namestrcpy(&backlog->name, name);
 	backlog->registration = registration;
 	if (registration == NULL || registration->kind != REGISTRATION_GROUP)
-		return;
+		return true;
 	backlog->group = group_open(registration);
-	add_positions(backlog);
+	return add_positions(backlog);
 }
 
 static int
@@ -91,16 +106,20 @@ backlog_list(Backlog **backlogs)
 	void	   *list = NULL;
 	Size		size = 0;
 	int			n = 0;
+	int			nregistered;
 	CursorWalk *walk;
 	NamedCursor cursor;
 	Backlog    *last = NULL;
 
+	PAUSE_POINT("backlog: registrations listed");
 	for (int i = 0; i < nregistrations; i++)
 	{
 		memory_grow(NULL, &list, &size, (Size) n + 1, sizeof(Backlog));
-		begin(&((Backlog *) list)[n++], NameStr(registrations[i]->name),
-			  registrations[i]);
+		if (begin(&((Backlog *) list)[n], NameStr(registrations[i]->name),
+				  registrations[i]))
+			n++;
 	}
+	nregistered = n;
 	walk = cursors_walk_begin(ACCESS_LATEST);
 	while (cursors_walk_next(walk, &cursor))
 	{
@@ -108,14 +127,15 @@ backlog_list(Backlog **backlogs)
 		if (last == NULL || strcmp(NameStr(last->name), NameStr(cursor.name)) != 0)
 		{
 			last = NULL;
-			for (int i = 0; i < nregistrations && last == NULL; i++)
-				if (strcmp(NameStr(cursor.name), NameStr(registrations[i]->name)) == 0)
+			for (int i = 0; i < nregistered && last == NULL; i++)
+				if (strcmp(NameStr(cursor.name),
+						   NameStr(((Backlog *) list)[i].name)) == 0)
 					last = &((Backlog *) list)[i];
 			if (last == NULL)
 			{
 				memory_grow(NULL, &list, &size, (Size) n + 1, sizeof(Backlog));
 				last = &((Backlog *) list)[n++];
-				begin(last, NameStr(cursor.name), NULL);
+				(void) begin(last, NameStr(cursor.name), NULL);
 			}
 		}
 		if (last->group == NULL)
@@ -133,10 +153,12 @@ backlog_find(const char *name, Backlog *backlog)
 {
 	uint16		vshards[WIRE_VSHARDS];
 	StreamCursor *cursors = palloc(sizeof(StreamCursor) * WIRE_VSHARDS);
-	Registration *registration = registry_find(name);
+	Registration *registration;
 	int			n;
 
-	begin(backlog, name, registration);
+	do
+		registration = registry_find(name);
+	while (!begin(backlog, name, registration));
 	if (backlog->group != NULL)
 		return true;
 	for (int v = 0; v < WIRE_VSHARDS; v++)
