@@ -172,6 +172,21 @@ foreach my $query ('SELECT count(*) FROM seq_consumers', 'SELECT seq_truncate()'
 }
 
 #
+# What is in the log, and not applied yet
+#
+new_group();
+sql($node, $db, "SELECT seq_register('s', ARRAY[" . vshard_of('m') . '])');
+send_to($node, $db, 'm', 8);
+is(sql($node, $db, $poll), '8', 'nothing is left');
+$pauses->arm('apply: told, not published', applier_pid($node, $db));
+append_batches($node, $db, ($kept = sql($node, $db, 'SELECT seq_next_epoch()')), $kept + 1, [ [ ['m'] ] ]);
+$pauses->reached('apply: told, not published');
+is(sql($node, $db, "SELECT seq_pending('g'), seq_pending('s')"), '2|3', 'what comes is counted before it is applied');
+is(sql($node, $db, "SELECT string_agg(epochs_behind::text, ',' ORDER BY name) FROM seq_consumers WHERE name IN ('g', 's')"), '2,3', 'and seen');
+$pauses->release('apply: told, not published');
+sql($node, $db, "SELECT seq_unregister('s')");
+
+#
 # A filter that cannot be what the log has
 #
 sql($node, 'postgres', "CREATE DATABASE ascii TEMPLATE template0 ENCODING 'SQL_ASCII' LOCALE 'C'");

@@ -267,10 +267,22 @@ first_kept(void)
 	return kept;
 }
 
+/* The first epoch of which the traffic says nothing yet; before it is asked. */
+static uint64
+first_unapplied(DatabaseSlot *slot)
+{
+	PublishedState state;
+
+	database_read(slot, &state);
+	pg_read_barrier();
+	return machine_next_epoch(&state.machine);
+}
+
 /* "slot": whose traffic tells who has nothing to come, or NULL. */
 static void
 count(int n, Backlog *backlogs, DatabaseSlot *slot, uint64 through)
 {
+	uint64		unapplied = slot == NULL ? TRAFFIC_NONE : first_unapplied(slot);
 	uint64		kept = first_kept();
 	uint64		from = TRAFFIC_NONE;
 	uint64	   *last_epochs = palloc0(sizeof(uint64) * Max(n, 1));
@@ -284,6 +296,7 @@ count(int n, Backlog *backlogs, DatabaseSlot *slot, uint64 through)
 		/* cursors that lack nothing of what is truncated are moved with it */
 		backlogs[i].lost = backlogs[i].group == NULL ? first < kept :
 			backlogs[i].registration->lost_before != 0;
+		first = Min(first, Max(unapplied, first_epoch(NULL, &backlogs[i])));
 		if (first != TRAFFIC_NONE)
 			from = Min(from, Max(first, kept));
 	}

@@ -154,6 +154,7 @@ batch_walk_stop(BatchWalk *walk)
 	walk->lacks = false;
 	walk->exhausted = true;
 	MemoryContextReset(walk->block_context);
+	wire_buffer_free(&walk->canonical);
 }
 
 /* Read a block; returns whether it begins with the epoch that is to come. */
