@@ -142,6 +142,20 @@ like(($first->finish)[1], qr/^40001: /, 'who has that snapshot is woken in vain'
 gets($second, '4', 'the next one has what he was woken for');
 $first->query('ROLLBACK');
 
+# too old for what was set aside, as well
+$first->query('BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM pg_class');
+send_to($node, $db, 'm', 9);
+my $parked = $third->query("SELECT vshard || ',' || epoch || ',' || position FROM (SELECT *, seq_park('g', vshard, epoch, position, 'late') FROM seq_fetch('g')) AS f");
+like($first->error("SELECT seq_retry('g', $parked)"), qr/^40001: could not serialize access: the transaction was parked by another one/, 'what was parked behind a snapshot is not taken back in it');
+$first->query('ROLLBACK; BEGIN ISOLATION LEVEL REPEATABLE READ');
+is($first->query("SELECT count(*) FROM seq_retry('g', $parked)"), 1, 'but in the next one');
+$first->query('COMMIT');
+send_to($node, $db, 'm', 10);
+$first->query('BEGIN ISOLATION LEVEL REPEATABLE READ');
+$parked = $first->query("SELECT vshard || ',' || epoch || ',' || position FROM (SELECT *, seq_park('g', vshard, epoch, position, 'own') FROM seq_fetch('g')) AS f");
+is($first->query("SELECT count(*) FROM seq_retry('g', $parked)"), 1, 'what a transaction has parked itself it takes back');
+$first->query('COMMIT');
+
 #
 # What is removed under a fetch
 #
@@ -170,6 +184,21 @@ foreach my $query ('SELECT count(*) FROM seq_consumers', 'SELECT seq_truncate()'
 	$pauses->release('backlog: registrations listed');
 	is(($first->finish)[1], q{}, "$query: a group that has ended is no error");
 }
+
+# while the log is truncated
+send_to($node, $db, 'x', $_) foreach 1 .. 3;
+new_group();
+sql($node, $db, "SELECT seq_register('s', ARRAY[" . vshard_of('x') . '])');
+send_to($node, $db, 'm', 11);
+$pauses->arm('backlog: before the log is read', $first->pid);
+$first->send("SELECT string_agg(name || ' ' || state || ' ' || epochs_behind, ', ' ORDER BY name) FROM seq_consumers WHERE name IN ('g', 's')");
+$pauses->reached('backlog: before the log is read');
+is($third->query($poll), '11', 'what was to be counted is processed');
+send_to($node, $db, 'x', 12);
+sql($node, $db, 'SELECT seq_truncate()');
+$pauses->release('backlog: before the log is read');
+is(join('', $first->finish), 'g live 0, s offline 1', 'and removed: it is counted anew');
+sql($node, $db, "SELECT seq_unregister('s')");
 
 #
 # What is in the log, and not applied yet

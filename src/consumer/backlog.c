@@ -19,6 +19,9 @@
 #include "shared/traffic.h"
 #include "utils/builtins.h"
 
+/* How often all is counted anew since the log was truncated meanwhile. */
+#define MAX_TRIES 10
+
 static void
 add_cursor(Backlog *backlog, const NamedCursor *cursor)
 {
@@ -148,8 +151,9 @@ backlog_list(Backlog **backlogs)
 	return n;
 }
 
-bool
-backlog_find(const char *name, Backlog *backlog)
+/* False if there is none of the name. */
+static bool
+find_one(const char *name, Backlog *backlog)
 {
 	uint16		vshards[WIRE_VSHARDS];
 	StreamCursor *cursors = palloc(sizeof(StreamCursor) * WIRE_VSHARDS);
@@ -278,12 +282,14 @@ first_unapplied(DatabaseSlot *slot)
 	return machine_next_epoch(&state.machine);
 }
 
-/* "slot": whose traffic tells who has nothing to come, or NULL. */
+/*
+ * "slot": whose traffic tells who has nothing to come, or NULL; "kept": where the log
+ * began before it was seen where they stand.
+ */
 static void
-count(int n, Backlog *backlogs, DatabaseSlot *slot, uint64 through)
+count(int n, Backlog *backlogs, DatabaseSlot *slot, uint64 kept, uint64 through)
 {
 	uint64		unapplied = slot == NULL ? TRAFFIC_NONE : first_unapplied(slot);
-	uint64		kept = first_kept();
 	uint64		from = TRAFFIC_NONE;
 	uint64	   *last_epochs = palloc0(sizeof(uint64) * Max(n, 1));
 	BatchWalk  *walk;
@@ -302,7 +308,10 @@ count(int n, Backlog *backlogs, DatabaseSlot *slot, uint64 through)
 	}
 	if (from > through)
 		return;
+	PAUSE_POINT("backlog: before the log is read");
 	walk = batch_walk_create(NULL);
+	/* what is gone meanwhile is no error */
+	batch_walk_for_group(walk);
 	batch_walk_start(walk, from, through);
 	while (batch_walk_next(walk, ACCESS_LATEST, &txn))
 	{
@@ -317,14 +326,47 @@ count(int n, Backlog *backlogs, DatabaseSlot *slot, uint64 through)
 			backlogs[i].oldest = appended_at(backlogs[i].oldest_epoch);
 }
 
-void
-backlog_count(int n, Backlog *backlogs)
+/*
+ * The log may be truncated, and cursors moved with it, in between.  Where it happens over
+ * and over, somebody who lacks nothing may be told as lost this once.
+ */
+int
+backlog_count_all(Backlog **backlogs)
 {
-	count(n, backlogs, database_mine(), WIRE_MAX_EPOCH);
+	uint64		kept = first_kept();
+
+	for (int tries = 1;; tries++)
+	{
+		int			n = backlog_list(backlogs);
+		uint64		before = kept;
+
+		count(n, *backlogs, database_mine(), before, WIRE_MAX_EPOCH);
+		kept = first_kept();
+		if (kept == before || tries == MAX_TRIES)
+			return n;
+	}
+}
+
+bool
+backlog_count_one(const char *name, Backlog *backlog)
+{
+	uint64		kept = first_kept();
+
+	for (int tries = 1;; tries++)
+	{
+		uint64		before = kept;
+
+		if (!find_one(name, backlog))
+			return false;
+		count(1, backlog, database_mine(), before, WIRE_MAX_EPOCH);
+		kept = first_kept();
+		if (kept == before || tries == MAX_TRIES)
+			return true;
+	}
 }
 
 void
 backlog_count_through(int n, Backlog *backlogs, uint64 epoch)
 {
-	count(n, backlogs, NULL, epoch);
+	count(n, backlogs, NULL, first_kept(), epoch);
 }
