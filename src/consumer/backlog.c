@@ -15,8 +15,12 @@
 #include "log/snapshots.h"
 #include "miscadmin.h"
 #include "shared/database.h"
+#include "shared/pause.h"
 #include "shared/traffic.h"
 #include "utils/builtins.h"
+
+/* How often all is counted anew since the log was truncated meanwhile. */
+#define MAX_TRIES 10
 
 static void
 add_cursor(Backlog *backlog, const NamedCursor *cursor)
@@ -31,7 +35,8 @@ add_cursor(Backlog *backlog, const NamedCursor *cursor)
 	backlog->last_progress = Max(backlog->last_progress, cursor->committed_at);
 }
 
-static void
+/* False: it has ended since its registration was read. */
+static bool
 add_positions(Backlog *backlog)
 {
 	const FetchGroup *group = backlog->group;
@@ -42,7 +47,18 @@ add_positions(Backlog *backlog)
 	group_store_begin(&store, group->id, false);
 	for (int i = 0; i < group->partitions; i++)
 	{
-		group_store_read(&store, i, &positions[i]);
+		if (!group_store_find(&store, i, &positions[i]))
+		{
+			const Registration *now = registry_find(NameStr(backlog->name));
+
+			if (now == NULL || now->id != group->id)
+			{
+				group_store_end(&store);
+				return false;
+			}
+			/* that is an error */
+			group_store_read(&store, i, &positions[i]);
+		}
 		backlog->delivered += positions[i].delivered;
 		backlog->retried += positions[i].retried;
 		if (positions[i].delivered > 0)
@@ -62,18 +78,20 @@ add_positions(Backlog *backlog)
 	}
 	backlog->nparked = parked_list(group->id, least, PG_INT64_MAX, &backlog->parked);
 	pfree(positions);
+	return true;
 }
 
-static void
+/* False if it has ended meanwhile. */
+static bool
 begin(Backlog *backlog, const char *name, const Registration *registration)
 {
 	memset(backlog, 0, sizeof(*backlog));
 	namestrcpy(&backlog->name, name);
 	backlog->registration = registration;
 	if (registration == NULL || registration->kind != REGISTRATION_GROUP)
-		return;
+		return true;
 	backlog->group = group_open(registration);
-	add_positions(backlog);
+	return add_positions(backlog);
 }
 
 static int
@@ -91,16 +109,20 @@ backlog_list(Backlog **backlogs)
 	void	   *list = NULL;
 	Size		size = 0;
 	int			n = 0;
+	int			nregistered;
 	CursorWalk *walk;
 	NamedCursor cursor;
 	Backlog    *last = NULL;
 
+	PAUSE_POINT("backlog: registrations listed");
 	for (int i = 0; i < nregistrations; i++)
 	{
 		memory_grow(NULL, &list, &size, (Size) n + 1, sizeof(Backlog));
-		begin(&((Backlog *) list)[n++], NameStr(registrations[i]->name),
-			  registrations[i]);
+		if (begin(&((Backlog *) list)[n], NameStr(registrations[i]->name),
+				  registrations[i]))
+			n++;
 	}
+	nregistered = n;
 	walk = cursors_walk_begin(ACCESS_LATEST);
 	while (cursors_walk_next(walk, &cursor))
 	{
@@ -108,14 +130,15 @@ backlog_list(Backlog **backlogs)
 		if (last == NULL || strcmp(NameStr(last->name), NameStr(cursor.name)) != 0)
 		{
 			last = NULL;
-			for (int i = 0; i < nregistrations && last == NULL; i++)
-				if (strcmp(NameStr(cursor.name), NameStr(registrations[i]->name)) == 0)
+			for (int i = 0; i < nregistered && last == NULL; i++)
+				if (strcmp(NameStr(cursor.name),
+						   NameStr(((Backlog *) list)[i].name)) == 0)
 					last = &((Backlog *) list)[i];
 			if (last == NULL)
 			{
 				memory_grow(NULL, &list, &size, (Size) n + 1, sizeof(Backlog));
 				last = &((Backlog *) list)[n++];
-				begin(last, NameStr(cursor.name), NULL);
+				(void) begin(last, NameStr(cursor.name), NULL);
 			}
 		}
 		if (last->group == NULL)
@@ -128,15 +151,18 @@ backlog_list(Backlog **backlogs)
 	return n;
 }
 
-bool
-backlog_find(const char *name, Backlog *backlog)
+/* False if there is none of the name. */
+static bool
+find_one(const char *name, Backlog *backlog)
 {
 	uint16		vshards[WIRE_VSHARDS];
 	StreamCursor *cursors = palloc(sizeof(StreamCursor) * WIRE_VSHARDS);
-	Registration *registration = registry_find(name);
+	Registration *registration;
 	int			n;
 
-	begin(backlog, name, registration);
+	do
+		registration = registry_find(name);
+	while (!begin(backlog, name, registration));
 	if (backlog->group != NULL)
 		return true;
 	for (int v = 0; v < WIRE_VSHARDS; v++)
@@ -245,11 +271,25 @@ first_kept(void)
 	return kept;
 }
 
-/* "slot": whose traffic tells who has nothing to come, or NULL. */
-static void
-count(int n, Backlog *backlogs, DatabaseSlot *slot, uint64 through)
+/* The first epoch of which the traffic says nothing yet; before it is asked. */
+static uint64
+first_unapplied(DatabaseSlot *slot)
 {
-	uint64		kept = first_kept();
+	PublishedState state;
+
+	database_read(slot, &state);
+	pg_read_barrier();
+	return machine_next_epoch(&state.machine);
+}
+
+/*
+ * "slot": whose traffic tells who has nothing to come, or NULL; "kept": where the log
+ * began before it was seen where they stand.
+ */
+static void
+count(int n, Backlog *backlogs, DatabaseSlot *slot, uint64 kept, uint64 through)
+{
+	uint64		unapplied = slot == NULL ? TRAFFIC_NONE : first_unapplied(slot);
 	uint64		from = TRAFFIC_NONE;
 	uint64	   *last_epochs = palloc0(sizeof(uint64) * Max(n, 1));
 	BatchWalk  *walk;
@@ -262,12 +302,16 @@ count(int n, Backlog *backlogs, DatabaseSlot *slot, uint64 through)
 		/* cursors that lack nothing of what is truncated are moved with it */
 		backlogs[i].lost = backlogs[i].group == NULL ? first < kept :
 			backlogs[i].registration->lost_before != 0;
+		first = Min(first, Max(unapplied, first_epoch(NULL, &backlogs[i])));
 		if (first != TRAFFIC_NONE)
 			from = Min(from, Max(first, kept));
 	}
 	if (from > through)
 		return;
+	PAUSE_POINT("backlog: before the log is read");
 	walk = batch_walk_create(NULL);
+	/* what is gone meanwhile is no error */
+	batch_walk_for_group(walk);
 	batch_walk_start(walk, from, through);
 	while (batch_walk_next(walk, ACCESS_LATEST, &txn))
 	{
@@ -282,14 +326,47 @@ count(int n, Backlog *backlogs, DatabaseSlot *slot, uint64 through)
 			backlogs[i].oldest = appended_at(backlogs[i].oldest_epoch);
 }
 
-void
-backlog_count(int n, Backlog *backlogs)
+/*
+ * The log may be truncated, and cursors moved with it, in between.  Where it happens over
+ * and over, somebody who lacks nothing may be told as lost this once.
+ */
+int
+backlog_count_all(Backlog **backlogs)
 {
-	count(n, backlogs, database_mine(), WIRE_MAX_EPOCH);
+	uint64		kept = first_kept();
+
+	for (int tries = 1;; tries++)
+	{
+		int			n = backlog_list(backlogs);
+		uint64		before = kept;
+
+		count(n, *backlogs, database_mine(), before, WIRE_MAX_EPOCH);
+		kept = first_kept();
+		if (kept == before || tries == MAX_TRIES)
+			return n;
+	}
+}
+
+bool
+backlog_count_one(const char *name, Backlog *backlog)
+{
+	uint64		kept = first_kept();
+
+	for (int tries = 1;; tries++)
+	{
+		uint64		before = kept;
+
+		if (!find_one(name, backlog))
+			return false;
+		count(1, backlog, database_mine(), before, WIRE_MAX_EPOCH);
+		kept = first_kept();
+		if (kept == before || tries == MAX_TRIES)
+			return true;
+	}
 }
 
 void
 backlog_count_through(int n, Backlog *backlogs, uint64 epoch)
 {
-	count(n, backlogs, NULL, epoch);
+	count(n, backlogs, NULL, first_kept(), epoch);
 }

@@ -40,13 +40,13 @@ typedef struct Backlog
  */
 extern int	backlog_list(Backlog **backlogs);
 
+/* And what is in the log for them, counted in one pass from the first that lacks some. */
+extern int	backlog_count_all(Backlog **backlogs);
+
 /* The same of one name; false if there is none. */
-extern bool backlog_find(const char *name, Backlog *backlog);
+extern bool backlog_count_one(const char *name, Backlog *backlog);
 
-/* Count what is in the log for n of them, in one pass from the first that lacks some. */
-extern void backlog_count(int n, Backlog *backlogs);
-
-/* The same of epochs through one, which need not be applied yet. */
+/* Count for n of a list, epochs through one; nobody truncates meanwhile. */
 extern void backlog_count_through(int n, Backlog *backlogs, uint64 epoch);
 
 #endif							/* CALVIN_CONSUMER_BACKLOG_H */

@@ -72,8 +72,8 @@ struct Fetch
 	bool		more;		/* something was left for others, */
 	bool		full;		/* since the transaction has enough partitions */
 	bool		let_go;		/* partitions that others may have passed by, */
-	uint32		tries;		/* if there were more of all tries than these */
-	uint32		tried_from; /* since there were so many */
+	uint32		passed_from; /* if more than so many were, without our own */
+	uint32		passed;		/* that we have passed by since */
 	bool		too_new;	/* one was moved after the transaction's snapshot */
 	TimestampTz next_retry;
 	int			ntaken;
@@ -299,13 +299,18 @@ is_wanted(Fetch *fetch, const Taking *taking)
 	return !is_put_off(fetch, position);
 }
 
-static void
-note_try(Fetch *fetch)
+/*
+ * Unless another transaction has it.  Whoever lets it go just now either sees that it was
+ * found locked, and tells us, or has let it go by the second try.
+ */
+static bool
+lock_or_pass(uint64 group, int partition, uint32 *passed)
 {
-	uint32		before = fetchers_note_try(fetch->request.group->id);
-
-	if (fetch->tries++ == 0)
-		fetch->tried_from = before;
+	if (registry_lock_partition(group, partition, false))
+		return true;
+	fetchers_note_passed(group);
+	(*passed)++;
+	return registry_lock_partition(group, partition, false);
 }
 
 /* False if another transaction has it, or there is nothing for us. */
@@ -327,12 +332,15 @@ take_one(Fetch *fetch, GroupStore *store, int partition)
 		if (is_put_off(fetch, &taking->position))
 			return false;
 	}
-	note_try(fetch);
-	if (!registry_lock_partition(group->id, partition, false))
+	PAUSE_POINT("fetch: before the lock");
+	if (!lock_or_pass(group->id, partition, &fetch->passed))
 	{
 		fetchers_note_crowded(group->id);
 		return false;
 	}
+	/* if this fails from here on, others are told that it is free */
+	if (taking->newly)
+		taken_add(fetch->slot, group->id, partition);
 	PAUSE_POINT("fetch: partition locked");
 	/* what the last owner has committed is seen from here on */
 	newest_refresh(&store->scan);
@@ -343,7 +351,7 @@ take_one(Fetch *fetch, GroupStore *store, int partition)
 			group_key_less(group->known[partition], taking->position.next))
 			group->known[partition] = taking->position.next;
 		group->is_known[partition] = true;
-		taken_add(fetch->slot, group->id, partition, taking->position.next);
+		taken_begins(group->id, partition, taking->position.next);
 	}
 	/* in between nothing is left, which may have been found out by this session only */
 	if (taking->newly &&
@@ -475,6 +483,9 @@ advance(Fetch *fetch)
 		if (!fetch->on_txn)
 		{
 			fetch->on_txn = batch_walk_next(fetch->walk, ACCESS_LATEST, &fetch->txn);
+			/* what has been removed since the call began may have been for it */
+			if (batch_walk_lacks(fetch->walk))
+				group_require_kept(fetch->request.group);
 			fetch->exhausted = !fetch->on_txn;
 			fetch->participant = 0;
 			continue;
@@ -557,7 +568,8 @@ look(Fetch *fetch)
 		fetch->slot = attach_database();
 	fetch->too_new = false;
 	fetch->next_retry = 0;
-	fetch->tries = 0;
+	fetch->passed_from = fetchers_passed(fetch->request.group->id);
+	fetch->passed = 0;
 	memset(fetch->empty, 0, sizeof(fetch->empty));
 	/* first what is applied, then the traffic */
 	database_read(fetch->slot, &state);
@@ -579,16 +591,18 @@ look(Fetch *fetch)
 }
 
 /*
- * Others may have passed by what was locked for a moment.  Told without need, each of
- * those that wait would come, lock, let go and tell the next one.
+ * What is too new for this transaction is not for others, and they may have passed by
+ * what was locked for a moment.  Told without need, each of those that wait would come,
+ * lock, let go and tell the next one.
  */
 static void
 tell_others(Fetch *fetch)
 {
 	uint64		group = fetch->request.group->id;
 
-	if (fetch->more || (fetch->let_go &&
-						fetchers_tries(group) - fetch->tried_from != fetch->tries))
+	if (fetch->more || fetch->too_new ||
+		(fetch->let_go &&
+		 fetchers_passed(group) - fetch->passed_from != fetch->passed))
 		fetchers_wake_group(fetch->slot, group);
 	fetch->let_go = false;
 }
@@ -859,23 +873,28 @@ bool
 fetch_take(FetchGroup *group, int partition, bool wait, GroupStore *store,
 		   GroupPosition *position)
 {
+	DatabaseSlot *slot;
 	GroupKey	from;
 	bool		had = taken_from(group->id, partition, &from);
+	uint32		passed = 0;
 
 	fetch_refuse("seq_fetch()");
+	slot = attach_database();
 	if (!had && taken_count() == TAKEN_MAX)
 		ereport(ERROR,
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 				 errmsg("this transaction has taken %d partitions, and cannot take more",
 						TAKEN_MAX),
 				 errhint("Commit, and go on in another transaction.")));
-	if (!wait)
-		(void) fetchers_note_try(group->id);
-	if (!registry_lock_partition(group->id, partition, wait))
+	if (wait)
+		(void) registry_lock_partition(group->id, partition, true);
+	else if (!lock_or_pass(group->id, partition, &passed))
 		return false;
+	if (!had)
+		taken_add(slot, group->id, partition);
 	group_store_begin(store, group->id, true);
 	group_store_read(store, partition, position);
 	if (!had)
-		taken_add(attach_database(), group->id, partition, position->next);
+		taken_begins(group->id, partition, position->next);
 	return true;
 }

@@ -7,6 +7,7 @@
  */
 #include "compat.h"
 
+#include "access/xact.h"
 #include "consumer/group.h"
 #include "mb/pg_wchar.h"
 #include "utils/memutils.h"
@@ -18,10 +19,13 @@
 static FetchGroup *groups = NULL;
 static int	ngroups = 0;
 
-void
-group_trim(void)
+/* At the end of a transaction: not too many are kept, whoever has looked at them. */
+static void
+at_xact_event(XactEvent event, void *arg)
 {
-	if (ngroups <= GROUPS_KEPT)
+	if (ngroups <= GROUPS_KEPT ||
+		(event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT &&
+		 event != XACT_EVENT_PREPARE))
 		return;
 	while (groups != NULL)
 	{
@@ -69,7 +73,7 @@ make_filter(GroupFilter *filter, const char *name)
 static FetchGroup *
 make_group(const Registration *registration)
 {
-	MemoryContext context = AllocSetContextCreate(TopMemoryContext,
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext,
 												  "calvin_seq group",
 												  ALLOCSET_SMALL_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(context);
@@ -92,14 +96,20 @@ make_group(const Registration *registration)
 	group->seen = palloc0(sizeof(uint64) * group->partitions);
 	group->stored = palloc0(sizeof(GroupKey) * group->partitions);
 	MemoryContextSwitchTo(old);
+	/* unless there was an error on the way */
+	MemoryContextSetParent(context, TopMemoryContext);
 	return group;
 }
 
 FetchGroup *
 group_open(const Registration *registration)
 {
+	static bool registered = false;
 	FetchGroup    *group;
 
+	if (!registered)
+		RegisterXactCallback(at_xact_event, NULL);
+	registered = true;
 	for (group = groups; group != NULL; group = group->link)
 		if (group->id == registration->id)
 			return group;
@@ -144,6 +154,15 @@ refuse_lost(const Registration *registration)
 			 errdetail("Something before epoch " UINT64_FORMAT ", which it had not processed, was truncated from the log.",
 					   registration->lost_before),
 			 errhint("What is missing cannot be had any more. Make the group anew with seq_drop_group() and seq_create_group().")));
+}
+
+void
+group_require_kept(const FetchGroup *group)
+{
+	Registration *registration = registry_find(NameStr(group->name));
+
+	if (registration != NULL && registration->id == group->id)
+		refuse_lost(registration);
 }
 
 FetchGroup *

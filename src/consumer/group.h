@@ -53,11 +53,11 @@ extern FetchGroup *group_open(const Registration *registration);
  */
 extern void group_note_moved(uint64 id, int partition, const GroupKey *key);
 
-/* At the end of a transaction: not too many are kept. */
-extern void group_trim(void);
-
 /* The group of a name, which the present user may use, locked against its end. */
 extern FetchGroup *group_require(const char *name);
+
+/* An error if it has lost something by now, which a call under way may come upon. */
+extern void group_require_kept(const FetchGroup *group);
 
 /*
  * Is a transaction for the group, as what it is for a vshard?  With a filter: does it

@@ -111,13 +111,11 @@ at_xact_event(XactEvent event, void *arg)
 								 taken[i].moved_by == InvalidSubTransactionId ? NULL :
 								 &taken[i].moved);
 			let_go_of(InvalidSubTransactionId, true);
-			group_trim();
 			fetched = false;
 			break;
 		case XACT_EVENT_ABORT:
 			holding_end_groups(false);
 			let_go_of(InvalidSubTransactionId, true);
-			group_trim();
 			fetched = false;
 			break;
 		default:
@@ -178,7 +176,7 @@ taken_begin(void)
 }
 
 void
-taken_add(DatabaseSlot *slot, uint64 id, int partition, GroupKey from)
+taken_add(DatabaseSlot *slot, uint64 id, int partition)
 {
 	Taken	   *entry;
 
@@ -189,7 +187,7 @@ taken_add(DatabaseSlot *slot, uint64 id, int partition, GroupKey from)
 	entry->slot = slot;
 	entry->id = id;
 	entry->partition = partition;
-	entry->from = from;
+	entry->from = (GroupKey){0, 0, 0};
 	entry->subid = GetCurrentSubTransactionId();
 	entry->moved_by = InvalidSubTransactionId;
 }
@@ -203,4 +201,10 @@ taken_moved(uint64 id, int partition, GroupKey key)
 		return;
 	found->moved = key;
 	found->moved_by = GetCurrentSubTransactionId();
+}
+
+void
+taken_begins(uint64 id, int partition, GroupKey from)
+{
+	find(id, partition)->from = from;
 }

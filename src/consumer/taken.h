@@ -22,10 +22,13 @@ extern int	taken_count(void);
 extern bool taken_from(uint64 id, int partition, GroupKey *key);
 
 /*
- * It was taken, by the present (sub)transaction; nothing is entered twice.  At the
+ * It was locked, by the present (sub)transaction; nothing is entered twice.  At the
  * end of that, who waits for the group in the database of the slot is woken.
  */
-extern void taken_add(DatabaseSlot *slot, uint64 id, int partition, GroupKey from);
+extern void taken_add(DatabaseSlot *slot, uint64 id, int partition);
+
+/* And stands there, as was read since. */
+extern void taken_begins(uint64 id, int partition, GroupKey from);
 
 /* It was moved to a key, by the present (sub)transaction. */
 extern void taken_moved(uint64 id, int partition, GroupKey key);

@@ -31,7 +31,8 @@ typedef struct BlockEntry
 struct BatchWalk
 {
 	const char *consumer; /* that it is for, or NULL */
-	bool		group;	  /* or for a group: what was truncated is not its */
+	bool		group;	  /* or for a group, which is told of what it lacks */
+	bool		lacks;	  /* epochs that it was to begin with are not there */
 	bool		keeps;	  /* entries behind the present one stay */
 	Oid			log;	  /* the only one it reads, unless InvalidOid */
 	uint64		next_epoch; /* to be fetched next */
@@ -79,6 +80,15 @@ batch_walk_for_group(BatchWalk *walk)
 	walk->group = true;
 }
 
+bool
+batch_walk_lacks(BatchWalk *walk)
+{
+	bool		lacks = walk->lacks;
+
+	walk->lacks = false;
+	return lacks;
+}
+
 void
 batch_walk_keep(BatchWalk *walk)
 {
@@ -111,6 +121,7 @@ batch_walk_seek(BatchWalk *walk, uint64 from_epoch, uint64 to_epoch)
 	while (walk->block[walk->entry].epoch < from_epoch)
 		walk->entry++;
 	walk->open = false;
+	walk->lacks = false;
 	walk->next_epoch = walk->block[n - 1].epoch + 1;
 	walk->to_epoch = Min(to_epoch, WIRE_MAX_EPOCH);
 	walk->exhausted = walk->next_epoch > walk->to_epoch;
@@ -140,8 +151,10 @@ batch_walk_stop(BatchWalk *walk)
 	walk->entry = 0;
 	walk->open = false;
 	walk->decoded = -1;
+	walk->lacks = false;
 	walk->exhausted = true;
 	MemoryContextReset(walk->block_context);
+	wire_buffer_free(&walk->canonical);
 }
 
 /* Read a block; returns whether it begins with the epoch that is to come. */
@@ -201,8 +214,12 @@ fetch_block(BatchWalk *walk, AccessSnapshot kind)
 		 */
 		log_access_end(&access);
 		log_access_begin(&access, ACCESS_SNAPSHOTS, kind);
-		if (!read_block(walk, &access) && !walk->group)
-			base_require_epoch(&access, walk->next_epoch, walk->consumer);
+		if (!read_block(walk, &access))
+		{
+			if (!walk->group)
+				base_require_epoch(&access, walk->next_epoch, walk->consumer);
+			walk->lacks = true;
+		}
 	}
 	log_access_end(&access);
 

@@ -36,9 +36,12 @@ extern void batch_walk_start(BatchWalk *walk, uint64 from_epoch,
 
 /*
  * What was truncated is passed over: nothing of it is for the group that the walk is
- * for, or the group would have been marked (registry_mark_lost()).
+ * for, or the group would have been marked (registry_mark_lost()).  Since the mark may be
+ * younger than the last look at it, the walk tells, once, if it has come upon epochs that
+ * are not there.
  */
 extern void batch_walk_for_group(BatchWalk *walk);
+extern bool batch_walk_lacks(BatchWalk *walk);
 
 /* What has been read stays, to be come back to; batch_walk_stop() frees it. */
 extern void batch_walk_keep(BatchWalk *walk);

@@ -77,15 +77,15 @@ report_missing(const GroupStore *store, int partition)
 			 errhint("Restore it, or make the group anew with seq_drop_group() and seq_create_group().")));
 }
 
-void
-group_store_read(GroupStore *store, int partition, GroupPosition *position)
+bool
+group_store_find(GroupStore *store, int partition, GroupPosition *position)
 {
 	TupleTableSlot *slot = store->scan.slot;
 	const Datum *values = slot->tts_values;
 	const bool *nulls = slot->tts_isnull;
 
 	if (!find(store, partition, store->seen != NULL ? store->seen[partition] : 0))
-		report_missing(store, partition);
+		return false;
 	position->next.epoch = (uint64) DatumGetInt64(values[GROUP_ATTR_EPOCH - 1]);
 	position->next.position = (uint32) DatumGetInt64(values[GROUP_ATTR_POSITION - 1]);
 	position->next.vshard = (uint16) DatumGetInt32(values[GROUP_ATTR_VSHARD - 1]);
@@ -101,6 +101,14 @@ group_store_read(GroupStore *store, int partition, GroupPosition *position)
 	position->error = nulls[GROUP_ATTR_ERROR - 1] ? NULL :
 		TextDatumGetCString(values[GROUP_ATTR_ERROR - 1]);
 	position->in_snapshot = side_access_serializable(&store->scan.access, slot);
+	return true;
+}
+
+void
+group_store_read(GroupStore *store, int partition, GroupPosition *position)
+{
+	if (!group_store_find(store, partition, position))
+		report_missing(store, partition);
 }
 
 static void

@@ -93,6 +93,10 @@ extern void group_store_begin(GroupStore *store, uint64 id, bool writes);
 extern void group_store_read(GroupStore *store, int partition,
 							 GroupPosition *position);
 
+/* The same; false if there is none. */
+extern bool group_store_find(GroupStore *store, int partition,
+							 GroupPosition *position);
+
 /* Put the next version in the place of the one that was read last, of this partition. */
 extern void group_store_write(GroupStore *store, int partition,
 							  const GroupPosition *position);

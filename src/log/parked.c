@@ -223,6 +223,12 @@ parked_settle(uint64 id, GroupKey key, bool ahead, bytea **tx_class,
 	{
 		const Datum *values = scan.slot->tts_values;
 
+		if (!side_access_serializable(&scan.access, scan.slot))
+			ereport(ERROR,
+					(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+					 errmsg("could not serialize access: the transaction was parked by another one"),
+					 errdetail("What that has done is not seen by this transaction's snapshot."),
+					 errhint("Run the transaction again.")));
 		*tx_class = DatumGetByteaPCopy(values[PARKED_ATTR_TX_CLASS - 1]);
 		*epoch_system_ms = DatumGetInt64(values[PARKED_ATTR_SYSTEM_MS - 1]);
 		/* whoever has taken it meanwhile has it */

@@ -208,6 +208,7 @@ apply_entry(Applying *applying, const LogRow *row)
 	MachineOutcome outcome;
 
 	step_input(row, decoder, &input);
+	PAUSE_POINT("apply: entry");
 	outcome = machine_step(&next.machine, &next.counters, &input);
 	report_outcome(decoder, row, outcome,
 				   machine_next_epoch(&applying->state.machine));

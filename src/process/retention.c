@@ -13,7 +13,6 @@
 #include <limits.h>
 
 #include "access/xact.h"
-#include "consumer/group.h"
 #include "consumer/truncation.h"
 #include "libpq/pqsignal.h"
 #include "log/table.h"
@@ -71,7 +70,6 @@ run_step(DatabaseSlot *slot, TimestampTz *too_young)
 		step = truncation_step(slot, GetCurrentTimestamp() -
 							   calvin_retention * USECS_PER_SEC, too_young);
 	CommitTransactionCommand();
-	group_trim();
 	pgstat_report_stat(false);
 	return step;
 }

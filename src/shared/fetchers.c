@@ -35,7 +35,7 @@ typedef struct FetcherList
 
 static FetcherList *list;
 static pg_atomic_uint64 *crowded; /* clock_ms() when it was */
-static pg_atomic_uint32 *tries;
+static pg_atomic_uint32 *passed;
 static pg_atomic_uint32 *waiting; /* of each database slot */
 static LWLock *lock;
 
@@ -79,11 +79,11 @@ fetchers_shmem_init(void)
 	if (!found)
 		for (int i = 0; i < CROWDED_WORDS; i++)
 			pg_atomic_init_u64(&crowded[i], 0);
-	tries = ShmemInitStruct("calvin_seq fetchers tries",
-							sizeof(pg_atomic_uint32) * CROWDED_WORDS, &found);
+	passed = ShmemInitStruct("calvin_seq fetchers passed",
+							 sizeof(pg_atomic_uint32) * CROWDED_WORDS, &found);
 	if (!found)
 		for (int i = 0; i < CROWDED_WORDS; i++)
-			pg_atomic_init_u32(&tries[i], 0);
+			pg_atomic_init_u32(&passed[i], 0);
 	lock = &(GetNamedLWLockTranche(LWLOCK_TRANCHE))->lock;
 }
 
@@ -210,16 +210,18 @@ anybody_waits(DatabaseSlot *slot)
 	return pg_atomic_read_u32(waiting_of(slot)) > 0;
 }
 
-uint32
-fetchers_note_try(uint64 group)
+void
+fetchers_note_passed(uint64 group)
 {
-	return pg_atomic_fetch_add_u32(&tries[group % CROWDED_WORDS], 1);
+	pg_atomic_fetch_add_u32(&passed[group % CROWDED_WORDS], 1);
 }
 
 uint32
-fetchers_tries(uint64 group)
+fetchers_passed(uint64 group)
 {
-	return pg_atomic_read_u32(&tries[group % CROWDED_WORDS]);
+	/* behind the release of what others may have passed by */
+	pg_memory_barrier();
+	return pg_atomic_read_u32(&passed[group % CROWDED_WORDS]);
 }
 
 void

@@ -12,7 +12,7 @@
  *
  * The list is under a lock of its own, inside of which no other is taken.  The number
  * of those that wait in a database is written under it, and read by anyone.  When a
- * group was found crowded, and how often a partition was tried, is written by anyone;
+ * group was found crowded, and how often a partition was passed by, is written by anyone;
  * groups may share these words.  The first hints at how much to take, no more.
  */
 #ifndef CALVIN_SHARED_FETCHERS_H
@@ -55,12 +55,12 @@ extern void fetchers_note_crowded(uint64 group);
 extern bool fetchers_crowded(DatabaseSlot *slot, uint64 group);
 
 /*
- * A partition of a group is about to be locked by who passes it by if he cannot: how
- * many such tries there were before.  Who had locked one and lets it go sees by their
- * number whether anybody may have passed it by.
+ * A partition of a group was found locked: he who found it so notes it, tries once more,
+ * and passes by.  So whoever had it locked, and lets it go, sees by the number whether
+ * anybody may sleep beside it.
  */
-extern uint32 fetchers_note_try(uint64 group);
-extern uint32 fetchers_tries(uint64 group);
+extern void fetchers_note_passed(uint64 group);
+extern uint32 fetchers_passed(uint64 group);
 
 /* Wake one that waits for a group. */
 extern void fetchers_wake_group(DatabaseSlot *slot, uint64 group);

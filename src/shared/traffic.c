@@ -4,6 +4,7 @@
  */
 #include "compat.h"
 
+#include "shared/pause.h"
 #include "shared/traffic.h"
 #include "storage/shmem.h"
 
@@ -108,8 +109,14 @@ traffic_begin_epoch(DatabaseSlot *slot, uint64 last, uint64 epoch, bool noted)
 		traffic->through = NOTHING_NOTED;
 		return;
 	}
-	/* tried again after an error, it is the same epoch */
-	if (traffic->through != last && traffic->through != epoch)
+
+	/*
+	 * It may be tried again after an error, or begun before that by the next process,
+	 * since what was noted last was not published.  What is noted stays so: it is not
+	 * noted twice, and before it there may be more that is not.
+	 */
+	if (traffic->through != last &&
+		(traffic->through == NOTHING_NOTED || traffic->through < epoch))
 		pg_atomic_write_u64(&traffic->known_from, epoch);
 	traffic->through = epoch;
 	/* who finds something of it below finds where it is known from, too */
@@ -124,9 +131,10 @@ note_vshard(VshardTraffic *vshard, uint64 epoch)
 	if (count > 0 &&
 		pg_atomic_read_u64(&vshard->epochs[(count - 1) % TRAFFIC_DEPTH]) >= epoch)
 		return;
-	/* whoever reads the old count, and then this, reads the count again */
+	/* in the place of the first one that is kept, which nobody trusts */
 	pg_atomic_write_u64(&vshard->epochs[count % TRAFFIC_DEPTH], epoch);
 	pg_write_barrier();
+	PAUSE_POINT("traffic: noted, not counted");
 	pg_atomic_write_u64(&vshard->count, count + 1);
 }
 
@@ -157,8 +165,11 @@ traffic_first(DatabaseSlot *slot, uint16 vshard_number, uint64 from)
 	{
 		uint64		epoch = pg_atomic_read_u64(&vshard->epochs[n % TRAFFIC_DEPTH]);
 
-		/* of those before the first one that is kept nothing is known */
-		if (epoch >= from && count > TRAFFIC_DEPTH && n == count - TRAFFIC_DEPTH)
+		/*
+		 * Of those before the first one that is kept nothing is known.  Nor of that
+		 * itself: the next one, which is not counted yet, may have taken its place.
+		 */
+		if (epoch >= from && count >= TRAFFIC_DEPTH && n == count - TRAFFIC_DEPTH)
 			return from;
 		if (epoch >= from && epoch < first)
 			first = epoch;

@@ -15,8 +15,9 @@
  * The applier notes an entry before it publishes that it has applied it.  So whoever
  * has read the published state first, and then this, may conclude: of the epochs
  * through that state's, and not before known_from, none but those here had anything
- * for a vshard, unless there were more than are kept.  What the applier was paused in,
- * or has died after, is not published.
+ * for a vshard, unless there were more than are kept.  The first one that is kept counts
+ * as gone: the next epoch takes its place before it is counted.  What the applier was
+ * paused in, or has died after, is not published; it is noted once all the same.
  */
 #ifndef CALVIN_SHARED_TRAFFIC_H
 #define CALVIN_SHARED_TRAFFIC_H

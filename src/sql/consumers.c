@@ -129,8 +129,7 @@ seq_consumers_info(PG_FUNCTION_ARGS)
 		views = palloc(sizeof(SubscriptionView) * Calvin->max_subscriptions);
 		nviews = subscription_views(MyDatabaseId, views);
 	}
-	n = backlog_list(&backlogs);
-	backlog_count(n, backlogs);
+	n = backlog_count_all(&backlogs);
 	for (int i = 0; i < n; i++)
 	{
 		const Backlog *backlog = &backlogs[i];
@@ -169,13 +168,12 @@ seq_pending(PG_FUNCTION_ARGS)
 	char	   *name = arg_name(PG_GETARG_TEXT_PP(0), "consumer");
 	Backlog    *backlog = palloc(sizeof(Backlog));
 
-	if (!backlog_find(name, backlog))
+	if (!backlog_count_one(name, backlog))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("there is no consumer \"%s\"", name),
 				 errdetail("It is not registered, and has no durable cursor."),
 				 errhint("seq_consumers shows those there are.")));
-	backlog_count(1, backlog);
 	if (backlog->lost)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

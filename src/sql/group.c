@@ -10,6 +10,7 @@
 #include "log/group_positions.h"
 #include "log/parked.h"
 #include "log/registry.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "shared/wakeup.h"
 #include "sql/args.h"
@@ -57,6 +58,8 @@ collections_argument(ArrayType *array, int *n)
 					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 					 errmsg("collections must not contain nulls")));
 		collections[i] = TextDatumGetCString(elements[i]);
+		/* the log's names are UTF-8: what cannot be, nobody could use, nor look at */
+		(void) pg_server_to_any(collections[i], (int) strlen(collections[i]), PG_UTF8);
 	}
 	return collections;
 }
