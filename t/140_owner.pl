@@ -380,7 +380,7 @@ BEGIN
 	SET TRANSACTION READ ONLY;
 	RETURN NULL;
 END $$;
-CREATE TRIGGER zzz AFTER INSERT ON public.seq_log FOR EACH ROW EXECUTE FUNCTION read_only();
+CREATE TRIGGER zzz AFTER INSERT ON public.seq_log FOR EACH STATEMENT EXECUTE FUNCTION read_only();
 END
 $boss->query("BEGIN; SELECT seq_append('')");
 is($boss->query('SHOW transaction_read_only'), 'off', 'the transaction goes on writing');

@@ -70,6 +70,22 @@ forget_all(void)
 	correcting = false;
 }
 
+/*
+ * An apply worker of logical replication fires no triggers of statements.  Nor has it a
+ * snapshot at the commit, beneath those that SQL takes.
+ */
+static void
+end_without_statement(void)
+{
+	LogAccess	access;
+
+	log_access_begin(&access, 0, ACCESS_LATEST);
+	PushActiveSnapshot(access.snapshot);
+	append_end_statement();
+	PopActiveSnapshot();
+	log_access_end(&access);
+}
+
 static void
 at_xact_event(XactEvent event, void *arg)
 {
@@ -84,9 +100,8 @@ at_xact_event(XactEvent event, void *arg)
 						 errhint("Append in a transaction of its own.")));
 			break;
 		case XACT_EVENT_PRE_COMMIT:
-			/* an apply worker of logical replication fires no triggers of statements */
 			if (out_of_order)
-				append_end_statement();
+				end_without_statement();
 			break;
 		case XACT_EVENT_ABORT:
 			ms_log = InvalidOid;

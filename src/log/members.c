@@ -24,8 +24,10 @@
 #include "catalog/pg_type.h"
 #include "log/members.h"
 #include "log/shape.h"
+#include "utils/acl.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
+#include "utils/syscache.h"
 
 /* Catalogs whose rows are parts of a relation, and the columns that say so. */
 static const struct
@@ -166,9 +168,50 @@ adopt_constraint(HeapTuple tuple, void *arg)
 	return true;
 }
 
+/*
+ * A column of a relation's row type in somebody's table would be in the way of DROP
+ * EXTENSION, and of updates: nobody else is to use it.  A REVOKE in the script would be
+ * noted in pg_init_privs, where pg_dump does not expect row types and warns of each.
+ */
+static void
+close_row_type(Oid relid)
+{
+	Oid			type = get_rel_type_id(relid);
+	Relation	rel;
+	HeapTuple	tuple;
+	HeapTuple	closed;
+	Datum		values[Natts_pg_type] = {0};
+	bool		nulls[Natts_pg_type] = {0};
+	bool		replaces[Natts_pg_type] = {0};
+	AclItem		everybody = {.ai_grantee = ACL_ID_PUBLIC};
+	bool		isnull;
+	Oid			owner;
+
+	if (!OidIsValid(type))
+		return;
+	rel = table_open(TypeRelationId, RowExclusiveLock);
+	tuple = SearchSysCacheCopy1(TYPEOID, ObjectIdGetDatum(type));
+	(void) heap_getattr(tuple, Anum_pg_type_typacl, RelationGetDescr(rel), &isnull);
+	if (isnull)
+	{
+		owner = ((Form_pg_type) GETSTRUCT(tuple))->typowner;
+		everybody.ai_grantor = owner;
+		ACLITEM_SET_PRIVS_GOPTIONS(everybody, ACL_USAGE, ACL_NO_RIGHTS);
+		values[Anum_pg_type_typacl - 1] =
+			PointerGetDatum(aclupdate(acldefault(OBJECT_TYPE, owner), &everybody,
+									  ACL_MODECHG_DEL, owner, DROP_RESTRICT));
+		replaces[Anum_pg_type_typacl - 1] = true;
+		closed = heap_modify_tuple(tuple, RelationGetDescr(rel), values, nulls, replaces);
+		CatalogTupleUpdate(rel, &closed->t_self, closed);
+		CommandCounterIncrement();
+	}
+	table_close(rel, RowExclusiveLock);
+}
+
 static void
 adopt_parts(Adoption *adoption, Oid relid)
 {
+	close_row_type(relid);
 	adoption->catalog = RelationRelationId;
 	members_visit(IndexRelationId, IndexIndrelidIndexId, Anum_pg_index_indrelid,
 				  relid, adopt_index, adoption);

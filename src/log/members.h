@@ -18,7 +18,10 @@ extern bool members_include(Oid extension, Oid class_id, Oid object_id);
  * InvalidOid; a relation that is no index is of itself. */
 extern Oid	members_relation_of(Oid class_id, Oid object_id);
 
-/* Make members of what this transaction has made on a relation. */
+/*
+ * Make members of what this transaction has made on a relation.  Nobody else may use
+ * its row type.
+ */
 extern void members_adopt_new(Oid extension, Oid relid);
 
 /*

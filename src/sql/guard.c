@@ -17,6 +17,7 @@
 #include "access/htup_details.h"
 #include "catalog/indexing.h"
 #include "catalog/pg_constraint.h"
+#include "catalog/pg_depend.h"
 #include "catalog/pg_extension.h"
 #include "catalog/pg_inherits.h"
 #include "catalog/pg_proc.h"
@@ -260,6 +261,45 @@ is_added_column(Oid relid, const char *name)
 		get_attnum(relid, name) > shape_own_columns(relid);
 }
 
+/*
+ * Columns that somebody adds come with pg_dump only if an extension adds them; the rows
+ * of a dump do name them.
+ */
+static void
+warn_of_column(const Guard *guard, const char *column)
+{
+	const char *table = get_rel_name(guard->relid);
+
+	ereport(WARNING,
+			(errcode(ERRCODE_WARNING),
+			 errmsg("a dump of %s can be restored only where it has column \"%s\"", table,
+					column),
+			 errdetail("The dump has what is in it, and CREATE EXTENSION does not make it."),
+			 errhint("Have an extension of your own add it, or add it before the data are restored: see docs/backup.md.")));
+}
+
+/*
+ * Of each thing that depends on a table: is it a sequence that a column owns?  In a
+ * dump it is part of the table's definition, which comes before anybody could add the
+ * column again.
+ */
+static bool
+check_sequence(HeapTuple tuple, void *arg)
+{
+	const Guard *guard = arg;
+	Form_pg_depend depend = (Form_pg_depend) GETSTRUCT(tuple);
+
+	if (members_is_new(tuple) && depend->refclassid == RelationRelationId &&
+		depend->refobjsubid != 0 && depend->classid == RelationRelationId &&
+		get_rel_relkind(depend->objid) == RELKIND_SEQUENCE)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("columns of %s cannot own sequences", get_rel_name(guard->relid)),
+				 errdetail("A dump could not be restored."),
+				 errhint("Use DEFAULT nextval() with a sequence that is not part of the table, or have an extension of your own add the column.")));
+	return true;
+}
+
 static void
 check_alter_table(Guard *guard, Oid object)
 {
@@ -275,7 +315,11 @@ check_alter_table(Guard *guard, Oid object)
 		if (is_for_storage(type) || (is_table && is_for_tables(type)))
 			continue;
 		if (is_table && type == AT_AddColumn && shape_takes_columns(object))
+		{
+			if (!creating_extension)
+				warn_of_column(guard, castNode(ColumnDef, command->def)->colname);
 			continue;
+		}
 		if (is_table && is_for_added_columns(type) &&
 			is_added_column(object, command->name))
 			continue;
@@ -286,6 +330,9 @@ check_alter_table(Guard *guard, Oid object)
 	{
 		check_columns(guard);
 		check_triggers(guard);
+		if (!creating_extension)
+			members_visit(DependRelationId, DependReferenceIndexId, Anum_pg_depend_refobjid,
+						  object, check_sequence, guard);
 	}
 }
 

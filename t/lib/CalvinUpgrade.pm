@@ -14,7 +14,7 @@ use FindBin;
 use PostgreSQL::Test::Utils;
 
 our @EXPORT = qw(own_installation build_library install_library add_script
-  catalogue);
+  add_extension catalogue);
 
 my ($root, $libdir, $extdir);
 
@@ -77,6 +77,16 @@ sub install_library
 
 	unlink "$libdir/calvin_seq.so";
 	system_or_bail('cp', $library, "$libdir/calvin_seq.so");
+	return;
+}
+
+# An extension beside it.
+sub add_extension
+{
+	my ($name, $control, $script) = @_;
+
+	append_to_file("$extdir/$name.control", $control);
+	append_to_file("$extdir/$name--1.sql", $script);
 	return;
 }
 
