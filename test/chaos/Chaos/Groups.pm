@@ -176,12 +176,14 @@ sub passes
 }
 
 # Deadlocks and conflicts; a lock_timeout; a group that is not there; something that is
-# parked, processed, or dealt with by another one meanwhile; no applier yet.
+# parked, processed, or dealt with by another one meanwhile; no applier yet.  Never what
+# says that the partition was another one's at the same time, or that something is gone.
 sub may_fail
 {
 	my ($self, $state, $message) = @_;
 
-	return $state =~ /^(?:55000|40001|40P01|55P03|42704|42710|25006|25P02|22012|3B001)$/ && $message !~ /is lost/;
+	return $state =~ /^(?:55000|40001|40P01|55P03|42704|42710|25006|25P02|22012|3B001)$/
+	  && $message !~ /^the position of partition|is lost|truncated/;
 }
 
 sub seen
@@ -346,6 +348,9 @@ use strict;
 use warnings;
 
 our @ISA = ('Chaos::Groups');
+
+# It looks at epochs that everybody has processed.
+sub may_fail { my ($self, $state, $message) = @_; return $message =~ /truncated/ || $self->SUPER::may_fail($state, $message); }
 
 sub next_plan
 {
