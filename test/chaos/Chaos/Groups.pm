@@ -262,12 +262,23 @@ sub park_step
 
 	return [
 		sub {
+			$self->{key} = undef;
 			my $chunk = @{ $self->{got} } ? $rng->any(@{ $self->{got} }) : return 'SELECT 1';
 			my ($epoch, $position) = split /\./, $rng->any(split /,/, $chunk->{keys});
 
-			return "SELECT park('$group', $chunk->{vshard}, $epoch, $position, 'of $self->{name}')";
+			$self->{key} = "$chunk->{vshard}, $epoch, $position";
+			return "SELECT park('$group', $self->{key}, 'of $self->{name}')";
 		}
 	];
+}
+
+# And deals with it at once: the group is still to pass over it.
+sub settle_step
+{
+	my ($self, $group) = @_;
+	my $how = $self->{rng}->any(qw(retried dropped));
+
+	return [ sub { return $self->{key} ? "SELECT settle('$group', $self->{key}, '$how')" : 'SELECT 1'; } ];
 }
 
 sub plan_transaction
@@ -312,7 +323,7 @@ sub part
 	# what is taken back so comes again, to this one too
 	return (['SAVEPOINT s'], $fetch->(), ['ROLLBACK TO s'], $rng->chance(0.3) ? $rng->real(0.03) : (), $rng->chance(0.5) ? $fetch->() : ()) if $kind eq 'undone';
 	return ([ "SELECT * FROM fetch_and_park('$group', " . $self->some_max . ', ' . $rng->below(1000) . ", 'fetched by $self->{name}')", sub { $self->seen($_[0]) } ]) if $kind eq 'parks';
-	return (['SAVEPOINT s'], $fetch->(), ['ROLLBACK TO s'], $self->park_step($group), $fetch->()) if $kind eq 'undone_parks';
+	return (['SAVEPOINT s'], $fetch->(), ['ROLLBACK TO s'], $self->park_step($group), $rng->chance(0.4) ? $self->settle_step($group) : (), $rng->chance(0.7) ? $fetch->() : ()) if $kind eq 'undone_parks';
 	return (
 		['SAVEPOINT s'], $fetch->(), ['SAVEPOINT t'], $fetch->(), [ $rng->any('ROLLBACK TO t', 'RELEASE t') ],
 		$rng->chance(0.5) ? $fetch->() : (), [ $rng->any('ROLLBACK TO s', 'RELEASE s') ]);
