@@ -40,13 +40,16 @@ our @PLANS = (('always') x 4, ('late') x 4, ('cancelled') x 4, 'ends the worker'
 
 our $SCHEMA = <<'EOS';
 CREATE TABLE group_effects (n bigint GENERATED ALWAYS AS IDENTITY, grp text, vshard int, keys text, md5 text, how text DEFAULT '',
-	reason text, pid int DEFAULT pg_backend_pid());
+	reason text, pid int DEFAULT pg_backend_pid(), before bigint DEFAULT -1, isolation text DEFAULT current_setting('transaction_isolation'));
+CREATE INDEX ON group_effects (grp, vshard, n) WHERE how = '';
 CREATE FUNCTION key_of(r seq_txn) RETURNS text LANGUAGE sql IMMUTABLE AS $$ SELECT r.epoch || '.' || r."position" $$;
+-- "before": the last one of the vshard that this transaction sees
 CREATE FUNCTION fetch_group(grp text, max int, wait interval, OUT vshard int, OUT keys text, OUT md5 text) RETURNS SETOF record LANGUAGE sql AS $$
 	WITH m AS MATERIALIZED (SELECT row_number() OVER () AS i, f.* FROM seq_fetch(grp, max, wait) f)
-	INSERT INTO group_effects (grp, vshard, keys, md5)
+	INSERT INTO group_effects (grp, vshard, keys, md5, before)
 		SELECT fetch_group.grp, m.vshard, string_agg(m.epoch || '.' || m."position", ',' ORDER BY i),
-				md5(string_agg(format('%s.%s/%s/%s/%s/%s/%s', m.epoch, m."position", m.epoch_system_ms, m.tenant_id, m.participating_vshards, m.plans, m.tx_class), '|' ORDER BY i))
+				md5(string_agg(format('%s.%s/%s/%s/%s/%s/%s', m.epoch, m."position", m.epoch_system_ms, m.tenant_id, m.participating_vshards, m.plans, m.tx_class), '|' ORDER BY i)),
+				coalesce((SELECT max(e.n) FROM group_effects e WHERE e.grp = fetch_group.grp AND e.vshard = m.vshard AND e.how = ''), 0)
 			FROM m GROUP BY m.vshard ORDER BY m.vshard
 		RETURNING group_effects.vshard, group_effects.keys, group_effects.md5
 $$;
