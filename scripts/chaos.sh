@@ -9,7 +9,7 @@
 #   SUBMISSIONS=n      submissions in all, by submitters in bulk
 #   WITHOUT="a,b"      leave out: native (the consumer in C), loops (those of
 #                      programs), cursors (appends through them),
-#                      submitters
+#                      submitters, groups
 #   FAULTS="a,b"       these kinds only
 #   PLANT=name         with the bug of test/chaos/plants/name.patch: must fail
 #   KEEP=1             keep the work directory when something failed

@@ -291,6 +291,13 @@ sub check_restored
 		violation('nothing missing', "after the restore, vshard $vshard: ($next) is not among the effects, the log ending with epoch $restored->{epoch}")
 		  if $next =~ /^(\d+)/ && $1 <= $restored->{epoch};
 	}
+	if ($restored->{groups})
+	{
+		my $groups = $cluster->{groups}->copy;
+
+		$groups->check($model, Chaos::Server::injuries() - ($cluster->{injuries_before} || 0), $restored->{groups}{effects}, $restored->{groups}{parked});
+		$checked{'restored for groups'} += $groups->{count}{processed} || 0;
+	}
 	return;
 }
 

@@ -10,6 +10,7 @@ use CalvinVectors;
 use CalvinWire;
 use Chaos::Entry qw(@vshards random_batch one_txn_function);
 use Chaos::Faults qw(fault some_server hold_append_lock release_append_lock);
+use Chaos::GroupModel;
 use Chaos::LogFaults qw(truncate_log);
 use Chaos::Loop qw(run_for run_until violation);
 use Exporter 'import';
@@ -279,6 +280,24 @@ sub check_newcomer
 	return;
 }
 
+# Handlers go on where they were, by themselves: what they have come to.
+sub groups_there
+{
+	my ($there) = @_;
+	my $pending;
+
+	run_until(
+		sub {
+			my $result = $there->ask(q{SELECT seq_pending('ha'), seq_pending('hs'), (SELECT string_agg(concat_ws(' ', name, state, last_error), ', ') FROM seq_handlers)}) or return 0;
+
+			return 0 if $result->{error} || $result->{lost};
+			$pending = join ', ', @{ $result->{rows}[0] };
+			return $pending =~ /^0, 0,/;
+		},
+		sub { "the restored handlers to be through; there wait for ha, hs: $pending" });
+	return { effects => [ must($there, $Chaos::GroupModel::EFFECTS) ], parked => [ must($there, $Chaos::GroupModel::PARKED) ] };
+}
+
 #
 # Dump and restore, the snapshots coming late: what was truncated is in the
 # base alone, so the applier has to wait for it.
@@ -336,6 +355,7 @@ fault 'dumped and restored', 2, sub {
 			return !$result->{error} && !$result->{lost} && $result->{rows}[0][0] == $state->[3];
 		},
 		sub { 'the restored log to be applied: ' . join '|', map { $_ // '' } @{ $state || [] } });
+	my $groups = @{ $cluster->{group_actors} } ? groups_there($there) : undef;
 	$there->ask("SELECT seq_subscribe('{" . join(',', @vshards) . "}', 'd', queue_size => 8192)");
 	my $more = 1;
 	my @seen;
@@ -356,6 +376,7 @@ fault 'dumped and restored', 2, sub {
 		digest => $state->[2],
 		since => $since,
 		seen => \@seen,
+		groups => $groups,
 		rows => $there->ask("SELECT $cluster->{log_columns} FROM seq_log ORDER BY 1")->{rows},
 		effects => $there->ask('SELECT vshard, keys, md5, pid, n FROM effects WHERE consumer = \'d\' ORDER BY n')->{rows},
 	};

@@ -38,7 +38,7 @@ sub copy
 	return bless { parked => { map { ($_ => { %{ $self->{parked}{$_} } }) } keys %{ $self->{parked} } }, at => {}, count => {}, restored => 1 }, ref $self;
 }
 
-our $EFFECTS = 'SELECT n, grp, vshard, keys, md5, how, reason, pid FROM group_effects ORDER BY n';
+our $EFFECTS = q{SELECT n, grp, vshard, keys, md5, how, reason, pid, CASE WHEN isolation <> 'read committed' THEN before ELSE -1 END FROM group_effects ORDER BY n};
 our $PARKED = q{SELECT name, vshard, epoch || '.' || position, reason, attempts, md5(tx_class) FROM seq_parked};
 
 # What is planned for a message, if anything.
@@ -115,11 +115,11 @@ sub check_group
 sub check_effects
 {
 	my ($self, $model, $group, $kept, $effects, $done, $reasons) = @_;
-	my %last;
+	my (%last, %last_n);
 
 	foreach my $row (@$effects)
 	{
-		my ($n, undef, $vshard, $keys, $md5, $how, $reason) = @$row;
+		my ($n, undef, $vshard, $keys, $md5, $how, $reason, undef, $before) = @$row;
 		my $who = describe($group, $row);
 
 		if ($how eq 'parked')
@@ -128,7 +128,14 @@ sub check_effects
 			$reasons->{"$vshard $keys"} = $reason;
 			next;
 		}
-		$model->check_chunk({ who => $who, vshard => $vshard, keys => $keys, md5 => $md5 }, 1) if $how eq '';
+		if ($how eq '')
+		{
+			$model->check_chunk({ who => $who, vshard => $vshard, keys => $keys, md5 => $md5 }, 1);
+			# in the higher isolation levels a transaction sees what was done before
+			violation('order', "$who, vshard $vshard: ($keys) was fetched by a transaction that sees of what is before it the effects up to $before, there are up to " . ($last_n{$vshard} // 0))
+			  if $before >= 0 && $before != ($last_n{$vshard} // 0);
+			$last_n{$vshard} = $n;
+		}
 		foreach my $key (split /,/, $keys)
 		{
 			my $what = "$vshard $key";

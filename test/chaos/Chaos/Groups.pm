@@ -40,13 +40,16 @@ our @PLANS = (('always') x 4, ('late') x 4, ('cancelled') x 4, 'ends the worker'
 
 our $SCHEMA = <<'EOS';
 CREATE TABLE group_effects (n bigint GENERATED ALWAYS AS IDENTITY, grp text, vshard int, keys text, md5 text, how text DEFAULT '',
-	reason text, pid int DEFAULT pg_backend_pid());
+	reason text, pid int DEFAULT pg_backend_pid(), before bigint DEFAULT -1, isolation text DEFAULT current_setting('transaction_isolation'));
+CREATE INDEX ON group_effects (grp, vshard, n) WHERE how = '';
 CREATE FUNCTION key_of(r seq_txn) RETURNS text LANGUAGE sql IMMUTABLE AS $$ SELECT r.epoch || '.' || r."position" $$;
+-- "before": the last one of the vshard that this transaction sees
 CREATE FUNCTION fetch_group(grp text, max int, wait interval, OUT vshard int, OUT keys text, OUT md5 text) RETURNS SETOF record LANGUAGE sql AS $$
 	WITH m AS MATERIALIZED (SELECT row_number() OVER () AS i, f.* FROM seq_fetch(grp, max, wait) f)
-	INSERT INTO group_effects (grp, vshard, keys, md5)
+	INSERT INTO group_effects (grp, vshard, keys, md5, before)
 		SELECT fetch_group.grp, m.vshard, string_agg(m.epoch || '.' || m."position", ',' ORDER BY i),
-				md5(string_agg(format('%s.%s/%s/%s/%s/%s/%s', m.epoch, m."position", m.epoch_system_ms, m.tenant_id, m.participating_vshards, m.plans, m.tx_class), '|' ORDER BY i))
+				md5(string_agg(format('%s.%s/%s/%s/%s/%s/%s', m.epoch, m."position", m.epoch_system_ms, m.tenant_id, m.participating_vshards, m.plans, m.tx_class), '|' ORDER BY i)),
+				coalesce((SELECT max(e.n) FROM group_effects e WHERE e.grp = fetch_group.grp AND e.vshard = m.vshard AND e.how = ''), 0)
 			FROM m GROUP BY m.vshard ORDER BY m.vshard
 		RETURNING group_effects.vshard, group_effects.keys, group_effects.md5
 $$;
@@ -176,12 +179,14 @@ sub passes
 }
 
 # Deadlocks and conflicts; a lock_timeout; a group that is not there; something that is
-# parked, processed, or dealt with by another one meanwhile; no applier yet.
+# parked, processed, or dealt with by another one meanwhile; no applier yet.  Never what
+# says that the partition was another one's at the same time, or that something is gone.
 sub may_fail
 {
 	my ($self, $state, $message) = @_;
 
-	return $state =~ /^(?:55000|40001|40P01|55P03|42704|42710|25006|25P02|22012|3B001)$/ && $message !~ /is lost/;
+	return $state =~ /^(?:55000|40001|40P01|55P03|42704|42710|25006|25P02|22012|3B001)$/
+	  && $message !~ /^the position of partition|is lost|truncated/;
 }
 
 sub seen
@@ -260,12 +265,23 @@ sub park_step
 
 	return [
 		sub {
+			$self->{key} = undef;
 			my $chunk = @{ $self->{got} } ? $rng->any(@{ $self->{got} }) : return 'SELECT 1';
 			my ($epoch, $position) = split /\./, $rng->any(split /,/, $chunk->{keys});
 
-			return "SELECT park('$group', $chunk->{vshard}, $epoch, $position, 'of $self->{name}')";
+			$self->{key} = "$chunk->{vshard}, $epoch, $position";
+			return "SELECT park('$group', $self->{key}, 'of $self->{name}')";
 		}
 	];
+}
+
+# And deals with it at once: the group is still to pass over it.
+sub settle_step
+{
+	my ($self, $group) = @_;
+	my $how = $self->{rng}->any(qw(retried dropped));
+
+	return [ sub { return $self->{key} ? "SELECT settle('$group', $self->{key}, '$how')" : 'SELECT 1'; } ];
 }
 
 sub plan_transaction
@@ -310,7 +326,7 @@ sub part
 	# what is taken back so comes again, to this one too
 	return (['SAVEPOINT s'], $fetch->(), ['ROLLBACK TO s'], $rng->chance(0.3) ? $rng->real(0.03) : (), $rng->chance(0.5) ? $fetch->() : ()) if $kind eq 'undone';
 	return ([ "SELECT * FROM fetch_and_park('$group', " . $self->some_max . ', ' . $rng->below(1000) . ", 'fetched by $self->{name}')", sub { $self->seen($_[0]) } ]) if $kind eq 'parks';
-	return (['SAVEPOINT s'], $fetch->(), ['ROLLBACK TO s'], $self->park_step($group), $fetch->()) if $kind eq 'undone_parks';
+	return (['SAVEPOINT s'], $fetch->(), ['ROLLBACK TO s'], $self->park_step($group), $rng->chance(0.4) ? $self->settle_step($group) : (), $rng->chance(0.7) ? $fetch->() : ()) if $kind eq 'undone_parks';
 	return (
 		['SAVEPOINT s'], $fetch->(), ['SAVEPOINT t'], $fetch->(), [ $rng->any('ROLLBACK TO t', 'RELEASE t') ],
 		$rng->chance(0.5) ? $fetch->() : (), [ $rng->any('ROLLBACK TO s', 'RELEASE s') ]);
@@ -346,6 +362,9 @@ use strict;
 use warnings;
 
 our @ISA = ('Chaos::Groups');
+
+# It looks at epochs that everybody has processed.
+sub may_fail { my ($self, $state, $message) = @_; return $message =~ /truncated/ || $self->SUPER::may_fail($state, $message); }
 
 sub next_plan
 {
