@@ -298,12 +298,16 @@ CREATE TRIGGER seq_handler_definitions_restore
 CREATE TRIGGER seq_handler_definitions_no_change
 	BEFORE UPDATE ON seq_handler_definitions
 	FOR EACH STATEMENT EXECUTE FUNCTION seq_handler_definitions_before_change();
+CREATE TRIGGER seq_handler_definitions_role
+	AFTER INSERT ON seq_handler_definitions
+	FOR EACH ROW EXECUTE FUNCTION seq_handler_definitions_after_change();
 CREATE TRIGGER seq_handler_definitions_tell
 	AFTER INSERT OR DELETE OR TRUNCATE ON seq_handler_definitions
 	FOR EACH STATEMENT EXECUTE FUNCTION seq_handler_definitions_after_change();
 ALTER TABLE seq_handler_definitions
 	ENABLE ALWAYS TRIGGER seq_handler_definitions_restore,
 	ENABLE ALWAYS TRIGGER seq_handler_definitions_no_change,
+	ENABLE ALWAYS TRIGGER seq_handler_definitions_role,
 	ENABLE ALWAYS TRIGGER seq_handler_definitions_tell;
 SELECT pg_catalog.pg_extension_config_dump('seq_handler_definitions',
 	'WHERE false UNION ALL SELECT name, id, definition, handler_schema, handler_name,'

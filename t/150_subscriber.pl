@@ -161,7 +161,8 @@ is(state($other, 'restored'), state($source, $db), 'to the same state');
 
 # A copy of a log that was truncated: its beginning is carried by hand.
 $source->command_ok([ 'pg_dump', '-a', '-t', 'seq_snapshots', '-f', $source->basedir . '/snapshots.sql', $db ], 'the base snapshot is dumped');
-sql($other, $db, "CREATE SUBSCRIPTION late CONNECTION '$connstr' PUBLICATION everything");
+sql($source, $db, q{CREATE PUBLICATION log FOR TABLE seq_log, mark WITH (publish = 'insert')});
+sql($other, $db, "CREATE SUBSCRIPTION late CONNECTION '$connstr' PUBLICATION log");
 wait_for_sql($other, $db, "SELECT bool_and(srsubstate = 'r') FROM pg_subscription_rel", 't');
 wait_for_copy($other);
 is(sql($other, $db, 'SELECT applier_state FROM seq_state'), 'waiting for the base snapshot', 'a copy waits for it');

@@ -146,6 +146,8 @@ static const OwnTrigger own_triggers[] = {
 	"seq_handler_definitions_before_change"},
 	{HANDLERS_NAME, "seq_handler_definitions_no_change",
 	"seq_handler_definitions_before_change"},
+	{HANDLERS_NAME, "seq_handler_definitions_role",
+	"seq_handler_definitions_after_change"},
 	{HANDLERS_NAME, "seq_handler_definitions_tell",
 	"seq_handler_definitions_after_change"},
 };

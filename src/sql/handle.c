@@ -188,6 +188,18 @@ seq_unhandle(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
+static void
+require_role(Oid role)
+{
+	if (!has_privs_of_role(GetUserId(), role))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied to define a handler that runs as role \"%s\"",
+						GetUserNameFromId(role, true) != NULL ?
+						GetUserNameFromId(role, true) : "that does not exist"),
+				 errhint("Use seq_handle().")));
+}
+
 /*
  * The role of a row that is written by SQL: a dump has no number, and a copy from elsewhere
  * one that is somebody else's here.
@@ -205,12 +217,8 @@ find_role(const char *group, Oid role, const char *name)
 				 errmsg("role \"%s\" does not exist", name),
 				 errdetail("The handler of group \"%s\" does not run.", group),
 				 errhint("Call seq_handle() as another role, or seq_unhandle().")));
-	else if (!has_privs_of_role(GetUserId(), role))
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("permission denied to define a handler that runs as role \"%s\"",
-						GetUserNameFromId(role, false)),
-				 errhint("Use seq_handle().")));
+	else
+		require_role(role);
 	return role;
 }
 
@@ -258,7 +266,24 @@ seq_handler_definitions_before_change(PG_FUNCTION_ARGS)
 													 &isnull));
 }
 
-/* AFTER INSERT, DELETE, TRUNCATE FOR EACH STATEMENT on seq_handler_definitions. */
+/* What other triggers have made of a row may not be more than who has inserted it. */
+static void
+check_stored_role(TriggerData *trigger)
+{
+	bool		isnull;
+	Oid			role = DatumGetObjectId(heap_getattr(trigger->tg_trigtuple, HANDLER_ATTR_ROLE,
+													 RelationGetDescr(trigger->tg_relation),
+													 &isnull));
+
+	if (OidIsValid(role) &&
+		!insert_is_under_way(trigger->tg_relation, trigger->tg_trigtuple))
+		require_role(role);
+}
+
+/*
+ * AFTER INSERT, DELETE, TRUNCATE FOR EACH STATEMENT on seq_handler_definitions, and AFTER
+ * INSERT FOR EACH ROW.
+ */
 Datum
 seq_handler_definitions_after_change(PG_FUNCTION_ARGS)
 {
@@ -269,6 +294,9 @@ seq_handler_definitions_after_change(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("%s() was not called by its trigger",
 						"seq_handler_definitions_after_change")));
-	wakeup_handlers_at_commit(false);
+	if (TRIGGER_FIRED_FOR_ROW(((TriggerData *) fcinfo->context)->tg_event))
+		check_stored_role((TriggerData *) fcinfo->context);
+	else
+		wakeup_handlers_at_commit(false);
 	return PointerGetDatum(NULL);
 }
