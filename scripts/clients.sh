@@ -129,7 +129,8 @@ start_bouncer() {
 	as_user mkdir -m 700 "$work/bouncer"
 	as_user sh -c "cat >'$work/bouncer/users'" <<<'"service" ""
 "shared" ""
-"kept_off" ""'
+"kept_off" ""
+"cautious" ""'
 	{
 		echo '[databases]'
 		for mode in session transaction statement; do
@@ -164,7 +165,9 @@ prepare_database() {
 	sql 'CREATE EXTENSION calvin_seq'
 	PGDATABASE=postgres cluster_psql main -q -v ON_ERROR_STOP=1 -f "$work/tree/examples/schema.sql" </dev/null
 	sql "CREATE ROLE service LOGIN; CREATE ROLE shared LOGIN IN ROLE service; CREATE ROLE kept_off LOGIN IN ROLE service;
+		CREATE ROLE cautious LOGIN IN ROLE service;
 		ALTER ROLE kept_off SET calvin_seq.subscriptions = off;
+		ALTER ROLE cautious SET calvin_seq.subscriptions = registered;
 		GRANT SELECT, INSERT ON orders, letters TO service;
 		GRANT EXECUTE ON FUNCTION seq_send(text, jsonb, bigint), seq_fetch(text, int, interval),
 			seq_fetch_json(text, int, interval), seq_create_group(text, int, int[], text[], bigint),
@@ -274,6 +277,8 @@ check_refused() {
 			"$(by $mode shared 'SELECT seq_commit()')" 'A connection pooler in transaction or statement mode'
 		point "$mode mode: seq_subscribe is refused where it is turned off" contains \
 			"$(by $mode kept_off "SELECT seq_subscribe('{1}')")" 'ERROR:  55000: subscriptions are turned off in this session'
+		point "$mode mode: a name that is not registered is refused where it has to be" contains \
+			"$(by $mode cautious "SELECT seq_subscribe('{1}')")" 'ERROR:  55000: consumer "default" is not registered'
 	done
 	point "statement mode: a transaction is refused by the pooler" contains \
 		"$(by statement service 'BEGIN')" 'transaction blocks not allowed'

@@ -304,3 +304,12 @@ SELECT seq_subscribe('{97}', lossless => false);
 SELECT count(*) FROM seq_subscriptions;
 RESET calvin_seq.subscriptions;
 SELECT seq_subscribe('{97}', lossless => false);
+
+-- Or from taking a name that is not registered.
+SET calvin_seq.subscriptions = registered;
+SELECT seq_subscribe('{97}', lossless => false);
+SELECT seq_register('mine', '{97}');
+SELECT seq_subscribe('{97}', 'mine');
+SELECT seq_unsubscribe(name => 'mine');
+SELECT seq_unregister('mine');
+RESET calvin_seq.subscriptions;

@@ -31,8 +31,21 @@ int			calvin_inbox_capacity = 0;
 int			calvin_tenant_inbox_quota = 0;
 int			calvin_retention = 0;
 int			calvin_max_consumer_lag = 0;
-bool		calvin_subscriptions = true;
+int			calvin_subscriptions = SUBSCRIPTIONS_ON;
 int			calvin_submissions_remembered = 65536;
+
+static const struct config_enum_entry subscriptions_allowed[] = {
+	{"on", SUBSCRIPTIONS_ON, false},
+	{"registered", SUBSCRIPTIONS_REGISTERED, false},
+	{"off", SUBSCRIPTIONS_OFF, false},
+	{"true", SUBSCRIPTIONS_ON, true},
+	{"yes", SUBSCRIPTIONS_ON, true},
+	{"1", SUBSCRIPTIONS_ON, true},
+	{"false", SUBSCRIPTIONS_OFF, true},
+	{"no", SUBSCRIPTIONS_OFF, true},
+	{"0", SUBSCRIPTIONS_OFF, true},
+	{NULL, 0, false}
+};
 
 static void
 define(const char *name, const char *what, const char *more, int *variable,
@@ -91,11 +104,11 @@ settings_init(void)
 		   "Whoever still needs what is removed is lost: his next call fails.",
 		   &calvin_max_consumer_lag, 0, INT_MAX, PGC_SIGHUP, GUC_UNIT_S);
 
-	DefineCustomBoolVariable("calvin_seq.subscriptions",
-							 "Whether a session may subscribe.",
+	DefineCustomEnumVariable("calvin_seq.subscriptions",
+							 "Whether a session may subscribe: on, under registered names only, off.",
 							 "Turn it off for roles that come through a connection pooler in transaction or statement mode.",
 							 &calvin_subscriptions, calvin_subscriptions,
-							 PGC_USERSET, 0, NULL, NULL, NULL);
+							 subscriptions_allowed, PGC_USERSET, 0, NULL, NULL, NULL);
 
 	/* it sizes shared memory */
 	if (process_shared_preload_libraries_in_progress)

@@ -8,6 +8,14 @@
 
 #include "compat.h"
 
+/* The values of calvin_subscriptions. */
+typedef enum SubscriptionsAllowed
+{
+	SUBSCRIPTIONS_OFF,
+	SUBSCRIPTIONS_REGISTERED, /* under registered names only */
+	SUBSCRIPTIONS_ON
+} SubscriptionsAllowed;
+
 /* An epoch closes at any of these. */
 extern int	calvin_epoch_interval;		/* ms after its first submission; 0: at once */
 extern int	calvin_max_txns_per_epoch;
@@ -28,7 +36,7 @@ extern int	calvin_retention;		/* age at which what nobody needs is removed */
 extern int	calvin_max_consumer_lag; /* and at which consumers do not hold it back */
 
 /* Of the session. */
-extern bool calvin_subscriptions; /* may it subscribe? */
+extern int	calvin_subscriptions; /* may it subscribe? */
 
 /* Fixed at the start of the server. */
 extern int	calvin_submissions_remembered;

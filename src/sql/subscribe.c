@@ -6,6 +6,7 @@
 
 #include "consumer/start.h"
 #include "log/attach.h"
+#include "log/registry.h"
 #include "shared/settings.h"
 #include "sql/args.h"
 #include "utils/builtins.h"
@@ -33,18 +34,25 @@ refuse_null(FunctionCallInfo fcinfo, int number, const char *name)
 
 /*
  * Behind a pooler that hands sessions from client to client, a subscription
- * would be that of whoever calls next: nothing in the calls tells clients
- * apart, so only the administrator can say that there is one.
+ * would be that of whoever calls next under its name: nothing else in the calls
+ * tells clients apart.  So the administrator can say that there is such a pooler,
+ * or that names have to be registered, which keeps others from taking them.
  */
 static void
-require_session_of_ones_own(void)
+require_allowed(const char *name)
 {
-	if (!calvin_subscriptions)
+	if (calvin_subscriptions == SUBSCRIPTIONS_OFF)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("subscriptions are turned off in this session"),
 				 errdetail("calvin_seq.subscriptions is off, as it should be behind a connection pooler in transaction or statement mode: another client would receive what this one subscribes to."),
 				 errhint("Use a group there: seq_create_group() and seq_fetch(). Or connect without the pooler, or in its session mode, as a role for which it is on.")));
+	if (calvin_subscriptions == SUBSCRIPTIONS_REGISTERED && registry_find(name) == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("consumer \"%s\" is not registered", name),
+				 errdetail("calvin_seq.subscriptions is \"registered\", so that no two consumers take one name by mistake."),
+				 errhint("Use seq_register(name, vshards) once, under a name of its own.")));
 }
 
 /*
@@ -66,7 +74,6 @@ seq_subscribe(PG_FUNCTION_ARGS)
 	refuse_null(fcinfo, 1, "name");
 	refuse_null(fcinfo, 3, "from_position");
 	refuse_null(fcinfo, 5, "lossless");
-	require_session_of_ones_own();
 	vshards = arg_vshards(PG_GETARG_ARRAYTYPE_P(0), &n);
 	name = arg_name(PG_GETARG_TEXT_PP(1), "subscription");
 	ring_size = arg_ring_size(fcinfo, 4);
@@ -88,6 +95,7 @@ seq_subscribe(PG_FUNCTION_ARGS)
 	}
 
 	database = attach_database();
+	require_allowed(name);
 	start_streams(database, name, n, vshards, ring_size, lossless,
 					 PG_ARGISNULL(2) ? NULL : &from);
 	PG_RETURN_VOID();
