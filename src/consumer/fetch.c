@@ -692,6 +692,12 @@ fetch_next_retry(const Fetch *fetch)
 }
 
 bool
+fetch_given(const Fetch *fetch)
+{
+	return fetch->given > 0;
+}
+
+bool
 fetch_next(Fetch *fetch, Delivery *delivery, int *partition)
 {
 	Taking	   *taking;

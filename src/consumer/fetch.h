@@ -41,6 +41,9 @@ extern Fetch *fetch_begin(const FetchRequest *request);
  */
 extern bool fetch_next(Fetch *fetch, Delivery *delivery, int *partition);
 
+/* Has anything been handed out? */
+extern bool fetch_given(const Fetch *fetch);
+
 /* Attempts that have failed at what was next in a partition that the fetch has taken. */
 extern uint32 fetch_attempts(const Fetch *fetch, int partition);
 

@@ -118,6 +118,15 @@ group_open(const Registration *registration)
 	return group;
 }
 
+const char *
+group_name(uint64 id)
+{
+	for (const FetchGroup *group = groups; group != NULL; group = group->link)
+		if (group->id == id)
+			return NameStr(group->name);
+	return "";
+}
+
 void
 group_forget_known(uint64 id, int partition)
 {

@@ -45,6 +45,9 @@ typedef struct FetchGroup
 /* Of a registration; kept to the end of the transaction at least. */
 extern FetchGroup *group_open(const Registration *registration);
 
+/* Of one that this transaction has opened. */
+extern const char *group_name(uint64 id);
+
 /* A partition has been moved: look again how far. */
 extern void group_forget_known(uint64 id, int partition);
 

@@ -1,11 +1,11 @@
 /*
  * holding.h
- *	  Portals that hold the rows of a receive: cursors, and the loops of
- *	  procedures.
+ *	  Portals that hold the rows of a receive, or of a fetch: cursors, and the loops
+ *	  of procedures.
  *
  * What is received is taken back by the rollback of the (sub)transaction that
- * received it, and so must its rows be.  These functions know consumers by name:
- * a portal may outlive a subscription.
+ * received it, and so must its rows be.  These functions know consumers and groups by
+ * name: a portal may outlive a subscription.
  */
 #ifndef CALVIN_CONSUMER_HOLDING_H
 #define CALVIN_CONSUMER_HOLDING_H

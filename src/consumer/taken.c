@@ -9,6 +9,7 @@
 
 #include "access/xact.h"
 #include "consumer/group.h"
+#include "consumer/holding.h"
 #include "consumer/taken.h"
 #include "shared/fetchers.h"
 #include "utils/resowner.h"
@@ -90,6 +91,10 @@ at_xact_event(XactEvent event, void *arg)
 {
 	switch (event)
 	{
+		case XACT_EVENT_PRE_COMMIT:
+			for (int i = 0; i < ntaken; i++)
+				holding_refuse_commit(group_name(taken[i].id));
+			break;
 		case XACT_EVENT_PRE_PREPARE:
 			if (fetched)
 				ereport(ERROR,
@@ -100,12 +105,19 @@ at_xact_event(XactEvent event, void *arg)
 			break;
 		case XACT_EVENT_COMMIT:
 			for (int i = 0; i < ntaken; i++)
+			{
 				group_forget_known(taken[i].id, taken[i].partition);
+				holding_committed(group_name(taken[i].id), true);
+			}
 			let_go_of(InvalidSubTransactionId, true);
+			holding_end_transaction();
 			fetched = false;
 			break;
 		case XACT_EVENT_ABORT:
+			for (int i = 0; i < ntaken; i++)
+				holding_taken_back(group_name(taken[i].id));
 			let_go_of(InvalidSubTransactionId, true);
+			holding_end_transaction();
 			fetched = false;
 			break;
 		default:

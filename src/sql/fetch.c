@@ -6,6 +6,7 @@
 
 #include "catalog/pg_type_d.h"
 #include "consumer/fetch.h"
+#include "consumer/holding.h"
 #include "log/rows.h"
 #include "miscadmin.h"
 #include "sql/args.h"
@@ -38,8 +39,20 @@ begin_fetching(FunctionCallInfo fcinfo, FetchGroup **group)
 	request.deadline = arg_deadline(PG_GETARG_INTERVAL_P(2));
 	request.partition = -1;
 	fetch_refuse();
+	/* what is fetched is taken back with the subtransaction, and so must its rows be */
+	holding_check();
 	request.group = *group = group_require(arg_name(PG_GETARG_TEXT_PP(0)));
 	return fetch_begin(&request);
+}
+
+static void
+end_fetching(Fetch *fetch, const FetchGroup *group)
+{
+	bool		given = fetch_given(fetch);
+
+	fetch_end(fetch);
+	if (given)
+		holding_note(NameStr(group->name));
 }
 
 /* seq_fetch(name, max_txns, timeout) */
@@ -62,7 +75,7 @@ seq_fetch(PG_FUNCTION_ARGS)
 							 maker.nulls);
 		CHECK_FOR_INTERRUPTS();
 	}
-	fetch_end(fetch);
+	end_fetching(fetch, group);
 	return (Datum) 0;
 }
 
@@ -153,6 +166,6 @@ seq_fetch_json(PG_FUNCTION_ARGS)
 		MemoryContextReset(row_context);
 		CHECK_FOR_INTERRUPTS();
 	}
-	fetch_end(fetch);
+	end_fetching(fetch, group);
 	return (Datum) 0;
 }
