@@ -157,6 +157,39 @@ is($first->query("SELECT count(*) FROM seq_retry('g', $parked)"), 1, 'what a tra
 $first->query('COMMIT');
 
 #
+# Rows that outlive what has fetched them
+#
+my $cursor = q{DECLARE c CURSOR FOR SELECT 10 / (payload::int - 22) FROM seq_fetch_json('g')};
+new_group();
+send_to($node, $db, map { ('m', $_) } 20 .. 23);
+$first->query("BEGIN; $cursor; SAVEPOINT s");
+like($first->error('FETCH 1 FROM c'), qr/^40001: cannot receive through a cursor that was opened outside of the present subtransaction/,
+	'a cursor does not keep what a savepoint takes back');
+$first->query("ROLLBACK; BEGIN; DECLARE h CURSOR WITH HOLD FOR SELECT * FROM seq_fetch('g')");
+like($first->error('COMMIT'), qr/^40001: cannot commit the position of "g" while a cursor or loop still holds rows/, 'nor what nobody has seen beyond the commit');
+# the server keeps it all the same
+$first->query('CLOSE h');
+$first->query("BEGIN; $cursor; FETCH 1 FROM c; SAVEPOINT s");
+like($first->error('FETCH 2 FROM c'), qr/^22012: /, 'one that fails');
+$first->query('ROLLBACK TO s');
+like($first->error('COMMIT'), qr/^40001: cannot commit the position of "g"/, 'has rows that nobody can get any more');
+$first->query('CREATE TABLE seen (payload jsonb)');
+$first->query(<<'EOS');
+CREATE PROCEDURE each_by_itself() LANGUAGE plpgsql AS $$
+DECLARE
+	r record;
+BEGIN
+	FOR r IN SELECT * FROM seq_fetch_json('g') LOOP
+		INSERT INTO seen VALUES (r.payload);
+		COMMIT;
+	END LOOP;
+END $$
+EOS
+like($first->error('CALL each_by_itself()'), qr/^40001: cannot commit the position of "g" while/, 'a loop does not commit what it has not come to');
+is($first->query('SELECT count(*) FROM seen'), 0, 'nor what it has');
+is($second->query($poll), '20,21,22,23', 'all of it comes again');
+
+#
 # What is removed under a fetch
 #
 new_group();
