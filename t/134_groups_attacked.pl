@@ -163,7 +163,7 @@ my $cursor = q{DECLARE c CURSOR FOR SELECT 10 / (payload::int - 22) FROM seq_fet
 new_group();
 send_to($node, $db, map { ('m', $_) } 20 .. 23);
 $first->query("BEGIN; $cursor; SAVEPOINT s");
-like($first->error('FETCH 1 FROM c'), qr/^40001: cannot receive through a cursor that was opened outside of the present subtransaction/,
+like($first->error('FETCH 1 FROM c'), qr/^40001: cannot fetch through a cursor that was opened outside of the present subtransaction/,
 	'a cursor does not keep what a savepoint takes back');
 $first->query("ROLLBACK; BEGIN; DECLARE h CURSOR WITH HOLD FOR SELECT * FROM seq_fetch('g')");
 like($first->error('COMMIT'), qr/^40001: cannot commit the position of "g" while a cursor or loop still holds rows/, 'nor what nobody has seen beyond the commit');
