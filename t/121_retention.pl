@@ -270,6 +270,22 @@ $node->wait_for_catchup($standby, 'replay', $node->lsn('insert'));
 is(sql($standby, $db, 'SELECT min(epoch) FROM seq_log'), $epoch - 1, 'the standby follows');
 like(sql_error($standby, $db, 'SELECT seq_truncate()'), qr/^25006: /, 'and does not do it itself');
 
+# What the owner has attached to the tables may run SQL.
+begin_old();
+my $behind = $epoch;
+append(5, '2 hours', 'c');
+$watch->query("SELECT seq_create_group('too_old', 1, '{$vc}', from_epoch => $behind)");
+$watch->query(<<'EOS');
+CREATE TABLE marked (name name);
+CREATE FUNCTION note_marked() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO public.marked VALUES (NEW.name); RETURN NULL; END $$;
+CREATE TRIGGER note_marked AFTER INSERT ON seq_registrations FOR EACH ROW EXECUTE FUNCTION note_marked();
+EOS
+set('calvin_seq.retention' => '1h', 'calvin_seq.max_consumer_lag' => '1h');
+begins_with($epoch - 1, 'it truncates where marking a group as lost runs SQL');
+is($watch->query('SELECT DISTINCT name FROM marked'), 'too_old', 'which has run');
+$watch->query("DROP TRIGGER note_marked ON seq_registrations; SELECT seq_drop_group('too_old')");
+set();
+
 # A crash between the steps, then the promotion: the new primary does it.
 begin_old();
 append(2500, '2 hours', 'c');

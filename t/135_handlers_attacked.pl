@@ -212,6 +212,22 @@ wait_for_sql($node, 'postgres', "SELECT seq_pending('unmade')", 0);
 is(parked('unmade') . sql($node, 'postgres', 'SELECT count(*) FROM done'), '1', 'an attempt that is not made, since the handler is defined anew, does not count');
 end_group('unmade');
 
+# nor does one for which there was no function any more
+sql($node, 'postgres', "SELECT seq_create_group('unmade', 1)");
+handle($node, 'postgres', 'unmade', 'rows', 'max_attempts => 1');
+wait_state($node, 'postgres', 'unmade', 'running');
+# the first one of it stops in the fetch of the attempt, not in the look before it
+$pauses->arm('fetch: positions stored', (handler_pids($node, 'postgres', 'unmade'))[0]);
+send_numbers($node, 'postgres', 'a', 1, 1);
+$pauses->reached('fetch: positions stored');
+sql($node, 'postgres', 'DROP FUNCTION h_unmade(seq_txn)');
+$pauses->release('fetch: positions stored');
+wait_for_handlers($node, 'postgres', 0);
+is(parked('unmade') . sql($node, 'postgres', "SELECT seq_pending('unmade'), state FROM seq_handlers"), '1|stopped', 'a function that is dropped just before the call is no failure of what it was for');
+make_handler($node, 'postgres', 'unmade', 'rows');
+wait_done($node, 'postgres', 'unmade', 1);
+end_group('unmade');
+
 # what fails at its commit is nobody's until that is noted
 sql($node, 'postgres', "SELECT seq_create_group('commit', 2)");
 fault(1, 'sql:DECLARE held CURSOR WITH HOLD FOR SELECT 1 / (random() * 0)::int');

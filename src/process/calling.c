@@ -188,22 +188,26 @@ report_activity(const HandlerDefinition *definition)
 }
 
 void
+calling_prepare(const HandlerFunction *function, FmgrInfo *flinfo)
+{
+	InvokeFunctionExecuteHook(function->function);
+	fmgr_info(function->function, flinfo);
+}
+
+void
 calling_call(const HandlerDefinition *definition, const HandlerFunction *function,
-			 HandlerRows *rows)
+			 FmgrInfo *flinfo, HandlerRows *rows)
 {
 	HandlerContext context = {definition, &rows->rows[0], &rows->rows[rows->n - 1]};
 	ErrorContextCallback callback = {error_context_stack, describe_call, &context};
 	MemoryContext each = AllocSetContextCreate(CurrentMemoryContext, "calvin_seq call",
 											   ALLOCSET_DEFAULT_SIZES);
-	FmgrInfo	flinfo;
 
+	rows->at = -1;
 	report_activity(definition);
 	error_context_stack = &callback;
-	InvokeFunctionExecuteHook(function->function);
-	fmgr_info(function->function, &flinfo);
-	rows->at = -1;
 	if (definition->takes_array)
-		call_for_all(&flinfo, each, function, rows);
+		call_for_all(flinfo, each, function, rows);
 	else
 		for (int i = 0; i < rows->n; i++)
 		{
@@ -211,7 +215,7 @@ calling_call(const HandlerDefinition *definition, const HandlerFunction *functio
 			context.first = context.last = &rows->rows[i];
 			if (i > 0)
 				be_role_again(definition->role);
-			call_once(&flinfo, each, rows->rows[i].value);
+			call_once(flinfo, each, rows->rows[i].value);
 		}
 	/* what fails from here on, at the commit, may be of any of them */
 	rows->at = -1;

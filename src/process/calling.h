@@ -8,6 +8,7 @@
 #include "compat.h"
 
 #include "consumer/fetch.h"
+#include "fmgr.h"
 #include "log/definitions.h"
 #include "process/permitted.h"
 
@@ -33,12 +34,16 @@ typedef struct HandlerRows
 extern bool calling_gather(Fetch *fetch, const HandlerFunction *function, bool doubted,
 						   HandlerRows *rows, int *partition);
 
+/* Look the function up; it may be gone since it was found to be permitted. */
+extern void calling_prepare(const HandlerFunction *function, FmgrInfo *flinfo);
+
 /*
  * Have the handler called for the rows.  Errors come with the transactions that it was
  * called for.
  */
 extern void calling_call(const HandlerDefinition *definition,
-						 const HandlerFunction *function, HandlerRows *rows);
+						 const HandlerFunction *function, FmgrInfo *flinfo,
+						 HandlerRows *rows);
 
 /*
  * Undo what a call has left of SET ROLE, in a transaction; false if the session is somebody

@@ -232,10 +232,13 @@ note_retry(const Fetch *fetch)
 static void
 call_and_commit(Fetch *fetch, const HandlerFunction *function)
 {
+	FmgrInfo	flinfo;
+
 	/* first, so that it may fetch itself, and park what it is called for */
 	fetch_end(fetch);
+	calling_prepare(function, &flinfo);
 	phase = PHASE_CALL;
-	calling_call(&definition, function, &rows);
+	calling_call(&definition, function, &flinfo, &rows);
 	PAUSE_POINT("handler: before commit");
 	commit();
 	phase = PHASE_OTHER;
@@ -497,9 +500,12 @@ try_attempt(FetchGroup *group, const HandlerFunction *function)
 		(void) calling_gather(fetch, function, true, &rows, &partition);
 		if (rows.n > 0)
 		{
+			FmgrInfo	flinfo;
+
 			fetch_end(fetch);
+			calling_prepare(function, &flinfo);
 			phase = PHASE_CALL;
-			calling_call(&definition, function, &rows);
+			calling_call(&definition, function, &flinfo, &rows);
 			check_constraints();
 		}
 		ReleaseCurrentSubTransaction();

@@ -24,6 +24,7 @@
 #include "shared/settings.h"
 #include "tcop/tcopprot.h"
 #include "utils/guc.h"
+#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 /* From one look to the next where somebody is in the way, or new things get old. */
@@ -64,11 +65,14 @@ run_step(DatabaseSlot *slot, TimestampTz *too_young)
 	StartTransactionCommand();
 	(void) set_config_option("lock_timeout", LOCK_TIMEOUT, PGC_SUSET, PGC_S_SESSION,
 							 GUC_ACTION_LOCAL, true, 0, false);
+	/* for SQL in what the owner of our tables may have attached to them */
+	PushActiveSnapshot(GetTransactionSnapshot());
 	pgstat_report_activity(STATE_RUNNING, "removing what is older than calvin_seq.retention");
 	/* where it is gone, the worker's own duty tells */
 	if (log_table_find() != NULL)
 		step = truncation_step(slot, GetCurrentTimestamp() -
 							   calvin_retention * USECS_PER_SEC, too_young);
+	PopActiveSnapshot();
 	CommitTransactionCommand();
 	pgstat_report_stat(false);
 	return step;
