@@ -19,6 +19,7 @@ typedef struct Taken
 	uint64		id;
 	int			partition;
 	GroupKey	from;
+	bool		unseen;
 	SubTransactionId subid;
 } Taken;
 
@@ -54,6 +55,23 @@ taken_from(uint64 id, int partition, GroupKey *key)
 		return false;
 	*key = found->from;
 	return true;
+}
+
+void
+taken_note_unseen(uint64 id, int partition)
+{
+	Taken	   *found = find(id, partition);
+
+	if (found != NULL)
+		found->unseen = true;
+}
+
+bool
+taken_is_unseen(uint64 id, int partition)
+{
+	const Taken *found = find(id, partition);
+
+	return found != NULL && found->unseen;
 }
 
 static void
@@ -173,5 +191,6 @@ taken_add(DatabaseSlot *slot, uint64 id, int partition, GroupKey from)
 	entry->id = id;
 	entry->partition = partition;
 	entry->from = from;
+	entry->unseen = false;
 	entry->subid = GetCurrentSubTransactionId();
 }

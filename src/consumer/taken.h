@@ -27,6 +27,10 @@ extern bool taken_from(uint64 id, int partition, GroupKey *key);
  */
 extern void taken_add(DatabaseSlot *slot, uint64 id, int partition, GroupKey from);
 
+/* It had been moved after the snapshot of the transaction, as it was taken. */
+extern void taken_note_unseen(uint64 id, int partition);
+extern bool taken_is_unseen(uint64 id, int partition);
+
 /* It was let go again, without having been moved. */
 extern void taken_remove(uint64 id, int partition);
 
