@@ -80,6 +80,22 @@ like($a->error("SELECT $numbers FROM seq_fetch_json('g')"), qr/^40001: could not
 	'an older snapshot does not see what it has done');
 $a->query('ROLLBACK');
 is($a->query("SELECT $numbers FROM seq_fetch_json('g')"), '13', 'a new one does');
+# nor does it if it has taken the partition before, to park something
+send_messages(14, 14);
+$a->query('BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM effects');
+is($b->query("SELECT $numbers FROM seq_fetch_json('g')"), '14', 'another one moves a partition again');
+send_messages(14, 14);
+send_messages(14, 14);
+my $key = $b->query(q{BEGIN; SELECT concat_ws(', ', vshard, epoch, position) FROM seq_fetch('g') ORDER BY epoch, position LIMIT 1});
+$b->query('ROLLBACK');
+$a->query("SELECT seq_park('g', $key, 'an older snapshot')");
+like($a->error("SELECT $numbers FROM seq_fetch_json('g')"), qr/^40001: could not serialize access: group "g" was moved/,
+	'who has parked there with an older snapshot does not fetch there');
+$a->query('ROLLBACK');
+$a->query("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT seq_park('g', $key, 'a new one')");
+is($a->query("SELECT $numbers FROM seq_fetch_json('g')"), '14', 'with a new one he does');
+$a->query("SELECT seq_drop_parked('g', $key)");
+$a->query('COMMIT');
 
 #
 # Waiting

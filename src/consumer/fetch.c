@@ -291,7 +291,8 @@ is_wanted(Fetch *fetch, const Taking *taking)
 
 	if (taking->first >= fetch->end)
 		return false;
-	if (taking->newly && !position->in_snapshot)
+	if (taking->newly ? !position->in_snapshot :
+		taken_is_unseen(fetch->request.group->id, taking->partition))
 	{
 		fetch->too_new = true;
 		return false;
@@ -895,6 +896,11 @@ fetch_take(FetchGroup *group, int partition, bool wait, GroupStore *store,
 	group_store_begin(store, group->id, true);
 	group_store_read(store, partition, position);
 	if (!had)
+	{
 		taken_begins(group->id, partition, position->next);
+		/* it may be parked from, and not be fetched from */
+		if (!position->in_snapshot)
+			taken_note_unseen(group->id, partition);
+	}
 	return true;
 }

@@ -20,6 +20,7 @@ typedef struct Taken
 	uint64		id;
 	int			partition;
 	GroupKey	from;
+	bool		unseen;
 	SubTransactionId subid;
 	GroupKey	moved;		/* to there, */
 	SubTransactionId moved_by; /* by this; invalid: not known how far */
@@ -57,6 +58,23 @@ taken_from(uint64 id, int partition, GroupKey *key)
 		return false;
 	*key = found->from;
 	return true;
+}
+
+void
+taken_note_unseen(uint64 id, int partition)
+{
+	Taken	   *found = find(id, partition);
+
+	if (found != NULL)
+		found->unseen = true;
+}
+
+bool
+taken_is_unseen(uint64 id, int partition)
+{
+	const Taken *found = find(id, partition);
+
+	return found != NULL && found->unseen;
 }
 
 static void
@@ -188,6 +206,7 @@ taken_add(DatabaseSlot *slot, uint64 id, int partition)
 	entry->id = id;
 	entry->partition = partition;
 	entry->from = (GroupKey){0, 0, 0};
+	entry->unseen = false;
 	entry->subid = GetCurrentSubTransactionId();
 	entry->moved_by = InvalidSubTransactionId;
 }

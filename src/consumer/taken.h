@@ -33,6 +33,10 @@ extern void taken_begins(uint64 id, int partition, GroupKey from);
 /* It was moved to a key, by the present (sub)transaction. */
 extern void taken_moved(uint64 id, int partition, GroupKey key);
 
+/* It had been moved after the snapshot of the transaction, as it was taken. */
+extern void taken_note_unseen(uint64 id, int partition);
+extern bool taken_is_unseen(uint64 id, int partition);
+
 /* It was let go again, without having been moved. */
 extern void taken_remove(uint64 id, int partition);
 

@@ -80,6 +80,9 @@ sub quit
 {
 	my ($self) = @_;
 
+	# the server may have left first
+	local $SIG{PIPE} = 'IGNORE';
+
 	return if $self->{state} eq 'dead';
 	$self->{fh}->blocking(1);
 	syswrite $self->{fh}, 'X' . pack('N', 4);
