@@ -148,6 +148,22 @@ foreach my $end ('ROLLBACK', 'COMMIT')
 	$watch->query(q{SELECT seq_unregister('old')}) if $end eq 'ROLLBACK';
 }
 
+# a group that is used before its commit has nothing taken from under it
+sql($node, $db, 'CREATE DATABASE early');
+create_extension($node, 'early');
+my ($maker, $truncating) = map { session($node, 'early') } 1 .. 2;
+$maker->query("BEGIN; SELECT seq_create_group('early', 1)");
+append_batches($node, 'early', 0, 2, [ [ ['a'], 'ab', 1 ] ]);
+wait_for_epoch($node, 'early', 2);
+is($maker->query("SELECT epoch FROM seq_fetch('early', 1)"), 0, 'the transaction that makes a group fetches for it');
+$truncating->send('SELECT seq_truncate(2)');
+waits($truncating, 'a truncation, for that');
+$maker->query('COMMIT');
+($_, $error) = $truncating->finish;
+like($error, qr/^55006: cannot truncate past the group "early"/, 'which it sees then');
+is($truncating->query("SELECT string_agg(epoch::text, ' ' ORDER BY epoch) FROM seq_fetch('early')"), '1 2', 'the rest is there');
+$_->quit foreach $maker, $truncating;
+
 #
 # The name at the same time
 #

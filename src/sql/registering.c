@@ -45,12 +45,12 @@ registering_start(const Datum *from_epoch)
 	uint64		start;
 	uint64		next;
 
-	if (from_epoch == NULL)
-		return log_next_epoch();
-	start = arg_epoch(DatumGetInt64(*from_epoch));
+	start = from_epoch != NULL ? arg_epoch(DatumGetInt64(*from_epoch)) : 0;
 	/* who truncates waits for the end of this transaction, and sees it then */
 	log_lock_for_transaction(LOG_LOCK_TRUNCATION, ShareLock);
 	next = log_next_epoch();
+	if (from_epoch == NULL)
+		return next;
 	if (start > next)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
