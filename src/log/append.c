@@ -26,6 +26,7 @@
 #include "log/owner.h"
 #include "log/reader.h"
 #include "log/snapshots.h"
+#include "shared/bound.h"
 #include "shared/wakeup.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
@@ -36,8 +37,10 @@
 static bool locked = false;
 static SubTransactionId locked_subid;
 
-/* The log's end when it took the lock. */
+/* The log's end when it took the lock, and whose that is. */
+static Oid	log_when_locked;
 static int64 end_when_locked;
+static int64 epoch_when_locked;
 
 /*
  * The log's end now, and which log that is.  Looked up for every row: whether the row before really
@@ -69,6 +72,14 @@ forget_all(void)
 	correcting = false;
 }
 
+/* What was rolled back is gone; the lock is still held. */
+static void
+lower_bound(void)
+{
+	if (locked)
+		bound_set(log_when_locked, end_when_locked, epoch_when_locked);
+}
+
 static void
 at_xact_event(XactEvent event, void *arg)
 {
@@ -84,6 +95,7 @@ at_xact_event(XactEvent event, void *arg)
 			break;
 		case XACT_EVENT_ABORT:
 			ms_log = InvalidOid;
+			lower_bound();
 			forget_all();
 			break;
 		case XACT_EVENT_COMMIT:
@@ -105,7 +117,10 @@ at_subxact_event(SubXactEvent event, SubTransactionId subid,
 	if (locked && locked_subid == subid)
 	{
 		if (event == SUBXACT_EVENT_ABORT_SUB)
+		{
+			lower_bound();
 			locked = false;
+		}
 		else if (event == SUBXACT_EVENT_COMMIT_SUB)
 			locked_subid = parent;
 	}
@@ -182,11 +197,14 @@ append_lock(void)
 		end_epoch = base_epoch(&begin);
 		end_index = Max(end_index, begin);
 	}
+	bound_set(end_log, end_index, end_epoch);
 	if (!locked)
 	{
 		locked = true;
 		locked_subid = GetCurrentSubTransactionId();
+		log_when_locked = end_log;
 		end_when_locked = end_index;
+		epoch_when_locked = end_epoch;
 	}
 }
 
@@ -354,19 +372,30 @@ choose_index(bool is_explicit, int64 wanted)
 
 void
 append_place_row(bool is_explicit, int64 wanted, struct varlena *entry,
-				 AppendPlace *place)
+				 bool final, AppendPlace *place)
 {
 	WireEntry	what;
 	bool		canonical;
+
+	int64		batch_epoch = -1;
 
 	append_lock();
 	place->log_index = choose_index(is_explicit, wanted);
 	place->epoch = -1;
 	if (wire_examine((const uint8 *) VARDATA_ANY(entry),
 					 VARSIZE_ANY_EXHDR(entry), &what, &canonical))
+	{
 		place->kind = classify(&what, place->log_index, &place->epoch);
+		if (what.kind == WIRE_EPOCH_BATCH)
+			batch_epoch = place->epoch;
+	}
 	else
 		place->kind = LOG_KIND_UNDECODABLE;
+	/* before the row is in, and so before anybody else can see it */
+	if (final)
+		bound_raise(end_log, place->log_index, batch_epoch);
+	else
+		bound_forget();
 	wakeup_applier_at_commit();
 	out_of_order |= place->log_index < end_index;
 }
@@ -393,6 +422,7 @@ assign(TupleTableSlot *slot, const WireEntry *what)
 	int64		epoch = -1;
 	const char *kind = classify(what, log_index, &epoch);
 
+	bound_raise(end_log, log_index, what->kind == WIRE_EPOCH_BATCH ? epoch : -1);
 	slot->tts_values[LOG_ATTR_INDEX - 1] = Int64GetDatum(log_index);
 	slot->tts_isnull[LOG_ATTR_INDEX - 1] = false;
 	slot->tts_values[LOG_ATTR_KIND - 1] = CStringGetTextDatum(kind);

@@ -304,8 +304,8 @@ calls_own_function(const OwnTrigger *own, Oid function, char enabled, Oid schema
 }
 
 /* Are the triggers ours, all of them at work? */
-static bool
-has_own_triggers(Relation rel)
+bool
+shape_log_has_own_triggers(Relation rel)
 {
 	const TriggerDesc *triggers = rel->trigdesc;
 
@@ -330,7 +330,7 @@ shape_log_is_bare(Relation rel)
 	const TupleConstr *constraints = RelationGetDescr(rel)->constr;
 	List	   *indexes = RelationGetIndexList(rel);
 	bool		bare = list_length(indexes) == LOG_INDEXES &&
-		has_own_triggers(rel) &&
+		shape_log_has_own_triggers(rel) &&
 		(constraints == NULL || (constraints->num_check == 0 &&
 								 !constraints->has_generated_stored));
 

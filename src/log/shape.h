@@ -182,6 +182,9 @@ extern void shape_check_inbox(Relation rel);
 /* Does a row inserted into seq_log meet nothing but what the script made? */
 extern bool shape_log_is_bare(Relation rel);
 
+/* Does seq_log have our triggers, all at work, and no others? */
+extern bool shape_log_has_own_triggers(Relation rel);
+
 /*
  * For the guard, by the catalogs as they are now, without opening the table: how many
  * columns are the extension's own, may others be added behind them, and are its own

@@ -110,7 +110,8 @@ seq_log_before_insert(PG_FUNCTION_ARGS)
 	desc = RelationGetDescr(trigger->tg_relation);
 	entry = new_entry(tuple, desc, &stored);
 	wanted = heap_getattr(tuple, LOG_ATTR_INDEX, desc, &isnull);
-	append_place_row(!isnull, isnull ? 0 : DatumGetInt64(wanted), entry, &place);
+	append_place_row(!isnull, isnull ? 0 : DatumGetInt64(wanted), entry,
+					 shape_log_has_own_triggers(trigger->tg_relation), &place);
 	if ((Pointer) entry != DatumGetPointer(stored))
 		pfree(entry);
 
