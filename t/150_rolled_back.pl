@@ -65,9 +65,9 @@ foreach my $after (
 	[ $append, 'seq_append_json' ],
 	[ 'SELECT seq_ack(0, 0, 0)', 'seq_ack' ],
 	[ q{INSERT INTO seq_log (entry) VALUES ('')}, 'INSERT' ],
-	[ 'SELECT seq_next_epoch() + random()', 'seq_next_epoch' ],
-	[ 'SELECT * FROM seq_progress', 'seq_progress' ],
-	[ "SELECT * FROM seq_replay(" . vshard_of('a') . ', 0)', 'seq_replay to the end' ])
+	[ 'SELECT seq_current_committed_epoch() + random()', 'seq_current_committed_epoch' ],
+	[ 'SELECT * FROM seq_state', 'seq_state' ],
+	[ "SELECT * FROM seq_replay(" . vshard_of('a') . ', 0, 9000000000000000000)', 'seq_replay to the end' ])
 {
 	my ($sql, $what) = @$after;
 
@@ -84,7 +84,7 @@ $s->query("BEGIN; $append; SAVEPOINT s; $insert; ROLLBACK TO s; $append");
 few_pages($s, $append, 'in the transaction that rolled back to a savepoint');
 $s->query('COMMIT');
 few_pages($s, $append, 'and after it');
-is(end_of(), '21|15|21', 'no hole after a savepoint');
+is(end_of(), '22|16|22', 'no hole after a savepoint');
 
 # the savepoint that has taken the lock: the next one may be somebody else
 $s->query("BEGIN; SAVEPOINT s; $insert; ROLLBACK TO s");
@@ -92,7 +92,7 @@ my $other = session($node, $db);
 $other->query($append);
 few_pages($other, $append, 'beside one that rolled back to a savepoint and goes on');
 $s->query("$append; COMMIT");
-is(end_of(), '24|18|24', 'each behind the other');
+is(end_of(), '25|19|25', 'each behind the other');
 
 # an error late in COMMIT, and a session that is ended
 $s->query(q{CREATE TABLE late (x int UNIQUE DEFERRABLE INITIALLY DEFERRED); INSERT INTO late VALUES (1)});
@@ -102,19 +102,19 @@ $s->query("BEGIN; $insert");
 sql($node, $db, 'SELECT pg_terminate_backend(' . $s->pid . ', 60000)');
 few_pages($other, $append, 'after a session was ended');
 $s = session($node, $db);
-is(end_of(), '26|20|26', 'no hole after either');
+is(end_of(), '27|21|27', 'no hole after either');
 
 # while it is not known yet what becomes of it
 $s->query("BEGIN; $insert");
-few_pages($other, 'SELECT seq_next_epoch() + random()', 'seq_next_epoch beside rows that are not committed');
-is($other->query('SELECT seq_next_epoch()'), 21, 'which do not count');
+few_pages($other, 'SELECT seq_current_committed_epoch() + random()', 'seq_current_committed_epoch beside rows that are not committed');
+is($other->query('SELECT seq_current_committed_epoch()'), 21, 'which do not count');
 $s->query('COMMIT');
-is($other->query('SELECT seq_next_epoch()'), $rows + 10, 'and then do');
+is($other->query('SELECT seq_current_committed_epoch()'), $rows + 9, 'and then do');
 $other->query($append);
-is(end_of(), join('|', $rows + 27, $rows + 10, $rows + 27), 'the log goes on behind them');
+is(end_of(), join('|', $rows + 28, $rows + 10, $rows + 28), 'the log goes on behind them');
 
 # a jump across what was rolled back, by a restore: it is what the log ends with
-my $end = $rows + 27;
+my $end = $rows + 28;
 $s->query("BEGIN; $insert; ROLLBACK");
 $s->query("INSERT INTO seq_log (log_index, entry) VALUES ($end + 2 * $rows, '')");
 $s->query("BEGIN; $insert; ROLLBACK");
@@ -160,7 +160,7 @@ $s = session($node, $db);
 $s->query("$append; $append; $append; $append; BEGIN; $insert; ROLLBACK");
 $s->quit;
 sql($node, $where, $_) foreach 'DROP DATABASE short', "CREATE DATABASE short OID = $oid TEMPLATE $db";
-is(sql($node, 'short', 'SELECT seq_next_epoch()'), sql($node, $db, 'SELECT seq_next_epoch()'), 'it has all of the epochs of its own log');
+is(sql($node, 'short', 'SELECT seq_current_committed_epoch()'), sql($node, $db, 'SELECT seq_current_committed_epoch()'), 'it has all of the epochs of its own log');
 sql($node, 'short', $append);
 is(end_of('short') =~ s/\|.*//r, $end + 7, 'and goes on at its own end');
 

@@ -37,10 +37,12 @@
 static bool locked = false;
 static SubTransactionId locked_subid;
 
-/* The log's end when it took the lock, and whose that is. */
-static Oid	log_when_locked;
+/* The log's end when it took the lock. */
 static int64 end_when_locked;
 static int64 epoch_when_locked;
+
+/* It is about to commit: whatever it appends now is told to others at once. */
+static bool committing = false;
 
 /*
  * The log's end now, and which log that is.  Looked up for every row: whether the row before really
@@ -68,6 +70,7 @@ static void
 forget_all(void)
 {
 	locked = false;
+	committing = false;
 	out_of_order = false;
 	correcting = false;
 }
@@ -76,8 +79,10 @@ forget_all(void)
 static void
 lower_bound(void)
 {
+	BoundEnd	before = {end_when_locked, epoch_when_locked};
+
 	if (locked)
-		bound_set(log_when_locked, end_when_locked, epoch_when_locked);
+		bound_end(&before);
 }
 
 static void
@@ -93,6 +98,11 @@ at_xact_event(XactEvent event, void *arg)
 						 errdetail("It would keep all other appenders waiting, and its place in the log open."),
 						 errhint("Append in a transaction of its own.")));
 			break;
+		case XACT_EVENT_PRE_COMMIT:
+			committing = true;
+			if (locked)
+				bound_publish();
+			break;
 		case XACT_EVENT_ABORT:
 			ms_log = InvalidOid;
 			lower_bound();
@@ -100,6 +110,8 @@ at_xact_event(XactEvent event, void *arg)
 			break;
 		case XACT_EVENT_COMMIT:
 		case XACT_EVENT_PREPARE:
+			if (locked)
+				bound_end(NULL);
 			forget_all();
 			break;
 		default:
@@ -172,6 +184,7 @@ void
 append_lock(void)
 {
 	LogAccess	access;
+	BoundEnd	end;
 
 	for (;;)
 	{
@@ -197,12 +210,15 @@ append_lock(void)
 		end_epoch = base_epoch(&begin);
 		end_index = Max(end_index, begin);
 	}
-	bound_set(end_log, end_index, end_epoch);
-	if (!locked)
+	end.log_index = end_index;
+	end.epoch = end_epoch;
+	if (locked)
+		bound_set_own(end);
+	else
 	{
+		bound_begin(end_log, end);
 		locked = true;
 		locked_subid = GetCurrentSubTransactionId();
-		log_when_locked = end_log;
 		end_when_locked = end_index;
 		epoch_when_locked = end_epoch;
 	}
@@ -321,6 +337,22 @@ correct_kinds(const LogTable *table)
 	log_become_self(&self);
 }
 
+/*
+ * A row is to go in: told before it is there, so before anybody else can see it.
+ * "final": no trigger of others can give it another place.
+ */
+static void
+note_place(int64 log_index, const WireEntry *batch, bool final)
+{
+	BoundEnd	end = {log_index, batch != NULL ? (int64) batch->epoch : -1};
+
+	if (!final)
+		bound_forget();
+	bound_raise_own(end);
+	if (committing)
+		bound_publish();
+}
+
 static const char *
 classify(const WireEntry *entry, int64 log_index, int64 *epoch)
 {
@@ -376,8 +408,7 @@ append_place_row(bool is_explicit, int64 wanted, struct varlena *entry,
 {
 	WireEntry	what;
 	bool		canonical;
-
-	int64		batch_epoch = -1;
+	const WireEntry *batch = NULL;
 
 	append_lock();
 	place->log_index = choose_index(is_explicit, wanted);
@@ -387,15 +418,11 @@ append_place_row(bool is_explicit, int64 wanted, struct varlena *entry,
 	{
 		place->kind = classify(&what, place->log_index, &place->epoch);
 		if (what.kind == WIRE_EPOCH_BATCH)
-			batch_epoch = place->epoch;
+			batch = &what;
 	}
 	else
 		place->kind = LOG_KIND_UNDECODABLE;
-	/* before the row is in, and so before anybody else can see it */
-	if (final)
-		bound_raise(end_log, place->log_index, batch_epoch);
-	else
-		bound_forget();
+	note_place(place->log_index, batch, final);
 	wakeup_applier_at_commit();
 	out_of_order |= place->log_index < end_index;
 }
@@ -422,7 +449,7 @@ assign(TupleTableSlot *slot, const WireEntry *what)
 	int64		epoch = -1;
 	const char *kind = classify(what, log_index, &epoch);
 
-	bound_raise(end_log, log_index, what->kind == WIRE_EPOCH_BATCH ? epoch : -1);
+	note_place(log_index, what->kind == WIRE_EPOCH_BATCH ? what : NULL, true);
 	slot->tts_values[LOG_ATTR_INDEX - 1] = Int64GetDatum(log_index);
 	slot->tts_isnull[LOG_ATTR_INDEX - 1] = false;
 	slot->tts_values[LOG_ATTR_KIND - 1] = CStringGetTextDatum(kind);

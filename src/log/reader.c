@@ -54,12 +54,11 @@ last_is_seen(const LogAccess *access, Relation index, TupleTableSlot *slot)
 static int64
 bound_of_index(const LogAccess *access, Relation index)
 {
-	int64		log_index;
-	int64		epoch;
+	BoundEnd	end;
 
-	if (!bound_get(access->log->rd_id, &log_index, &epoch))
+	if (!bound_get(RelationGetRelid(access->log), &end))
 		return PG_INT64_MAX;
-	return index == access->by_index ? log_index : epoch;
+	return index == access->by_index ? end.log_index : end.epoch;
 }
 
 /* Both bounds on the first column of an index. */

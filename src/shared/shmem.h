@@ -136,6 +136,12 @@ typedef struct WorkerSlot
 							   * the next claim */
 } WorkerSlot;
 
+typedef struct BoundEnd
+{
+	int64		log_index;
+	int64		epoch; /* -1: there are no batches */
+} BoundEnd;
+
 /*
  * Up to where the rows of a log are, and the epochs of its batches: bound.h.  Written
  * by who has the append lock of that log, or forgotten by anybody, under the mutex.
@@ -143,9 +149,10 @@ typedef struct WorkerSlot
 typedef struct LogBound
 {
 	slock_t		mutex;
-	Oid			log; /* InvalidOid: nobody knows */
-	int64		log_index;
-	int64		epoch; /* -1: there are none */
+	Oid			log;	/* InvalidOid: nobody knows */
+	pid_t		holder; /* who has the append lock, or 0 */
+	BoundEnd	all;	/* of what is committed, or is about to be; */
+	BoundEnd	own;	/* of that and what the holder has appended */
 } LogBound;
 
 /*
