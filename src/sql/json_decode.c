@@ -45,7 +45,8 @@ typedef struct Decoder
 	JsonbParseState *state;
 	JsonbValue *result; /* of the last container that was finished */
 	Size		least; /* bytes that the jsonb will have at least */
-	bool		checking; /* read only: for errors about names */
+	bool		checking; /* read only: for errors about names, */
+	bool		superseded; /* but not these: they are not shown */
 	NameDecoder names;
 } Decoder;
 
@@ -202,9 +203,11 @@ put_name(Decoder *d, const char *field)
 {
 	WireSlice	name = get_str(d, field);
 	Size		len;
-	char	   *text = name_decode(&d->names, name,
-								   (uint32) (name.data - d->reader.start), &len);
+	char	   *text;
 
+	if (d->superseded)
+		return;
+	text = name_decode(&d->names, name, (uint32) (name.data - d->reader.start), &len);
 	if (len > MAX_JSONB_BYTES)
 		refuse_size(d);
 	put_string(d, WJB_VALUE, text, len);
@@ -323,11 +326,40 @@ put_key_sets(Decoder *d, const WireSetFields *fields)
 	end_array(d);
 }
 
+/*
+ * The pairs of the map, whose keys may be repeated: the last one is what it means.
+ * shown[] has for each vshard which pair that is; the reader stands before the first.
+ */
+static void
+find_shown(Decoder *d, uint32 pairs, uint32 *shown)
+{
+	WireReader	before = d->reader;
+
+	d->superseded = true;
+	for (uint32 i = 0; i < pairs; i++)
+	{
+		uint64		vshard = get_uint(d, WIRE_VSHARDS - 1, WIRE_F_DEPENDENT_VSHARD);
+		uint32		count = get_array(d, WIRE_F_DEPENDENT_KEYS);
+
+		CHECK_FOR_INTERRUPTS();
+		shown[vshard] = i;
+		for (uint32 j = 0; j < count; j++)
+		{
+			CHECK_FOR_INTERRUPTS();
+			get_tuple(d, 1, WIRE_F_DEPENDENT_KEYS);
+			put_key_set(d, &wire_dependent_fields);
+		}
+	}
+	d->superseded = false;
+	d->reader = before;
+}
+
 static void
 put_dependent_reads(Decoder *d)
 {
 	JsonbValue	null;
 	uint32		pairs = 0;
+	uint32		shown[WIRE_VSHARDS];
 
 	if (wire_skip_nil(&d->reader))
 	{
@@ -337,6 +369,9 @@ put_dependent_reads(Decoder *d)
 	}
 	get_tuple(d, 1, WIRE_F_DEPENDENT);
 	check_read(d, wire_read_map(&d->reader, &pairs, WIRE_F_DEPENDENT));
+	/* what is not only checked is canonical, and repeats nothing */
+	if (d->checking)
+		find_shown(d, pairs, shown);
 	begin_object(d);
 	for (uint32 i = 0; i < pairs; i++)
 	{
@@ -345,16 +380,19 @@ put_dependent_reads(Decoder *d)
 		uint32		count = get_array(d, WIRE_F_DEPENDENT_KEYS);
 
 		CHECK_FOR_INTERRUPTS();
+		d->superseded = d->checking && shown[vshard] != i;
 		if (!d->checking)
 			put_key(d, psprintf("%u", (unsigned) vshard));
 		begin_array(d, count);
 		for (uint32 j = 0; j < count; j++)
 		{
+			CHECK_FOR_INTERRUPTS();
 			get_tuple(d, 1, WIRE_F_DEPENDENT_KEYS);
 			put_key_set(d, &wire_dependent_fields);
 		}
 		end_array(d);
 	}
+	d->superseded = false;
 	end_object(d);
 }
 
