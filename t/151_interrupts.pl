@@ -16,7 +16,7 @@ use Test::More;
 plan skip_all => 'processor time tells nothing under a tool' if under_tool();
 
 my $most = 100;	# ms
-my $bytes = ($ENV{INTERRUPTS_MB} || 16) * 1_000_000;
+my $bytes = ($ENV{INTERRUPTS_MB} || 8) * 1_000_000;
 my $db = 'postgres';
 my $dir = PostgreSQL::Test::Utils::tempdir_short();
 my $node = new_node('interrupts', max_wal_size => '4GB', 'calvin_seq.apply_batch' => '1GB');
@@ -69,7 +69,8 @@ sub tx_class
 
 my $n = $bytes;
 my %inputs = (
-	plans => tx_class(plans => "\xc6" . pack('N', $n) . random($n)),
+	# nothing in them is sorted, so there have to be more
+	plans => tx_class(plans => "\xc6" . pack('N', 3 * $n) . random(3 * $n)),
 	surrogates => tx_class(write => "\x91" . key_set('Vector', 'a', array(int(2 * $n / 5), parts(int(2 * $n / 5), "\xce", 4)))),
 	edges => tx_class(read => "\x91" . key_set('Edge', 'a',
 			array(int($n / 11), join '', map { "\x92\xce" . substr($_, 0, 4) . "\xce" . substr($_, 4) } unpack '(a8)*', random(8 * int($n / 11))))),

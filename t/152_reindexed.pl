@@ -134,7 +134,7 @@ sub reindex
 foreach my $index ('seq_log_pkey', 'seq_log_epoch_idx')
 {
 	foreach my $call ($append, "SELECT count(*) > 0 FROM seq_replay($va, 5, 1000)",
-		'SELECT seq_snapshot()')
+		'SELECT seq_current_committed_epoch()')
 	{
 		my $reindexing = reindex($index, 'access: before locking', $call);
 
