@@ -6,8 +6,8 @@
 #define CALVIN_WIRE_TEXT_H
 
 #include "wire/bytes.h"
-#include "wire/yield.h"
 #include "wire/wire.h"
+#include "wire/yield.h"
 
 #define WIRE_NOT_ASCII UINT64_C(0x8080808080808080)
 
