@@ -213,6 +213,26 @@ SELECT t.refusal('\x92aa45706f6368426174636891930091940000959090c6080befc0'::byt
 	|| repeat('p', 135000000)::bytea || '\x01c00000');
 
 --
+-- Dependent reads that are superseded: of a repeated vshard the last one is what is
+-- meant, and the names of the others are not shown, whatever they are
+--
+CREATE FUNCTION t.reading(reads bytea) RETURNS bytea LANGUAGE sql AS $$
+	SELECT '\x92aa45706f636842617463689193009194000095 90 90 c400 01 91'::bytea || reads || '\x0000'
+$$;
+-- 3: a zero byte, 3: b;  3: b, 3: a zero byte;  5: a zero byte, 3: a, 5: b;  and what only is in front of one
+SELECT n, t.refusal(t.reading(reads)), encode(seq_encode(seq_decode(t.reading(shown))), 'hex') AS means
+FROM (VALUES (1, '\x82 03 9191 92a24b76 92a2610090 03 9191 92a24b76 92a16290'::bytea, '\x81 03 9191 92a24b76 92a16290'::bytea),
+	(2, '\x82 03 9191 92a24b76 92a16290 03 9191 92a24b76 92a2610090', NULL),
+	(3, '\x83 05 9191 92a24b76 92a2610090 03 9191 92a24b76 92a16190 05 9191 92a24b76 92a16290',
+		'\x82 03 9191 92a24b76 92a16190 05 9191 92a24b76 92a16290'),
+	(4, '\x83 05 9191 92a24b76 92a2610090 03 9191 92a24b76 92a2610090 05 9191 92a24b76 92a16290', NULL),
+	(5, '\x82 03 9191 92a24b76 92a2610090 03 90', '\x81 03 90')) v (n, reads, shown) ORDER BY n;
+-- the same by itself, and seq_append has always taken it
+SELECT seq_decode_tx_class('\x95 90 90 c400 01 91 82 03 9191 92a24b76 92a2610090 03 9191 92a24b76 92a16290'),
+	seq_collections('\x95 90 91 92a24b76 92a16390 c400 01 91 82 03 9191 92a24b76 92a2610090 03 9191 92a24b76 92a16290'),
+	seq_append(t.reading('\x82 03 9191 92a24b76 92a2610090 03 9191 92a24b76 92a16290'));
+
+--
 -- Vshards
 --
 SELECT seq_vshard(''), seq_vshard('a'), seq_vshard('ab'), seq_vshard('abcdefgh'), seq_vshard('a name of some length'),

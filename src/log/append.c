@@ -27,6 +27,7 @@
 #include "log/reader.h"
 #include "log/snapshots.h"
 #include "replication/logicalworker.h"
+#include "shared/bound.h"
 #include "shared/wakeup.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
@@ -39,6 +40,10 @@ static SubTransactionId locked_subid;
 
 /* The log's end when it took the lock. */
 static int64 end_when_locked;
+static int64 epoch_when_locked;
+
+/* It is about to commit: whatever it appends now is told to others at once. */
+static bool committing = false;
 
 /*
  * The log's end now, and which log that is.  Looked up for every row: whether the row before really
@@ -66,6 +71,7 @@ static void
 forget_all(void)
 {
 	locked = false;
+	committing = false;
 	out_of_order = false;
 	correcting = false;
 }
@@ -86,6 +92,16 @@ end_without_statement(void)
 	log_access_end(&access);
 }
 
+/* What was rolled back is gone; the lock is still held. */
+static void
+lower_bound(void)
+{
+	BoundEnd	before = {end_when_locked, epoch_when_locked};
+
+	if (locked)
+		bound_end(&before);
+}
+
 static void
 at_xact_event(XactEvent event, void *arg)
 {
@@ -102,13 +118,19 @@ at_xact_event(XactEvent event, void *arg)
 		case XACT_EVENT_PRE_COMMIT:
 			if (out_of_order)
 				end_without_statement();
+			committing = true;
+			if (locked)
+				bound_publish();
 			break;
 		case XACT_EVENT_ABORT:
 			ms_log = InvalidOid;
+			lower_bound();
 			forget_all();
 			break;
 		case XACT_EVENT_COMMIT:
 		case XACT_EVENT_PREPARE:
+			if (locked)
+				bound_end(NULL);
 			forget_all();
 			break;
 		default:
@@ -126,7 +148,10 @@ at_subxact_event(SubXactEvent event, SubTransactionId subid,
 	if (locked && locked_subid == subid)
 	{
 		if (event == SUBXACT_EVENT_ABORT_SUB)
+		{
+			lower_bound();
 			locked = false;
+		}
 		else if (event == SUBXACT_EVENT_COMMIT_SUB)
 			locked_subid = parent;
 	}
@@ -178,6 +203,7 @@ void
 append_lock(void)
 {
 	LogAccess	access;
+	BoundEnd	end;
 
 	for (;;)
 	{
@@ -203,11 +229,17 @@ append_lock(void)
 		end_epoch = base_epoch(&begin);
 		end_index = Max(end_index, begin);
 	}
-	if (!locked)
+	end.log_index = end_index;
+	end.epoch = end_epoch;
+	if (locked)
+		bound_set_own(end);
+	else
 	{
+		bound_begin(end_log, end);
 		locked = true;
 		locked_subid = GetCurrentSubTransactionId();
 		end_when_locked = end_index;
+		epoch_when_locked = end_epoch;
 	}
 }
 
@@ -324,6 +356,22 @@ correct_kinds(const LogTable *table)
 	log_become_self(&self);
 }
 
+/*
+ * A row is to go in: told before it is there, so before anybody else can see it.
+ * "final": no trigger of others can give it another place.
+ */
+static void
+note_place(int64 log_index, const WireEntry *batch, bool final)
+{
+	BoundEnd	end = {log_index, batch != NULL ? (int64) batch->epoch : -1};
+
+	if (!final)
+		bound_forget();
+	bound_raise_own(end);
+	if (committing)
+		bound_publish();
+}
+
 static const char *
 classify(const WireEntry *entry, int64 log_index, int64 *epoch)
 {
@@ -377,19 +425,25 @@ choose_index(bool is_explicit, int64 wanted)
 
 void
 append_place_row(bool is_explicit, int64 wanted, struct varlena *entry,
-				 AppendPlace *place)
+				 bool final, AppendPlace *place)
 {
 	WireEntry	what;
 	bool		canonical;
+	const WireEntry *batch = NULL;
 
 	append_lock();
 	place->log_index = choose_index(is_explicit, wanted);
 	place->epoch = -1;
 	if (wire_examine((const uint8 *) VARDATA_ANY(entry),
 					 VARSIZE_ANY_EXHDR(entry), &what, &canonical))
+	{
 		place->kind = classify(&what, place->log_index, &place->epoch);
+		if (what.kind == WIRE_EPOCH_BATCH)
+			batch = &what;
+	}
 	else
 		place->kind = LOG_KIND_UNDECODABLE;
+	note_place(place->log_index, batch, final);
 	wakeup_applier_at_commit();
 	out_of_order |= place->log_index < end_index;
 }
@@ -416,6 +470,7 @@ assign(TupleTableSlot *slot, const WireEntry *what)
 	int64		epoch = -1;
 	const char *kind = classify(what, log_index, &epoch);
 
+	note_place(log_index, what->kind == WIRE_EPOCH_BATCH ? what : NULL, true);
 	slot->tts_values[LOG_ATTR_INDEX - 1] = Int64GetDatum(log_index);
 	slot->tts_isnull[LOG_ATTR_INDEX - 1] = false;
 	slot->tts_values[LOG_ATTR_KIND - 1] = CStringGetTextDatum(kind);

@@ -47,9 +47,13 @@ typedef struct AppendPlace
 	const char *kind;
 } AppendPlace;
 
-/* For the table's triggers: lock the log's end, and find a row its place. */
+/*
+ * For the table's triggers: lock the log's end, and find a row its place.  "final":
+ * no other trigger can give it another one.
+ */
 extern void append_place_row(bool is_explicit, int64 wanted,
-							 struct varlena *entry, AppendPlace *place);
+							 struct varlena *entry, bool final,
+							 AppendPlace *place);
 
 /* And after the statement: by now it is known which rows really went in. */
 extern void append_end_statement(void);

@@ -23,6 +23,7 @@
 #include "access/toast_internals.h"
 #include "log/chunks.h"
 #include "miscadmin.h"
+#include "shared/pause.h"
 #include "storage/bufmgr.h"
 #include "utils/fmgroids.h"
 
@@ -70,6 +71,7 @@ open_chunks(ChunkReader *reader, Oid relid)
 	reader->index = reader->indexes[valid];
 	reader->slot = table_slot_create(reader->chunks, NULL);
 	reader->blocks = 0;
+	PAUSE_POINT("chunks: index opened");
 }
 
 /* Where the next chunk is, by the index. */

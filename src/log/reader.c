@@ -13,6 +13,8 @@
 #include "access/tableam.h"
 #include "access/xlog.h"
 #include "log/reader.h"
+#include "miscadmin.h"
+#include "shared/bound.h"
 #include "storage/bufmgr.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -28,13 +30,53 @@ reader_begin(LogReader *reader, const LogAccess *access, Relation index,
 	chunk_reader_begin(&reader->chunks, access->log);
 }
 
+/* Is the last row of an index one that is seen? */
+static bool
+last_is_seen(const LogAccess *access, Relation index, TupleTableSlot *slot)
+{
+	IndexScanDesc scan = compat_index_beginscan(access->log, index, access->snapshot, 0);
+	bool		seen;
+
+	/* one that is known to be dead counts: behind it may be millions */
+	scan->ignore_killed_tuples = false;
+	index_rescan(scan, NULL, 0, NULL, 0);
+	seen = index_getnext_tid(scan, BackwardScanDirection) != NULL &&
+		index_fetch_heap(scan, slot);
+	index_endscan(scan);
+	return seen;
+}
+
+/*
+ * Where to look for the end of an index from: it is not beyond that.  Where an index
+ * ends with rows that were rolled back, until VACUUM removes them there may be any
+ * number.  But a last row that is seen is the last one, whatever is told.
+ */
+static int64
+bound_of_index(const LogAccess *access, Relation index)
+{
+	BoundEnd	end;
+
+	if (!bound_get(RelationGetRelid(access->log), &end))
+		return PG_INT64_MAX;
+	return index == access->by_index ? end.log_index : end.epoch;
+}
+
 /* Both bounds on the first column of an index. */
 static void
 reader_begin_range(LogReader *reader, const LogAccess *access, Relation index,
 				   int64 from, int64 to)
 {
 	ScanKeyData keys[2];
+	int64		bound = bound_of_index(access, index);
 
+	if (to > bound)
+	{
+		TupleTableSlot *slot = table_slot_create(access->log, NULL);
+
+		if (!last_is_seen(access, index, slot))
+			to = bound;
+		ExecDropSingleTupleTableSlot(slot);
+	}
 	ScanKeyInit(&keys[0], 1, BTGreaterEqualStrategyNumber, F_INT8GE,
 				Int64GetDatum(from));
 	ScanKeyInit(&keys[1], 1, BTLessEqualStrategyNumber, F_INT8LE,
@@ -167,6 +209,24 @@ is_epoch_batch(TupleTableSlot *slot)
 		memcmp(VARDATA_ANY(found), kind, strlen(kind)) == 0;
 }
 
+/* What is asked of the row in the slot; false if it is to be passed over. */
+static bool
+take_last(TupleTableSlot *slot, bool batches_only, LastRow *last)
+{
+	bool		is_batch = is_epoch_batch(slot);
+	bool		isnull;
+	Datum		value;
+
+	if (batches_only && !is_batch)
+		return false;
+	last->is_batch = is_batch;
+	last->log_index = DatumGetInt64(slot_getattr(slot, LOG_ATTR_INDEX, &isnull));
+	value = slot_getattr(slot, LOG_ATTR_EPOCH, &isnull);
+	if (!isnull)
+		last->epoch = DatumGetInt64(value);
+	return true;
+}
+
 /*
  * Walking an index backwards from "upper", the first row, or the first batch
  * that raised the epoch; zero and -1 if there is none.
@@ -179,29 +239,31 @@ last_of_index(const LogAccess *access, Relation index, int64 upper,
 			  bool batches_only)
 {
 	TupleTableSlot *slot = table_slot_create(access->log, NULL);
-	int			nkeys = upper < PG_INT64_MAX ? 1 : 0;
-	IndexScanDesc scan = compat_index_beginscan(access->log, index, access->snapshot,
-												nkeys);
-	ScanKeyData key;
 	LastRow		last = {0, -1, false};
+	IndexScanDesc scan;
+	ScanKeyData key;
+	int			nkeys;
 
+	if (upper == PG_INT64_MAX)
+	{
+		if (!last_is_seen(access, index, slot))
+			upper = bound_of_index(access, index);
+		else if (take_last(slot, batches_only, &last))
+		{
+			ExecDropSingleTupleTableSlot(slot);
+			return last;
+		}
+	}
+	nkeys = upper < PG_INT64_MAX ? 1 : 0;
+	scan = compat_index_beginscan(access->log, index, access->snapshot, nkeys);
 	ScanKeyInit(&key, 1, BTLessEqualStrategyNumber, F_INT8LE,
 				Int64GetDatum(upper));
 	index_rescan(scan, &key, nkeys, NULL, 0);
 	while (index_getnext_slot(scan, BackwardScanDirection, slot))
 	{
-		bool		is_batch = is_epoch_batch(slot);
-		bool		isnull;
-		Datum		value;
-
-		if (batches_only && !is_batch)
-			continue;
-		last.is_batch = is_batch;
-		last.log_index = DatumGetInt64(slot_getattr(slot, LOG_ATTR_INDEX, &isnull));
-		value = slot_getattr(slot, LOG_ATTR_EPOCH, &isnull);
-		if (!isnull)
-			last.epoch = DatumGetInt64(value);
-		break;
+		CHECK_FOR_INTERRUPTS();
+		if (take_last(slot, batches_only, &last))
+			break;
 	}
 	index_endscan(scan);
 	ExecDropSingleTupleTableSlot(slot);

@@ -5,7 +5,11 @@
 #include "compat.h"
 
 #include "log/step.h"
+#include "miscadmin.h"
 #include "port/pg_crc32c.h"
+
+/* Bytes that are added up between two looks for interrupts. */
+#define SUMMED_BYTES ((uint32) 1024 * 1024)
 
 uint64
 step_entry_check(const LogRow *row)
@@ -13,7 +17,11 @@ step_entry_check(const LogRow *row)
 	pg_crc32c	crc;
 
 	INIT_CRC32C(crc);
-	COMP_CRC32C(crc, row->entry, row->entry_len);
+	for (uint32 done = 0; done < row->entry_len; done += SUMMED_BYTES)
+	{
+		CHECK_FOR_INTERRUPTS();
+		COMP_CRC32C(crc, row->entry + done, Min(row->entry_len - done, SUMMED_BYTES));
+	}
 	FIN_CRC32C(crc);
 	return (uint64) row->entry_len << 32 | crc;
 }

@@ -10,6 +10,7 @@
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "shared/admission.h"
+#include "shared/bound.h"
 #include "shared/database.h"
 #include "shared/submitters.h"
 #include "shared/traffic.h"
@@ -122,6 +123,7 @@ void
 database_begin_locked(DatabaseSlot *slot, Oid database)
 {
 	database_reset_locked(slot);
+	bound_reset(slot);
 	submitters_begin_locked(slot);
 	admission_begin_locked(slot);
 	slot->database = database;

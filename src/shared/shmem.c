@@ -8,6 +8,7 @@
 
 #include "miscadmin.h"
 #include "shared/admission.h"
+#include "shared/bound.h"
 #include "shared/fetchers.h"
 #include "shared/handler_slot.h"
 #include "shared/pause.h"
@@ -88,6 +89,7 @@ init_database(DatabaseSlot *slot)
 	histogram_init(&slot->latency);
 	histogram_init(&slot->latency_baseline);
 	ConditionVariableInit(&slot->progress);
+	bound_init(slot);
 	admission_slot_init(slot);
 }
 

@@ -26,6 +26,7 @@
 #include "storage/dsm.h"
 #include "storage/lwlock.h"
 #include "storage/proc.h"
+#include "storage/spin.h"
 
 /* Databases that may have the extension wait here for the launcher. */
 #define CALVIN_MAX_REQUESTS 64
@@ -135,6 +136,25 @@ typedef struct WorkerSlot
 							   * the next claim */
 } WorkerSlot;
 
+typedef struct BoundEnd
+{
+	int64		log_index;
+	int64		epoch; /* -1: there are no batches */
+} BoundEnd;
+
+/*
+ * Up to where the rows of a log are, and the epochs of its batches: bound.h.  Written
+ * by who has the append lock of that log, or forgotten by anybody, under the mutex.
+ */
+typedef struct LogBound
+{
+	slock_t		mutex;
+	Oid			log;	/* InvalidOid: nobody knows */
+	pid_t		holder; /* who has the append lock, or 0 */
+	BoundEnd	all;	/* of what is committed, or is about to be; */
+	BoundEnd	own;	/* of that and what the holder has appended */
+} LogBound;
+
 /*
  * One database with the extension.  The slot outlives its workers, so that
  * the next ones go on where the last ones stopped.
@@ -222,6 +242,8 @@ typedef struct DatabaseSlot
 	 */
 	pg_atomic_uint64 fence;
 	pg_atomic_uint64 fence_raised;
+
+	LogBound	bound;
 
 	AdmissionCounts admission;
 } DatabaseSlot;

@@ -61,6 +61,7 @@
 #include "compat.h"
 
 #include "miscadmin.h"
+#include "shared/bound.h"
 #include "shared/clock.h"
 #include "shared/database.h"
 #include "shared/handler_slot.h"
@@ -467,6 +468,8 @@ worker_slot_release(Oid database)
 	if (slot != NULL && slot->holds > 0)
 	{
 		slot->holds--;
+		/* if it was dropped, the next one of this OID may have the same log's */
+		bound_reset(slot);
 		for (int i = 0; i < WORKER_KINDS; i++)
 			slot->workers[i].not_before = 0;
 		handler_slots_release_locked(database);

@@ -3,49 +3,38 @@
  *	  The bytes of an entry, to JSON that a person can read.
  *
  * The strict reader decides whether the bytes are an entry; after that they
- * are read once more, value by value.  A TxClass is shown in its canonical
- * form, which is what it means.
+ * are read once more, value by value, and written as they come.  A TxClass is
+ * shown in its canonical form, which is what it means.
  *
- * jsonb is built from a tree in memory that is many times larger than the
- * entry.  So the size of the result is counted from below on the way, and
- * what cannot become a jsonb is refused before its tree takes the memory.
+ * Members of an object stand in jsonb in an order of their own, by the length of
+ * their names and then by these.  Where that is not the wire's, what is to come
+ * first is looked for, and read again in its turn.
  */
 #include "compat.h"
 
 #include "log/memory.h"
 #include "log/report.h"
+#include "miscadmin.h"
 #include "sql/json_decode.h"
+#include "sql/jsonb_writer.h"
 #include "sql/names.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
-#include "utils/numeric.h"
 #include "wire/reader.h"
 #include "wire/schema.h"
-
-/* What jsonb's lengths and offsets can tell. */
-#define MAX_JSONB_BYTES JENTRY_OFFLENMASK
-
-/* Arrays grow by doubling, and their last size must be one that palloc gives. */
-#define MAX_JSONB_ELEMENTS ((uint32) 1 << 24)
-
-StaticAssertDecl((Size) MAX_JSONB_ELEMENTS * sizeof(JsonbValue) <= MaxAllocSize,
-				 "an array of jsonb values must not exceed what palloc gives");
-
-/* The least that a value adds: its JEntry, and what that stands for. */
-#define LEAST_CONTAINER (sizeof(JEntry) + sizeof(uint32))
-#define LEAST_NUMBER (sizeof(JEntry) + VARHDRSZ + sizeof(uint16))
-#define LEAST_STRING(len) (sizeof(JEntry) + (Size) (len))
 
 /* Staging for the strict reader: it hands out any number, one by one. */
 #define STAGED_TXNS 16
 
+/* Bytes that are written as digits between two looks for interrupts. */
+#define HEX_BYTES ((Size) 64 * 1024)
+
 typedef struct Decoder
 {
 	WireReader	reader;
-	JsonbParseState *state;
-	JsonbValue *result; /* of the last container that was finished */
-	Size		least; /* bytes that the jsonb will have at least */
-	bool		checking; /* read only: for errors about names */
+	JsonbWriter writer;
+	bool		checking; /* read only: for errors about names, */
+	bool		skipping; /* or not even for those */
 	NameDecoder names;
 } Decoder;
 
@@ -53,94 +42,47 @@ typedef struct Decoder
  * Writing
  */
 
-static void
-refuse_size(const Decoder *d)
+static inline bool
+is_writing(const Decoder *d)
 {
-	ereport(ERROR,
-			(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-			 errmsg("%s is too large for jsonb", d->names.what),
-			 errdetail("A jsonb has at most %d bytes, and the arrays in it at most %u elements.",
-					   MAX_JSONB_BYTES, MAX_JSONB_ELEMENTS)));
+	return !d->checking && !d->skipping;
 }
 
+/* An object of members with these names, NULL behind them. */
 static void
-count_bytes(Decoder *d, Size bytes)
+begin_object(Decoder *d, JsonbPart *part, JsonbPart *parent, const char *const *names)
 {
-	d->least += bytes;
-	if (d->least > MAX_JSONB_BYTES)
-		refuse_size(d);
-}
+	uint32		count = 0;
 
-static void
-push(Decoder *d, JsonbIteratorToken token, JsonbValue *value)
-{
-	if (!d->checking)
-		d->result = pushJsonbValue(&d->state, token, value);
-}
-
-static void
-begin_object(Decoder *d)
-{
-	if (!d->checking)
-		count_bytes(d, LEAST_CONTAINER);
-	push(d, WJB_BEGIN_OBJECT, NULL);
-}
-
-static void
-end_object(Decoder *d)
-{
-	push(d, WJB_END_OBJECT, NULL);
-}
-
-static void
-begin_array(Decoder *d, uint32 count)
-{
-	if (!d->checking)
-		count_bytes(d, LEAST_CONTAINER);
-	if (!d->checking && count > MAX_JSONB_ELEMENTS)
-		refuse_size(d);
-	push(d, WJB_BEGIN_ARRAY, NULL);
-}
-
-static void
-end_array(Decoder *d)
-{
-	push(d, WJB_END_ARRAY, NULL);
-}
-
-/* "string" must stay in place. */
-static void
-put_string(Decoder *d, JsonbIteratorToken token, const char *string, Size len)
-{
-	JsonbValue	value;
-
-	if (d->checking)
+	if (!is_writing(d))
 		return;
-	count_bytes(d, LEAST_STRING(len));
-	value.type = jbvString;
-	value.val.string.val = (char *) string;
-	value.val.string.len = (int) len;
-	push(d, token, &value);
+	while (names[count] != NULL)
+		count++;
+	jsonb_begin_object(&d->writer, part, parent, count);
+	for (uint32 i = 0; i < count; i++)
+		jsonb_put_string(&d->writer, part, names[i], strlen(names[i]));
 }
 
 static void
-put_key(Decoder *d, const char *name)
+begin_array(Decoder *d, JsonbPart *part, JsonbPart *parent, uint32 count)
 {
-	put_string(d, WJB_KEY, name, strlen(name));
+	if (is_writing(d))
+		jsonb_begin_array(&d->writer, part, parent, count);
 }
 
 static void
-put_number(Decoder *d, JsonbIteratorToken token, int64 number)
+end_part(Decoder *d, JsonbPart *part)
 {
-	JsonbValue	value;
+	if (is_writing(d))
+		jsonb_end(&d->writer, part);
+}
 
+static void
+put_number(Decoder *d, JsonbPart *part, int64 number)
+{
 	CHECK_FOR_INTERRUPTS();
-	if (d->checking)
-		return;
-	count_bytes(d, LEAST_NUMBER);
-	value.type = jbvNumeric;
-	value.val.numeric = int64_to_numeric(number);
-	push(d, token, &value);
+	if (is_writing(d))
+		jsonb_put_number(&d->writer, part, number);
 }
 
 /*
@@ -197,17 +139,20 @@ get_tuple(Decoder *d, uint32 count, const char *field)
 	check_read(d, wire_read_tuple(&d->reader, count, field));
 }
 
+/* A name that was read, in the database's encoding. */
 static void
-put_name(Decoder *d, const char *field)
+put_name(Decoder *d, JsonbPart *part, WireSlice name)
 {
-	WireSlice	name = get_str(d, field);
+	char	   *text;
 	Size		len;
-	char	   *text = name_decode(&d->names, name,
-								   (uint32) (name.data - d->reader.start), &len);
 
-	if (len > MAX_JSONB_BYTES)
-		refuse_size(d);
-	put_string(d, WJB_VALUE, text, len);
+	if (d->skipping)
+		return;
+	text = name_decode(&d->names, name, (uint32) (name.data - d->reader.start), &len);
+	if (is_writing(d))
+		jsonb_put_string(&d->writer, part, text, len);
+	if (text != (const char *) name.data)
+		pfree(text);
 }
 
 /*
@@ -216,34 +161,34 @@ put_name(Decoder *d, const char *field)
 
 /* Bytes, as a string in bytea's hex format. */
 static void
-put_plans(Decoder *d)
+put_plans(Decoder *d, JsonbPart *part)
 {
 	WireSlice	plans = {NULL, 0};
 	char	   *text;
 
 	check_read(d, wire_read_bin(&d->reader, &plans, WIRE_F_PLANS));
-	if (d->checking)
+	if (!is_writing(d))
 		return;
-	if (plans.len > MAX_JSONB_BYTES / 2)
-		refuse_size(d);
-	text = palloc(2 + 2 * (Size) plans.len);
+	text = jsonb_put_room(&d->writer, part, 2 + 2 * (Size) plans.len);
 	memcpy(text, "\\x", 2);
-	hex_encode((const char *) plans.data, plans.len, text + 2);
-	put_string(d, WJB_VALUE, text, 2 + 2 * (Size) plans.len);
+	for (Size done = 0; done < plans.len; done += HEX_BYTES)
+	{
+		CHECK_FOR_INTERRUPTS();
+		hex_encode((const char *) plans.data + done, Min(plans.len - done, HEX_BYTES),
+				   text + 2 + 2 * done);
+	}
 }
 
 /* The same for a Kv key, which is an array of integers. */
 static void
-put_kv_key(Decoder *d, const char *field)
+put_kv_key(Decoder *d, JsonbPart *part, const char *field)
 {
 	uint32		count = get_array(d, field);
 	char	   *text = NULL;
 
-	if (!d->checking)
+	if (is_writing(d))
 	{
-		if (count > MAX_JSONB_BYTES / 2)
-			refuse_size(d);
-		text = palloc(2 + 2 * (Size) count);
+		text = jsonb_put_room(&d->writer, part, 2 + 2 * (Size) count);
 		memcpy(text, "\\x", 2);
 	}
 	for (uint32 i = 0; i < count; i++)
@@ -254,126 +199,235 @@ put_kv_key(Decoder *d, const char *field)
 		if (text != NULL)
 			hex_encode(&byte, 1, text + 2 + 2 * (Size) i);
 	}
-	put_string(d, WJB_ELEM, text, 2 + 2 * (Size) count);
 }
 
 static void
-put_key_set(Decoder *d, const WireSetFields *fields)
+put_edge(Decoder *d, JsonbPart *part, const char *field)
 {
+	JsonbPart	ends;
+
+	get_tuple(d, 2, field);
+	begin_array(d, &ends, part, 2);
+	for (int end = 0; end < 2; end++)
+		put_number(d, &ends, (int64) get_uint(d, PG_UINT32_MAX, field));
+	end_part(d, &ends);
+}
+
+/* What a key set has beside its collection. */
+static void
+put_elements(Decoder *d, JsonbPart *parent, WireSetKind kind,
+			 const WireSetFields *fields)
+{
+	const char *field = kind == WIRE_SET_KV ? fields->keys :
+		kind == WIRE_SET_EDGE ? fields->edges : fields->surrogates;
+	uint32		count = get_array(d, field);
+	JsonbPart	part;
+
+	begin_array(d, &part, parent, count);
+	for (uint32 i = 0; i < count; i++)
+	{
+		if (kind == WIRE_SET_KV)
+			put_kv_key(d, &part, field);
+		else if (kind == WIRE_SET_EDGE)
+			put_edge(d, &part, field);
+		else
+			put_number(d, &part, (int64) get_uint(d, PG_UINT32_MAX, field));
+	}
+	end_part(d, &part);
+}
+
+static void
+put_key_set(Decoder *d, JsonbPart *parent, const WireSetFields *fields)
+{
+	static const char *const surrogates[] = {"collection", "surrogates", NULL};
+	static const char *const keys[] = {"keys", "collection", NULL};
+	static const char *const edges[] = {"edges", "collection", NULL};
+	JsonbPart	variant;
+	JsonbPart	part;
 	WireSlice	tag;
-	uint32		count;
+	WireSlice	name;
+	WireSetKind kind;
+	bool		name_first;
 
 	get_tuple(d, 2, fields->set);
 	tag = get_str(d, fields->variant);
 	get_tuple(d, 2, fields->payload);
+	kind = wire_set_kind(tag.data, tag.len);
+	name_first = kind != WIRE_SET_KV && kind != WIRE_SET_EDGE;
+	name = get_str(d, fields->collection);
 
-	begin_object(d);
-	put_string(d, WJB_KEY, (const char *) tag.data, tag.len);
-	begin_object(d);
-	put_key(d, "collection");
-	put_name(d, fields->collection);
-	switch (wire_set_kind(tag.data, tag.len))
+	if (is_writing(d))
 	{
-		case WIRE_SET_KV:
-			put_key(d, "keys");
-			count = get_array(d, fields->keys);
-			begin_array(d, count);
-			for (uint32 i = 0; i < count; i++)
-				put_kv_key(d, fields->keys);
-			break;
-		case WIRE_SET_EDGE:
-			put_key(d, "edges");
-			count = get_array(d, fields->edges);
-			begin_array(d, count);
-			for (uint32 i = 0; i < count; i++)
-			{
-				get_tuple(d, 2, fields->edges);
-				begin_array(d, 2);
-				for (int end = 0; end < 2; end++)
-					put_number(d, WJB_ELEM,
-							   (int64) get_uint(d, PG_UINT32_MAX, fields->edges));
-				end_array(d);
-			}
-			break;
-		default:
-			put_key(d, "surrogates");
-			count = get_array(d, fields->surrogates);
-			begin_array(d, count);
-			for (uint32 i = 0; i < count; i++)
-				put_number(d, WJB_ELEM,
-						   (int64) get_uint(d, PG_UINT32_MAX, fields->surrogates));
-			break;
+		jsonb_begin_object(&d->writer, &variant, parent, 1);
+		jsonb_put_string(&d->writer, &variant, (const char *) tag.data, tag.len);
 	}
-	end_array(d);
-	end_object(d);
-	end_object(d);
+	begin_object(d, &part, &variant,
+				 name_first ? surrogates : kind == WIRE_SET_KV ? keys : edges);
+	if (name_first)
+		put_name(d, &part, name);
+	put_elements(d, &part, kind, fields);
+	if (!name_first)
+		put_name(d, &part, name);
+	end_part(d, &part);
+	end_part(d, &variant);
 }
 
 static void
-put_key_sets(Decoder *d, const WireSetFields *fields)
+put_key_sets(Decoder *d, JsonbPart *parent, const WireSetFields *fields)
 {
 	uint32		count = get_array(d, fields->sets);
+	JsonbPart	part;
 
-	begin_array(d, count);
+	begin_array(d, &part, parent, count);
 	for (uint32 i = 0; i < count; i++)
 	{
 		CHECK_FOR_INTERRUPTS();
-		put_key_set(d, fields);
+		put_key_set(d, &part, fields);
 	}
-	end_array(d);
+	end_part(d, &part);
 }
 
 static void
-put_dependent_reads(Decoder *d)
+put_dependent_read(Decoder *d, JsonbPart *parent)
 {
-	JsonbValue	null;
+	uint32		count = get_array(d, WIRE_F_DEPENDENT_KEYS);
+	JsonbPart	part;
+
+	begin_array(d, &part, parent, count);
+	for (uint32 i = 0; i < count; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		get_tuple(d, 1, WIRE_F_DEPENDENT_KEYS);
+		put_key_set(d, &part, &wire_dependent_fields);
+	}
+	end_part(d, &part);
+}
+
+/*
+ * Walk the pairs of the map and come back.  Their keys may be repeated: the last one is
+ * what it means, and shown[] has for each vshard which pair that is.  A map that is to
+ * be written repeats none; its keys are written here, in their order, which is jsonb's.
+ */
+static void
+walk_pairs(Decoder *d, JsonbPart *part, uint32 pairs, uint32 *shown)
+{
+	WireReader	before = d->reader;
+	bool		writing = is_writing(d);
+	bool		skipping = d->skipping;
+
+	d->skipping = true;
+	for (uint32 i = 0; i < pairs; i++)
+	{
+		uint64		vshard = get_uint(d, WIRE_VSHARDS - 1, WIRE_F_DEPENDENT_VSHARD);
+
+		CHECK_FOR_INTERRUPTS();
+		shown[vshard] = i;
+		if (writing)
+		{
+			char		key[16];
+
+			snprintf(key, sizeof(key), "%u", (unsigned) vshard);
+			jsonb_put_string(&d->writer, part, key, strlen(key));
+		}
+		put_dependent_read(d, part);
+	}
+	d->skipping = skipping;
+	d->reader = before;
+}
+
+static void
+put_dependent_reads(Decoder *d, JsonbPart *parent)
+{
+	JsonbPart	part;
 	uint32		pairs = 0;
+	uint32		shown[WIRE_VSHARDS];
+	bool		skipping = d->skipping;
 
 	if (wire_skip_nil(&d->reader))
 	{
-		null.type = jbvNull;
-		push(d, WJB_VALUE, &null);
+		if (is_writing(d))
+			jsonb_put_null(&d->writer, parent);
 		return;
 	}
 	get_tuple(d, 1, WIRE_F_DEPENDENT);
 	check_read(d, wire_read_map(&d->reader, &pairs, WIRE_F_DEPENDENT));
-	begin_object(d);
+	if (is_writing(d))
+		jsonb_begin_object(&d->writer, &part, parent, pairs);
+	if (!skipping)
+		walk_pairs(d, &part, pairs, shown);
 	for (uint32 i = 0; i < pairs; i++)
 	{
-		uint64		vshard = get_uint(d, WIRE_VSHARDS - 1,
-									  WIRE_F_DEPENDENT_VSHARD);
-		uint32		count = get_array(d, WIRE_F_DEPENDENT_KEYS);
+		uint64		vshard = get_uint(d, WIRE_VSHARDS - 1, WIRE_F_DEPENDENT_VSHARD);
 
 		CHECK_FOR_INTERRUPTS();
-		if (!d->checking)
-			put_key(d, psprintf("%u", (unsigned) vshard));
-		begin_array(d, count);
-		for (uint32 j = 0; j < count; j++)
-		{
-			get_tuple(d, 1, WIRE_F_DEPENDENT_KEYS);
-			put_key_set(d, &wire_dependent_fields);
-		}
-		end_array(d);
+		d->skipping = skipping || shown[vshard] != i;
+		put_dependent_read(d, &part);
 	}
-	end_object(d);
+	d->skipping = skipping;
+	end_part(d, &part);
 }
 
+/* Step over values of this transaction, which are written later. */
 static void
-put_tx_class(Decoder *d)
+skip_key_sets(Decoder *d, const WireSetFields *fields)
 {
+	bool		skipping = d->skipping;
+
+	d->skipping = true;
+	put_key_sets(d, NULL, fields);
+	d->skipping = skipping;
+}
+
+static uint64
+get_tenant(Decoder *d)
+{
+	return get_uint(d, WIRE_MAX_TENANT, WIRE_F_TENANT);
+}
+
+/* In the order of the wire, for what is wrong with names. */
+static void
+check_tx_class(Decoder *d)
+{
+	d->checking = true;
 	get_tuple(d, 5, WIRE_F_TX_CLASS);
-	begin_object(d);
-	put_key(d, "read_set");
-	put_key_sets(d, &wire_read_set_fields);
-	put_key(d, "write_set");
-	put_key_sets(d, &wire_write_set_fields);
-	put_key(d, "plans");
-	put_plans(d);
-	put_key(d, "tenant_id");
-	put_number(d, WJB_VALUE, (int64) get_uint(d, WIRE_MAX_TENANT, WIRE_F_TENANT));
-	put_key(d, "dependent_reads");
-	put_dependent_reads(d);
-	end_object(d);
+	put_key_sets(d, NULL, &wire_read_set_fields);
+	put_key_sets(d, NULL, &wire_write_set_fields);
+	put_plans(d, NULL);
+	(void) get_tenant(d);
+	put_dependent_reads(d, NULL);
+	d->checking = false;
+}
+
+/* A canonical one. */
+static void
+put_tx_class(Decoder *d, JsonbPart *parent)
+{
+	static const char *const names[] = {
+		"plans", "read_set", "tenant_id", "write_set", "dependent_reads", NULL
+	};
+	JsonbPart	part;
+	WireReader	read_set;
+	WireReader	write_set;
+	WireReader	dependent;
+	uint64		tenant;
+
+	get_tuple(d, 5, WIRE_F_TX_CLASS);
+	begin_object(d, &part, parent, names);
+	read_set = d->reader;
+	skip_key_sets(d, &wire_read_set_fields);
+	write_set = d->reader;
+	skip_key_sets(d, &wire_write_set_fields);
+	put_plans(d, &part);
+	tenant = get_tenant(d);
+	dependent = d->reader;
+	d->reader = read_set;
+	put_key_sets(d, &part, &wire_read_set_fields);
+	put_number(d, &part, (int64) tenant);
+	d->reader = write_set;
+	put_key_sets(d, &part, &wire_write_set_fields);
+	d->reader = dependent;
+	put_dependent_reads(d, &part);
+	end_part(d, &part);
 }
 
 /*
@@ -382,7 +436,7 @@ put_tx_class(Decoder *d)
  * from a copy.
  */
 static void
-put_any_tx_class(Decoder *d, const WireTxn *txn)
+put_any_tx_class(Decoder *d, JsonbPart *parent, const WireTxn *txn)
 {
 	WireReader	after;
 	WireBuffer	copy;
@@ -391,74 +445,84 @@ put_any_tx_class(Decoder *d, const WireTxn *txn)
 
 	if (txn->canonical)
 	{
-		put_tx_class(d);
+		put_tx_class(d, parent);
 		return;
 	}
-	d->checking = true;
-	put_tx_class(d);
-	d->checking = false;
+	check_tx_class(d);
 	after = d->reader;
 
-	/* not freed: names in the result point into it */
 	wire_buffer_init(&copy, memory_realloc, NULL);
 	canonical = memory_deliverable(txn, &copy, &plans_offset);
 	wire_reader_init(&d->reader, canonical.data, canonical.len, WIRE_STRICT);
-	put_tx_class(d);
+	put_tx_class(d, parent);
+	wire_buffer_free(&copy);
 	d->reader = after;
 }
 
 static void
-put_txn(Decoder *d, const WireTxn *txn)
+put_txn(Decoder *d, JsonbPart *parent, const WireTxn *txn)
 {
+	static const char *const names[] = {
+		"epoch", "position", "tx_class", "epoch_system_ms", NULL
+	};
+	JsonbPart	part;
+
 	get_tuple(d, 4, WIRE_F_TXN);
-	begin_object(d);
-	put_key(d, "epoch");
-	put_number(d, WJB_VALUE, (int64) get_uint(d, WIRE_MAX_EPOCH, WIRE_F_TXN_EPOCH));
-	put_key(d, "position");
-	put_number(d, WJB_VALUE,
+	begin_object(d, &part, parent, names);
+	put_number(d, &part, (int64) get_uint(d, WIRE_MAX_EPOCH, WIRE_F_TXN_EPOCH));
+	put_number(d, &part,
 			   (int64) get_uint(d, PG_UINT32_MAX, WIRE_F_TXN_POSITION));
-	put_key(d, "tx_class");
-	put_any_tx_class(d, txn);
-	put_key(d, "epoch_system_ms");
-	put_number(d, WJB_VALUE, get_int(d, WIRE_F_TXN_MS));
-	end_object(d);
+	put_any_tx_class(d, &part, txn);
+	put_number(d, &part, get_int(d, WIRE_F_TXN_MS));
+	end_part(d, &part);
 }
 
 static void
-put_batch(Decoder *d, WireDecoder *wire)
+put_batch(Decoder *d, JsonbPart *parent, WireDecoder *wire)
 {
+	static const char *const names[] = {"txns", "epoch", "epoch_system_ms", NULL};
+	JsonbPart	part;
+	JsonbPart	txns;
 	WireTxn		txn;
+	uint64		epoch;
 
 	get_tuple(d, 1, WIRE_F_PAYLOAD);
 	get_tuple(d, 3, WIRE_F_BATCH);
-	begin_object(d);
-	put_key(d, "epoch");
-	put_number(d, WJB_VALUE, (int64) get_uint(d, WIRE_MAX_EPOCH, WIRE_F_EPOCH));
-	put_key(d, "txns");
-	begin_array(d, get_array(d, WIRE_F_TXNS));
+	begin_object(d, &part, parent, names);
+	epoch = get_uint(d, WIRE_MAX_EPOCH, WIRE_F_EPOCH);
+	begin_array(d, &txns, &part, get_array(d, WIRE_F_TXNS));
 	while (wire_next_txn(wire, &txn))
 	{
 		CHECK_FOR_INTERRUPTS();
-		put_txn(d, &txn);
+		put_txn(d, &txns, &txn);
 	}
-	end_array(d);
-	put_key(d, "epoch_system_ms");
-	put_number(d, WJB_VALUE, get_int(d, WIRE_F_BATCH_MS));
-	end_object(d);
+	end_part(d, &txns);
+	put_number(d, &part, (int64) epoch);
+	put_number(d, &part, get_int(d, WIRE_F_BATCH_MS));
+	end_part(d, &part);
 }
 
 static void
-put_ack(Decoder *d)
+put_ack(Decoder *d, JsonbPart *parent)
 {
+	static const char *const names[] = {"epoch", "position", "vshard_id", NULL};
+	JsonbPart	part;
+
 	get_tuple(d, 3, WIRE_F_PAYLOAD);
-	begin_object(d);
-	put_key(d, "epoch");
-	put_number(d, WJB_VALUE, (int64) get_uint(d, WIRE_MAX_EPOCH, WIRE_F_EPOCH));
-	put_key(d, "position");
-	put_number(d, WJB_VALUE, (int64) get_uint(d, PG_UINT32_MAX, WIRE_F_POSITION));
-	put_key(d, "vshard_id");
-	put_number(d, WJB_VALUE, (int64) get_uint(d, PG_UINT32_MAX, WIRE_F_VSHARD_ID));
-	end_object(d);
+	begin_object(d, &part, parent, names);
+	put_number(d, &part, (int64) get_uint(d, WIRE_MAX_EPOCH, WIRE_F_EPOCH));
+	put_number(d, &part, (int64) get_uint(d, PG_UINT32_MAX, WIRE_F_POSITION));
+	put_number(d, &part, (int64) get_uint(d, PG_UINT32_MAX, WIRE_F_VSHARD_ID));
+	end_part(d, &part);
+}
+
+static void
+decoder_init(Decoder *d, const char *what, const uint8 *data, size_t len)
+{
+	memset(d, 0, sizeof(*d));
+	name_decoder_init(&d->names, what);
+	jsonb_writer_init(&d->writer, what);
+	wire_reader_init(&d->reader, data, len, WIRE_STRICT);
 }
 
 Jsonb *
@@ -470,6 +534,7 @@ json_decode_entry(const uint8 *data, size_t len)
 	Decoder		d;
 	WireSlice	tag;
 	JsonbValue	null;
+	JsonbPart	part;
 
 	wire_decoder_init(&wire, txns, STAGED_TXNS, vshards, lengthof(vshards));
 	if (!wire_decode(&wire, data, len))
@@ -480,20 +545,17 @@ json_decode_entry(const uint8 *data, size_t len)
 		return JsonbValueToJsonb(&null);
 	}
 
-	memset(&d, 0, sizeof(d));
-	name_decoder_init(&d.names, "sequencer entry");
-	wire_reader_init(&d.reader, data, len, WIRE_STRICT);
+	decoder_init(&d, "sequencer entry", data, len);
 	get_tuple(&d, 2, WIRE_F_ENTRY);
 	tag = get_str(&d, WIRE_F_VARIANT);
-	begin_object(&d);
-	put_string(&d, WJB_KEY, (const char *) tag.data, tag.len);
-	d.least = 0;				/* the outermost object's own is not limited */
+	jsonb_begin_object(&d.writer, &part, NULL, 1);
+	jsonb_put_string(&d.writer, &part, (const char *) tag.data, tag.len);
 	if (wire.entry.kind == WIRE_EPOCH_BATCH)
-		put_batch(&d, &wire);
+		put_batch(&d, &part, &wire);
 	else
-		put_ack(&d);
-	end_object(&d);
-	return JsonbValueToJsonb(d.result);
+		put_ack(&d, &part);
+	jsonb_end(&d.writer, &part);
+	return jsonb_writer_finish(&d.writer);
 }
 
 Jsonb *
@@ -511,9 +573,7 @@ json_decode_tx_class(const uint8 *data, size_t len)
 	txn.tx_class.len = (uint32) len;
 	txn.plans.len = (uint32) figures.plans_bytes;
 
-	memset(&d, 0, sizeof(d));
-	name_decoder_init(&d.names, "TxClass");
-	wire_reader_init(&d.reader, data, len, WIRE_STRICT);
-	put_any_tx_class(&d, &txn);
-	return JsonbValueToJsonb(d.result);
+	decoder_init(&d, "TxClass", data, len);
+	put_any_tx_class(&d, NULL, &txn);
+	return jsonb_writer_finish(&d.writer);
 }

@@ -14,6 +14,7 @@
 #include "log/memory.h"
 #include "log/report.h"
 #include "mb/pg_wchar.h"
+#include "miscadmin.h"
 #include "sql/json_encode.h"
 #include "utils/json.h"
 #include "utils/numeric.h"
@@ -22,6 +23,9 @@
 /* Bytes of a name, and of a value, that an error message shows. */
 #define SHOWN_NAME NAMEDATALEN
 #define SHOWN_VALUE 40
+
+/* Digits that are read between two looks for interrupts. */
+#define HEX_DIGITS (64 * 1024 + 1)
 
 #define HINT_BYTES "Bytes are written as bytea is, for example \"\\\\xdeadbeef\"."
 #define HINT_REDUNDANT "It can be left out: it follows from the batch."
@@ -430,6 +434,10 @@ put_bytes(WireBuffer *out, const JsonNode *node)
 	{
 		int			high = hex_digit(*pos);
 		int			low;
+
+		/* digits come in pairs, so this is odd */
+		if ((end - pos) % HEX_DIGITS == 0)
+			CHECK_FOR_INTERRUPTS();
 
 		if (*pos == ' ' || *pos == '\n' || *pos == '\t' || *pos == '\r')
 			continue;

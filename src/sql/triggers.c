@@ -9,6 +9,7 @@
 #include "access/toast_compression.h"
 #include "commands/trigger.h"
 #include "log/append.h"
+#include "log/direct.h"
 #include "log/identity.h"
 #include "log/insert.h"
 #include "log/report.h"
@@ -116,7 +117,8 @@ seq_log_before_insert(PG_FUNCTION_ARGS)
 	desc = RelationGetDescr(trigger->tg_relation);
 	entry = new_entry(tuple, desc, &stored);
 	wanted = heap_getattr(tuple, LOG_ATTR_INDEX, desc, &isnull);
-	append_place_row(!isnull, isnull ? 0 : DatumGetInt64(wanted), entry, &place);
+	append_place_row(!isnull, isnull ? 0 : DatumGetInt64(wanted), entry,
+					 direct_insert(trigger->tg_relation), &place);
 
 	values[0] = Int64GetDatum(place.log_index);
 	values[1] = CStringGetTextDatum(place.kind);

@@ -8,6 +8,8 @@
  */
 #include "wire/encode.h"
 
+#include "wire/yield.h"
+
 #include <msgpack/pack.h>
 #include <string.h>
 
@@ -92,6 +94,13 @@ wire_put_raw(WireBuffer *buffer, const void *data, size_t len)
 {
 	if (len == 0 || !reserve(buffer, len))
 		return;
+	for (; len > WIRE_YIELD_COPIED; len -= WIRE_YIELD_COPIED)
+	{
+		memcpy(buffer->data + buffer->len, data, WIRE_YIELD_COPIED);
+		buffer->len += WIRE_YIELD_COPIED;
+		data = (const uint8_t *) data + WIRE_YIELD_COPIED;
+		wire_yield_now();
+	}
 	memcpy(buffer->data + buffer->len, data, len);
 	buffer->len += len;
 }

@@ -4,8 +4,6 @@
  */
 #include "wire/text.h"
 
-#include "wire/yield.h"
-
 uint16_t
 wire_vshard(const uint8_t *name, size_t len)
 {

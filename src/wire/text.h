@@ -7,6 +7,7 @@
 
 #include "wire/bytes.h"
 #include "wire/wire.h"
+#include "wire/yield.h"
 
 #define WIRE_NOT_ASCII UINT64_C(0x8080808080808080)
 
@@ -62,6 +63,9 @@ wire_fold_text(const uint8_t *text, size_t len, const uint8_t *end,
 		hash = hash * step + wire_fold_word(word);
 		seen |= word;
 		text += 8;
+		/* never for names of usual length */
+		if (i % WIRE_YIELD_COPIED == 0)
+			wire_yield_now();
 	}
 	*not_ascii = seen & WIRE_NOT_ASCII;
 	return hash;

@@ -16,6 +16,9 @@
 #define WIRE_YIELD_BYTES ((size_t) 128 * 1024)
 #define WIRE_YIELD_STEPS 64
 
+/* The same where bytes are only copied, or added up. */
+#define WIRE_YIELD_COPIED ((size_t) 1024 * 1024)
+
 /*
  * NULL, or called in the middle of everything; set once, before any other call.
  * It may return, or never (longjmp).  Decoders and buffers then hold nothing of
