@@ -125,6 +125,32 @@ begin(HandlerFunction *function)
 	return NULL;
 }
 
+/*
+ * The same to take note of something, whatever has become of the definition: who ends
+ * the handler, or begins another one, does not make an attempt of what was none.
+ */
+static FetchGroup *
+begin_noting(void)
+{
+	const Registration *registration = NULL;
+
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	MemoryContextSwitchTo(round_context);
+	if (be_own_role() && log_table_find() != NULL)
+		registration = registry_find(NameStr(task.name));
+	if (registration != NULL && registration->id == task.id)
+	{
+		FetchGroup *group = group_require(NameStr(task.name));
+
+		if (group->id == task.id)
+			return group;
+	}
+	AbortCurrentTransaction();
+	MemoryContextSwitchTo(round_context);
+	return NULL;
+}
+
 static void
 commit(void)
 {
@@ -400,6 +426,21 @@ try_attempt(FetchGroup *group, const HandlerFunction *function)
 	return error;
 }
 
+/* It is not made: the handler is gone, or another one. */
+static void
+take_attempt_back(void)
+{
+	Attempt		noted = attempt;
+	FetchGroup *group;
+
+	attempt.partition = -1;
+	group = begin_noting();
+	if (group == NULL)
+		return;
+	write_back(group, &noted);
+	commit();
+}
+
 /* Make the attempt that was noted. */
 static HandlingNext
 make_attempt(void)
@@ -412,7 +453,10 @@ make_attempt(void)
 	bool		forgiven = false;
 
 	if (group == NULL)
+	{
+		take_attempt_back();
 		return HANDLING_GONE;
+	}
 	(void) fetch_take(group, attempt.partition, true, &store, &position);
 	group_store_end(&store);
 	registry_end_hold();
@@ -545,8 +589,7 @@ rows_through(int last)
 static void
 note_failure(const Attempt *failed, bool noted, const char *message)
 {
-	HandlerFunction function;
-	FetchGroup *group = begin(&function);
+	FetchGroup *group = begin_noting();
 
 	if (group == NULL)
 		return;
