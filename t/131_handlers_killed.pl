@@ -152,6 +152,7 @@ sql($node, 'postgres', "SELECT seq_unhandle('g')");
 $pauses->release('handler: attempt noted');
 wait_for_handlers($node, 'postgres', 0);
 is(sql($node, 'postgres', "SELECT (SELECT count(*) FROM done), seq_pending('g')"), '0|1', 'ended between the attempt and the call: it is not called');
+is(sql($node, 'postgres', 'SELECT sum(attempts), count(error) FROM seq_group_positions'), '0|0', 'which is no attempt');
 handle($node, 'postgres', 'g', 'rows');
 check('and by the next one', 0);
 $pauses->arm('handler: attempt noted');
