@@ -158,6 +158,9 @@ is(sql($new, 'postgres', $checksum), $sum, 'the log is the same after pg_upgrade
 is(state($new, 'postgres'), $state, 'and so is the state');
 is(sql($new, 'postgres', $triggers), $had_triggers, 'its triggers are what they were');
 is(sql($new, 'postgres', $parts), $had_parts, 'members too');
+sql($new, 'postgres', 'CREATE ROLE anybody');
+is(sql($new, 'postgres', "SELECT count(*) FILTER (WHERE has_type_privilege('anybody', reltype, 'USAGE')), count(*) > 8 FROM pg_class WHERE relname LIKE 'seq\\_%' AND reltype <> 0"),
+	'0|t', 'nobody else may use the row types');
 like(sql_error($new, 'postgres', 'DROP INDEX seq_log_epoch_idx'), qr/^2BP01: /, 'none can be dropped');
 is(sql_error($new, 'postgres', 'DROP INDEX mine'), '', 'but what was added');
 is(sql($new, 'postgres', "SELECT attstorage FROM pg_attribute WHERE attrelid = 'seq_log'::regclass AND attname = 'entry'"),
