@@ -31,6 +31,15 @@ wait_until_applied() {
 	die "the log was not applied after $tries looks"
 }
 
+wait_until_handled() {
+	local tries
+	for tries in {1..600}; do
+		[ "$(psql_value "SELECT count(*) > 801 FROM letters")" != t ] || return 0
+		sleep 0.05
+	done
+	die "no letter was written after $tries looks"
+}
+
 story() {
 	psql_run "CREATE DATABASE shop"
 	database=shop
@@ -53,9 +62,9 @@ tell_publishing() {
 	psql_run "CREATE EXTENSION calvin_seq;
 CREATE TABLE orders (id int PRIMARY KEY, status text NOT NULL);
 CREATE TABLE letters (n int GENERATED ALWAYS AS IDENTITY, about text, status text)"
-	say "A session becomes the consumer of whatever is published here, under the name \"mailer\"."
+	say "A group of workers, \"mailer\", is to get whatever is published from here on. Workers come and go; here is one."
+	psql_run "SELECT seq_create_group('mailer')"
 	session_open mailer
-	session_run mailer "SELECT seq_subscribe(ARRAY(SELECT generate_series(0, 1023)), 'mailer', queue_size => 8192);"
 	say "The application publishes what it does in the very transaction that does it. A transaction that is rolled back has published nothing."
 	session_open till
 	session_run till "BEGIN;
@@ -67,18 +76,17 @@ INSERT INTO orders VALUES (4712, 'paid');
 SELECT seq_send('orders/4712', '{\"status\": \"paid\"}');
 ROLLBACK;"
 	session_close till
-	say "The consumer takes what came, does its work, and notes how far it is: all in one transaction, so that each message is worked on once, whatever happens."
+	say "The worker fetches what came and does its work, all in one transaction, so that each message is worked on once, whatever happens."
 	session_run mailer "BEGIN;
 INSERT INTO letters (about, status)
-SELECT seq_collection(tx_class), seq_json(plans)->>'status' FROM seq_receive(100, '10s', 'mailer');
-SELECT seq_commit('mailer') AS vshards_noted;
+SELECT collection, payload->>'status' FROM seq_fetch_json('mailer', 100, '10s');
 COMMIT;"
 	claim "One letter, about the order that there is." \
 		"SELECT about, status FROM letters" "orders/4711|paid"
 }
 
 tell_orders() {
-	say "Now many at once. Two tills take orders, a transaction each; a cashier looks for orders that are new and has them paid; the consumer goes on in a loop. Nobody waits for anybody."
+	say "Now many at once. Two tills take orders, a transaction each; a cashier looks for orders that are new and has them paid; the worker goes on in a loop. Nobody waits for anybody."
 	psql_run "CREATE PROCEDURE sell(first int, last int) LANGUAGE plpgsql AS \$\$
 BEGIN
   FOR id IN first .. last LOOP
@@ -107,8 +115,7 @@ END \$\$"
 BEGIN
   WHILE until > (SELECT count(*) FROM letters) LOOP
     INSERT INTO letters (about, status)
-    SELECT seq_collection(tx_class), seq_json(plans)->>'status' FROM seq_receive(100, '1s', 'mailer');
-    PERFORM seq_commit('mailer');
+    SELECT collection, payload->>'status' FROM seq_fetch_json('mailer', 100, '1s');
     COMMIT;
   END LOOP;
 END \$\$"
@@ -140,12 +147,11 @@ tell_crash() {
 	psql_run "SELECT count(*) AS orders, count(*) FILTER (WHERE status = 'paid') AS paid,
        (SELECT count(*) FROM letters) AS letters FROM orders"
 	[ "$(psql_value "SELECT count(*) < 801 FROM letters")" = t ] || die "the crash came after the end"
-	say "They connect again and go on. The consumer subscribes under its name, which is all that it has to know: it goes on where its last seq_commit stands."
+	say "They connect again and go on. The worker just fetches again, with nothing to set up: it goes on behind what was committed."
 	session_open mailer
 	session_open till_1
 	session_open till_2
 	session_open cashier
-	session_run mailer "SELECT seq_subscribe(ARRAY(SELECT generate_series(0, 1023)), 'mailer', queue_size => 8192);"
 	start_shop
 	for session in till_1 till_2 cashier mailer; do
 		session_wait "$session"
@@ -159,9 +165,17 @@ FROM (SELECT o.id, string_agg(l.status, ', ' ORDER BY l.n) AS letters
 GROUP BY letters" "new, paid|400"
 	claim "Nothing else has been written." \
 		"SELECT count(*) AS letters, count(DISTINCT about) AS about_orders FROM letters" "801|401"
+	say "No client is needed for that: the server calls a function for each message, in the same way."
+	psql_run "CREATE FUNCTION write_letter(message seq_txn) RETURNS void LANGUAGE sql AS
+  'INSERT INTO letters (about, status)
+   SELECT seq_collection(message.tx_class), seq_json(message.plans)->>''status''';
+SELECT seq_handle('mailer', 'write_letter(seq_txn)')"
+	psql_run "SELECT seq_send('orders/4711', '{\"status\": \"sent\"}')"
+	wait_until_handled
+	claim "The letter is written." "SELECT about, status FROM letters ORDER BY n DESC LIMIT 1" "orders/4711|sent"
 	claim "Behind it is the sequencer, a background worker that puts what was committed into one log, in batches." \
 		"SELECT count(*) > 0 AS batches, sum(jsonb_array_length(seq_decode(entry) #> '{EpochBatch,txns}')) AS messages
-FROM seq_log" "t|801"
+FROM seq_log" "t|802"
 	psql_run "SELECT state, submitted, sequenced, epochs, waiting_rows, latency_p50_us, latency_p99_us FROM seq_sequencer"
 }
 
