@@ -15,6 +15,7 @@
 #include "log/snapshots.h"
 #include "miscadmin.h"
 #include "shared/database.h"
+#include "shared/pause.h"
 #include "shared/traffic.h"
 #include "utils/builtins.h"
 
@@ -267,7 +268,10 @@ count(int n, Backlog *backlogs, DatabaseSlot *slot, uint64 through)
 	}
 	if (from > through)
 		return;
+	PAUSE_POINT("backlog: before the log is read");
 	walk = batch_walk_create(NULL);
+	/* what is truncated by now is not lacked any more, or was lost just now */
+	batch_walk_for_group(walk);
 	batch_walk_start(walk, from, through);
 	while (batch_walk_next(walk, ACCESS_LATEST, &txn))
 	{
