@@ -258,11 +258,12 @@ suite_chaos() {
 	faults+=",failover with confirmations held,log rewritten,log truncated,more waits than there are cells,power lost"
 	faults+=",session cancelled,snapshots of another log,submitter stopped while he commits"
 	faults+=",taken over before COMMIT,truncated beside a newcomer"
+	faults+=",fetching session ended,messages one by one,retention beside a group that is behind"
 	heading chaos
 	as_user mkdir "$work/chaos" "$work/chaos/fixed" "$work/chaos/random"
 	make_consumer
-	run_chaos fixed --seed=1 --rounds=13 "--only=$faults" || status=$?
-	run_chaos random --rounds=4 ${SEED:+"--seed=$SEED"} || status=$?
+	run_chaos fixed --seed=1 --rounds=16 "--only=$faults" || status=$?
+	run_chaos random --rounds=3 ${SEED:+"--seed=$SEED"} || status=$?
 	read -r good bad < <(tap_points "$work/chaos" '*.tap')
 	record_checked chaos "$status" "$good" "$bad"
 }
@@ -270,7 +271,7 @@ run_chaos() {
 	local name=$1
 	shift
 	logged "$work/chaos/$name.tap" as_user env -C "$work/chaos" timeout -k 30 "$SUITE_TIMEOUT" \
-		perl "$work/tree/test/chaos/chaos.pl" "--dir=$work/chaos/$name" "--bin=$bin" "--library=$library" --txns=1000 --burst=10000 "$@"
+		perl "$work/tree/test/chaos/chaos.pl" "--dir=$work/chaos/$name" "--bin=$bin" "--library=$library" --txns=500 --burst=10000 "$@"
 }
 
 # The points in the files of DIRECTORY that fit PATTERN. A file at a time, since

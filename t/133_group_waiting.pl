@@ -264,6 +264,18 @@ wait_for_applier($node, $db);
 send_to($node, $db, 'a', 20);
 gets($first, '20', 'another applier wakes as well');
 
+# what is processed, and goes, while somebody counts is not lacked by then
+new_group();
+send_to($node, $db, a => 1);
+$pauses->arm('backlog: before the log is read', $first->pid);
+$first->send(q{SELECT seq_pending('g')});
+$pauses->reached('backlog: before the log is read');
+is(sql($node, $db, numbers_of("seq_fetch_json('g')")), '1', 'somebody fetches what another one is about to count');
+send_to($node, $db, e => 2);
+cmp_ok(sql($node, $db, 'SELECT seq_truncate()'), '>', 0, 'and it is truncated');
+$pauses->release('backlog: before the log is read');
+is(join('|', $first->finish), '0|', 'it does not count, and is no error');
+
 #
 # seq_drop_group and DROP EXTENSION
 #

@@ -285,7 +285,10 @@ sub groups_there
 {
 	my ($there) = @_;
 	my $pending;
+	my %there = map { ($_->[0] => 1) } must($there, 'SELECT name FROM seq_handlers');
 
+	# one that was ended when it was dumped
+	must($there, Chaos::Groups::handling($_, 1, 100)) foreach grep { !$there{$_} } qw(ha hs);
 	run_until(
 		sub {
 			my $result = $there->ask(q{SELECT seq_pending('ha'), seq_pending('hs'), (SELECT string_agg(concat_ws(' ', name, state, last_error), ', ') FROM seq_handlers)}) or return 0;

@@ -526,7 +526,7 @@ use warnings;
 our @ISA = ('Chaos::Groups');
 
 # Appenders append nothing while more than this waits, so that a round has an end.
-our $MOST = 5000;
+our $MOST = 3000;
 
 sub is_idle { return 1; }
 sub on_lost { my ($self) = @_; $self->{cluster}{backlog} = 0; return; }
