@@ -47,4 +47,35 @@ is(join('', $had->finish), '1,2', 'one of them has all of it');
 send_to($node, $db, 'm', 3);
 is(join('', $other->finish), '3', 'and the other one what comes next');
 
+#
+# What a session knows of a group is not true of one that was restored
+#
+my $dump = PostgreSQL::Test::Utils::tempdir() . '/early.dump';
+
+# Each in an epoch of its own.
+sub epochs_sent
+{
+	my (@numbers) = @_;
+
+	send_to($node, $db, 'm', $_) foreach @numbers;
+	return;
+}
+
+$_->quit foreach $second, $third;
+$node->command_ok([ 'pg_dump', '-Fc', '-f', $dump, $db ], 'dumped early');
+epochs_sent(11 .. 20);
+is($first->query($poll), join(',', 11 .. 20), 'a session goes on behind the dump');
+sql($node, $db, 'DROP EXTENSION calvin_seq CASCADE');
+$node->command_ok([ 'pg_restore', '--exit-on-error', '-d', $db, $dump ], 'restored under it');
+wait_for_applier($node, $db);
+epochs_sent(31);
+is($first->query($poll), '31', 'the session begins anew, as the group does');
+
+# nor where the position alone was put back
+epochs_sent(32 .. 33);
+is($first->query($poll), '32,33', 'behind that');
+sql($node, $db, q{UPDATE seq_group_positions SET epoch = epoch - 3, "position" = 0, vshard = 0});
+epochs_sent(34);
+is($first->query($poll), '31,32,33,34', 'a position that was put back counts');
+
 done_testing();

@@ -196,6 +196,9 @@ static void
 read_position(FetchGroup *group, GroupStore *store, int partition, GroupPosition *position)
 {
 	group_store_read(store, partition, position);
+	/* somebody has put it back, or this session was rolled back, which is the same here */
+	if (group_key_less(position->next, group->stored[partition]))
+		group->is_known[partition] = false;
 	group->stored[partition] = position->next;
 }
 
