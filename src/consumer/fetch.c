@@ -196,6 +196,9 @@ static void
 read_position(FetchGroup *group, GroupStore *store, int partition, GroupPosition *position)
 {
 	group_store_read(store, partition, position);
+	/* somebody has put it back, or this session was rolled back, which is the same here */
+	if (group_key_less(position->next, group->stored[partition]))
+		group->is_known[partition] = false;
 	group->stored[partition] = position->next;
 }
 
@@ -370,7 +373,11 @@ take_one(Fetch *fetch, GroupStore *store, int partition)
 	return true;
 }
 
-/* Half of what nobody has, of those that come first. */
+/*
+ * Half of what nobody has, of those that come first.  Where others have all, one is to be
+ * tried nevertheless: only so are they told, when they let it go, that somebody has passed
+ * by; and that there is more, for which the next one is woken, is not so.
+ */
 static int
 half_of_free(const Fetch *fetch, const Candidate *candidates, int n)
 {
@@ -379,7 +386,7 @@ half_of_free(const Fetch *fetch, const Candidate *candidates, int n)
 
 	for (int i = 0; i < Min(n, LOOKED_AT_MAX); i++)
 		nfree += !registry_partition_is_locked(id, candidates[i].partition);
-	return Min((nfree + 1) / 2, TAKE_MAX);
+	return Min(Max((nfree + 1) / 2, 1), TAKE_MAX);
 }
 
 /*

@@ -3,7 +3,8 @@
  *	  A group as this session knows it.
  *
  * What a registration is about never changes, so what was made of it is kept under
- * its id.
+ * its id, for as long as the log is the same: a restore brings ids back, with positions
+ * from before.
  */
 #include "compat.h"
 
@@ -80,6 +81,7 @@ make_group(const Registration *registration)
 	FetchGroup    *group = palloc0(sizeof(FetchGroup));
 
 	group->context = context;
+	group->log = log_table_require()->log;
 	group->id = registration->id;
 	group->name = registration->name;
 	group->partitions = registration->partitions;
@@ -105,13 +107,14 @@ FetchGroup *
 group_open(const Registration *registration)
 {
 	static bool registered = false;
+	Oid			log = log_table_require()->log;
 	FetchGroup    *group;
 
 	if (!registered)
 		RegisterXactCallback(at_xact_event, NULL);
 	registered = true;
 	for (group = groups; group != NULL; group = group->link)
-		if (group->id == registration->id)
+		if (group->id == registration->id && group->log == log)
 			return group;
 	group = make_group(registration);
 	group->link = groups;
@@ -125,7 +128,8 @@ group_note_moved(uint64 id, int partition, const GroupKey *key)
 {
 	for (FetchGroup *group = groups; group != NULL; group = group->link)
 	{
-		if (group->id != id)
+		/* one that is of a log before may have had fewer */
+		if (group->id != id || partition >= group->partitions)
 			continue;
 		group->is_known[partition] = key != NULL;
 		if (key != NULL)

@@ -26,6 +26,7 @@ typedef struct FetchGroup
 {
 	struct FetchGroup *link;
 	MemoryContext context;
+	Oid			log;		/* seq_log: after a restore into the same database another one */
 	uint64		id;
 	NameData	name;
 	int			partitions;
@@ -36,7 +37,7 @@ typedef struct FetchGroup
 
 	/*
 	 * Keys before which nothing is left in a partition: what others have committed
-	 * moves them further, never back.
+	 * moves them further, never back, unless a restore does.
 	 */
 	GroupKey   *known;
 	bool	   *is_known;

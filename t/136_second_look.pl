@@ -1,0 +1,81 @@
+# Groups once more: what was done about the first attacks, under attack.
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::RealBin/lib";
+
+use CalvinGroup;
+use CalvinPause;
+use CalvinTest;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+require_pauses();
+
+my $node = new_node('main');
+my $db = 'w';
+
+sql($node, 'postgres', "CREATE DATABASE $db");
+create_extension($node, $db);
+
+my $pauses = pauses($node, 'postgres');
+my ($first, $second, $third) = map { session($node, $db) } 1 .. 3;
+my $poll = numbers_of("seq_fetch_json('g')");
+my $wait = numbers_of("seq_fetch_json('g', 100, '60s')");
+
+#
+# Two wait for what a third one has: they do not wake each other all the time
+#
+sql($node, $db, "SELECT seq_create_group('g', 1)");
+send_to($node, $db, 'm', 1);
+$first->query('BEGIN');
+is($first->query($poll), '1', 'the only partition is taken');
+$second->send($wait);
+$third->send($wait);
+wait_waiting($node, $db, 2);
+send_to($node, $db, 'm', 2);
+my @pids = ($second->pid, $third->pid);
+my $before = switches($pids[0]) + switches($pids[1]);
+# nothing is to happen, so there is nothing to wait for
+sql($node, $db, 'SELECT pg_sleep(2)');
+cmp_ok(switches($pids[0]) + switches($pids[1]) - $before, '<', 50, 'who waits for a partition that is taken sleeps');
+$first->query('ROLLBACK');
+wait_until(sub { !$second->running || !$third->running }, 'it is free');
+my ($had, $other) = $second->running ? ($third, $second) : ($second, $third);
+is(join('', $had->finish), '1,2', 'one of them has all of it');
+send_to($node, $db, 'm', 3);
+is(join('', $other->finish), '3', 'and the other one what comes next');
+
+#
+# What a session knows of a group is not true of one that was restored
+#
+my $dump = PostgreSQL::Test::Utils::tempdir() . '/early.dump';
+
+# Each in an epoch of its own.
+sub epochs_sent
+{
+	my (@numbers) = @_;
+
+	send_to($node, $db, 'm', $_) foreach @numbers;
+	return;
+}
+
+$_->quit foreach $second, $third;
+$node->command_ok([ 'pg_dump', '-Fc', '-f', $dump, $db ], 'dumped early');
+epochs_sent(11 .. 20);
+is($first->query($poll), join(',', 11 .. 20), 'a session goes on behind the dump');
+sql($node, $db, 'DROP EXTENSION calvin_seq CASCADE');
+$node->command_ok([ 'pg_restore', '--exit-on-error', '-d', $db, $dump ], 'restored under it');
+wait_for_applier($node, $db);
+epochs_sent(31);
+is($first->query($poll), '31', 'the session begins anew, as the group does');
+
+# nor where the position alone was put back
+epochs_sent(32 .. 33);
+is($first->query($poll), '32,33', 'behind that');
+sql($node, $db, q{UPDATE seq_group_positions SET epoch = epoch - 3, "position" = 0, vshard = 0});
+epochs_sent(34);
+is($first->query($poll), '31,32,33,34', 'a position that was put back counts');
+
+done_testing();
