@@ -48,6 +48,24 @@ send_to($node, $db, 'm', 3);
 is(join('', $other->finish), '3', 'and the other one what comes next');
 
 #
+# What comes for a partition that a waiting session has itself is for nobody else
+#
+$first->query('BEGIN');
+send_to($node, $db, 'm', 4);
+is($first->query($poll), '4', 'a transaction has the partition');
+$second->send($wait);
+wait_waiting($node, $db, 1);
+$first->send($wait);
+wait_waiting($node, $db, 2);
+send_to($node, $db, 'm', 5);
+eval { wait_until(sub { !$first->running }, 'it is told', within(4)) };
+ok(!$first->running, 'and is told of what comes there, though another one has waited for longer');
+is(join('', $first->finish), '5', 'which is for it');
+$first->query('COMMIT');
+send_to($node, $db, 'm', 6);
+is(join('', $second->finish), '6', 'and the other one has what is free');
+
+#
 # What a session knows of a group is not true of one that was restored
 #
 my $dump = PostgreSQL::Test::Utils::tempdir() . '/early.dump';

@@ -666,7 +666,8 @@ wait_for_something(Fetch *fetch)
 {
 	bool		found = false;
 
-	fetchers_join(fetch->slot, fetch->request.group->id, fetch->request.group->mask);
+	fetchers_join(fetch->slot, fetch->request.group->id, fetch->request.group->mask,
+				  taken_count() > 0);
 	PAUSE_POINT("fetch: joined");
 	PG_TRY();
 	{

@@ -700,7 +700,7 @@ handling_wait_begin(void)
 {
 	if (joined)
 		return !fetchers_woken();
-	fetchers_join(database, task.id, mask);
+	fetchers_join(database, task.id, mask, false);
 	joined = true;
 	return false;
 }
