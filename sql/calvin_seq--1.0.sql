@@ -318,6 +318,44 @@ ALTER TABLE seq_identity ENABLE ALWAYS TRIGGER seq_identity_no_change;
 SELECT pg_catalog.pg_extension_config_dump('seq_identity', '');
 
 --
+-- Whether this log is another server's
+--
+
+CREATE TABLE seq_following (
+	one boolean PRIMARY KEY DEFAULT true CHECK (one),
+	id uuid NOT NULL,
+	mode text NOT NULL CHECK (mode IN ('pull', 'fed', 'restored')),
+	source text NOT NULL,
+	conninfo text CHECK ((conninfo IS NOT NULL) = (mode = 'pull')),
+	since timestamptz NOT NULL,
+	first_base bigint NOT NULL CHECK (first_base >= 0)
+);
+COMMENT ON TABLE seq_following IS
+	'whose log this is a copy of, if it is one; to be read as seq_follower';
+COMMENT ON COLUMN seq_following.id IS
+	'tells this follower from others, and from itself before';
+COMMENT ON COLUMN seq_following.mode IS
+	'pull: its worker gets the entries; fed: logical replication brings them; restored: from the dump of a follower, which neither follows nor appends';
+COMMENT ON COLUMN seq_following.first_base IS
+	'log_index of the base that it was given when it was empty';
+
+CREATE FUNCTION seq_following_before_change() RETURNS trigger
+	LANGUAGE C AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION seq_following_before_change() FROM PUBLIC;
+CREATE TRIGGER seq_following_restore BEFORE INSERT ON seq_following
+	FOR EACH ROW EXECUTE FUNCTION seq_following_before_change();
+CREATE TRIGGER seq_following_no_change BEFORE UPDATE OR DELETE OR TRUNCATE ON seq_following
+	FOR EACH STATEMENT EXECUTE FUNCTION seq_following_before_change();
+ALTER TABLE seq_following
+	ENABLE ALWAYS TRIGGER seq_following_restore,
+	ENABLE ALWAYS TRIGGER seq_following_no_change;
+
+-- A copy of a follower shall neither follow, nor append, without being told so.
+SELECT pg_catalog.pg_extension_config_dump('seq_following',
+	'WHERE false UNION ALL SELECT one, id, ''restored'', source, NULL, since, first_base'
+	' FROM @extschema@.seq_following');
+
+--
 -- The inbox: what was submitted and is not in the log yet
 --
 
@@ -898,6 +936,57 @@ COMMENT ON COLUMN seq_sequencer.waits_for IS
 	'append: a transaction that has appended and not ended; commit: one that is committing; restore: the rest of a dump';
 
 --
+-- More than one server
+--
+
+CREATE FUNCTION seq_follow(conninfo text) RETURNS void
+	LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION seq_follow(text) IS
+	'have this database''s log be a copy of another server''s, and append nothing of its own; for superusers';
+
+CREATE FUNCTION seq_follow_replication(source text) RETURNS void
+	LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION seq_follow_replication(text) IS
+	'append nothing here: logical replication brings the entries, from what people call so';
+
+CREATE FUNCTION seq_unfollow() RETURNS void
+	LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION seq_unfollow() IS
+	'end that: from here on the log goes its own way';
+
+CREATE FUNCTION seq_follower_info(
+	OUT source text, OUT state text, OUT connected_to text, OUT pid integer,
+	OUT log_index bigint, OUT source_index bigint, OUT lag bigint, OUT lag_time interval,
+	OUT proved_index bigint, OUT proved_at timestamptz, OUT entries bigint,
+	OUT bytes bigint, OUT last_error text, OUT last_error_at timestamptz,
+	OUT since timestamptz)
+	RETURNS SETOF record
+	LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+CREATE VIEW seq_follower AS SELECT * FROM seq_follower_info();
+COMMENT ON VIEW seq_follower IS
+	'whom this database follows, and how it is going; no row where the log is its own';
+COMMENT ON COLUMN seq_follower.proved_index IS
+	'up to here this log was seen to be the source''s';
+
+-- For followers: what their role needs here is EXECUTE on these.
+CREATE FUNCTION seq_feed_state(behind bigint,
+	OUT digest_version integer, OUT identity uuid, OUT follower uuid,
+	OUT applied_index bigint, OUT log_end bigint, OUT base_index bigint,
+	OUT base_epoch bigint, OUT base_digest text, OUT base_entry_length bigint,
+	OUT base_entry_crc bigint, OUT found_index bigint, OUT digest text)
+	RETURNS record
+	LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION seq_feed_state(bigint) IS
+	'for followers: what this log is, and its digest behind an entry';
+
+CREATE FUNCTION seq_feed(behind bigint, max_bytes bigint, timeout interval)
+	RETURNS TABLE (log_index bigint, appended_at timestamptz, entry bytea,
+		applied_index bigint, digest text)
+	LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION seq_feed(bigint, bigint, interval) IS
+	'for followers: entries behind one, as far as they are applied here, waited for so long; and in the end where that is, with the digest there';
+
+--
 -- Privileges: nothing for PUBLIC but the pure functions
 --
 
@@ -933,6 +1022,12 @@ REVOKE ALL ON FUNCTION
 	seq_handlers_info(),
 	seq_pending(text),
 	seq_consumers_info(),
+	seq_follow(text),
+	seq_follow_replication(text),
+	seq_unfollow(),
+	seq_follower_info(),
+	seq_feed_state(bigint),
+	seq_feed(bigint, bigint, interval),
 	seq_replay(integer, bigint, bigint),
 	seq_wait_for_epoch(bigint, interval),
 	seq_wait_for_index(bigint, interval),
@@ -964,10 +1059,11 @@ GRANT EXECUTE ON FUNCTION
 	seq_sequencer_info(),
 	seq_handlers_info(),
 	seq_consumers_info(),
+	seq_follower_info(),
 	seq_pending(text)
 	TO pg_monitor;
 GRANT SELECT ON seq_subscriptions, seq_cursors, seq_state, seq_progress, seq_metrics,
-	seq_sequencer, seq_parked, seq_consumers, seq_handlers
+	seq_sequencer, seq_parked, seq_consumers, seq_handlers, seq_follower
 	TO pg_monitor;
 
 -- A column of one of these types in somebody's table would be in the way of
@@ -976,8 +1072,9 @@ REVOKE ALL ON TYPE
 	seq_txn,
 	seq_log, seq_cursor_positions, seq_snapshots, seq_identity, seq_inbox,
 	seq_registrations, seq_group_positions, seq_parked_txns, seq_handler_definitions,
+	seq_following,
 	seq_inbox_0, seq_inbox_1, seq_inbox_2, seq_inbox_3, seq_inbox_4, seq_inbox_5,
 	seq_inbox_6, seq_inbox_7,
 	seq_subscriptions, seq_cursors, seq_state, seq_progress, seq_metrics,
-	seq_sequencer, seq_parked, seq_consumers, seq_handlers
+	seq_sequencer, seq_parked, seq_consumers, seq_handlers, seq_follower
 	FROM PUBLIC;

@@ -90,6 +90,11 @@ static const OwnColumn handlers_columns[] = {
 	{"defined_at", TIMESTAMPTZOID}
 };
 
+static const OwnColumn following_columns[] = {
+	{"one", BOOLOID}, {"id", UUIDOID}, {"mode", TEXTOID}, {"source", TEXTOID},
+	{"conninfo", TEXTOID}, {"since", TIMESTAMPTZOID}, {"first_base", INT8OID}
+};
+
 static const OwnColumn inbox_columns[] = {
 	{"stamp", INT8OID}, {"at", INT8OID}, {"link", INT8OID}, {"kind", CHAROID},
 	{"data", BYTEAOID}
@@ -121,6 +126,8 @@ static const OwnSideTable side_tables[SIDE_TABLES] = {
 	lengthof(parked_columns), PARKED_ATTR_ID, 4},
 	[SIDE_HANDLERS] = {HANDLERS_NAME, handlers_columns,
 	lengthof(handlers_columns), HANDLER_ATTR_NAME, 1},
+	[SIDE_FOLLOWING] = {FOLLOWING_NAME, following_columns,
+	lengthof(following_columns), FOLLOWING_ATTR_ONE, 1},
 };
 
 typedef struct OwnTrigger

@@ -26,6 +26,7 @@
 #define GROUP_POSITIONS_NAME "seq_group_positions"
 #define PARKED_NAME "seq_parked_txns"
 #define HANDLERS_NAME "seq_handler_definitions"
+#define FOLLOWING_NAME "seq_following"
 #define TXN_TYPE_NAME "seq_txn"
 
 /* Columns of seq_log. */
@@ -142,6 +143,21 @@
 #define HANDLER_ATTR_DEFINED_AT 13
 #define HANDLER_ATTRS 13
 
+/* Columns of seq_following. */
+#define FOLLOWING_ATTR_ONE 1
+#define FOLLOWING_ATTR_ID 2
+#define FOLLOWING_ATTR_MODE 3
+#define FOLLOWING_ATTR_SOURCE 4
+#define FOLLOWING_ATTR_CONNINFO 5
+#define FOLLOWING_ATTR_SINCE 6
+#define FOLLOWING_ATTR_FIRST_BASE 7
+#define FOLLOWING_ATTRS 7
+
+/* Contents of seq_following.mode. */
+#define FOLLOWING_MODE_PULL "pull"
+#define FOLLOWING_MODE_FED "fed"
+#define FOLLOWING_MODE_RESTORED "restored"
+
 /* The other tables than seq_log. */
 typedef enum SideTable
 {
@@ -152,10 +168,11 @@ typedef enum SideTable
 	SIDE_REGISTRATIONS, /* seq_registrations, key (name) */
 	SIDE_GROUP_POSITIONS, /* seq_group_positions, key (id, partition, version) */
 	SIDE_PARKED,	/* seq_parked_txns, key (id, epoch, position, vshard) */
-	SIDE_HANDLERS	/* seq_handler_definitions, key (name) */
+	SIDE_HANDLERS,	/* seq_handler_definitions, key (name) */
+	SIDE_FOLLOWING	/* seq_following, key (one) */
 } SideTable;
 
-#define SIDE_TABLES 8
+#define SIDE_TABLES 9
 
 extern const char *shape_side_name(SideTable side);
 

@@ -10,6 +10,7 @@
 #include "miscadmin.h"
 #include "shared/admission.h"
 #include "shared/database.h"
+#include "shared/follower.h"
 #include "shared/submitters.h"
 #include "shared/traffic.h"
 #include "shared/whole.h"
@@ -123,6 +124,7 @@ database_begin_locked(DatabaseSlot *slot, Oid database)
 	database_reset_locked(slot);
 	submitters_begin_locked(slot);
 	admission_begin_locked(slot);
+	follower_reset(slot);
 	slot->database = database;
 	slot->log_relid = InvalidOid;
 	for (int i = 0; i < WORKER_KINDS; i++)

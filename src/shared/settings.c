@@ -32,6 +32,7 @@ int			calvin_tenant_inbox_quota = 0;
 int			calvin_retention = 0;
 int			calvin_max_consumer_lag = 0;
 int			calvin_submissions_remembered = 65536;
+int			calvin_follower_timeout = 30000;
 
 static void
 define(const char *name, const char *what, const char *more, int *variable,
@@ -89,6 +90,11 @@ settings_init(void)
 		   "The age from which on entries are not kept for consumers any more; 0 means that they are.",
 		   "Whoever still needs what is removed is lost: his next call fails.",
 		   &calvin_max_consumer_lag, 0, INT_MAX, PGC_SIGHUP, GUC_UNIT_S);
+
+	define("calvin_seq.follower_timeout",
+		   "The time of silence after which a follower takes the connection to its source for lost.",
+		   "Where there is nothing to send, the source answers after a third of it.",
+		   &calvin_follower_timeout, 300, 24 * 60 * 60 * 1000, PGC_SIGHUP, GUC_UNIT_MS);
 
 	/* it sizes shared memory */
 	if (process_shared_preload_libraries_in_progress)

@@ -29,6 +29,7 @@ extern int	calvin_max_consumer_lag; /* and at which consumers do not hold it bac
 
 /* Fixed at the start of the server. */
 extern int	calvin_submissions_remembered;
+extern int	calvin_follower_timeout; /* ms */
 
 /* Called once, by _PG_init(). */
 extern void settings_init(void);

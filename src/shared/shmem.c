@@ -9,6 +9,7 @@
 #include "miscadmin.h"
 #include "shared/admission.h"
 #include "shared/fetchers.h"
+#include "shared/follower.h"
 #include "shared/handler_slot.h"
 #include "shared/pause.h"
 #include "shared/shmem.h"
@@ -89,6 +90,7 @@ init_database(DatabaseSlot *slot)
 	histogram_init(&slot->latency_baseline);
 	ConditionVariableInit(&slot->progress);
 	admission_slot_init(slot);
+	follower_init(slot);
 }
 
 static void

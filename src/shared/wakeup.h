@@ -28,6 +28,9 @@ extern void wakeup_defined_at_commit(void);
 /* It shall look whose log that is, too. */
 extern void wakeup_recheck_at_commit(void);
 
+/* Whether this database follows another server's log was changed. */
+extern void wakeup_follower_at_commit(void);
+
 /* Has this transaction asked for that? */
 extern bool wakeup_recheck_wanted(void);
 

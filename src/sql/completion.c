@@ -9,6 +9,7 @@
 #include "log/append.h"
 #include "log/attach.h"
 #include "log/completion.h"
+#include "log/following.h"
 #include "log/memory.h"
 #include "pgstat.h"
 #include "shared/clock.h"
@@ -94,6 +95,7 @@ seq_ack(PG_FUNCTION_ARGS)
 				 errmsg("cannot execute seq_ack() during recovery"),
 				 errhint("Acknowledge on the primary.")));
 	PreventCommandIfReadOnly("seq_ack()");
+	following_refuse("seq_ack()");
 	if (epoch > WIRE_MAX_EPOCH)
 		ereport(ERROR,
 				(errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
