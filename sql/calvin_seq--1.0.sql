@@ -355,6 +355,17 @@ SELECT pg_catalog.pg_extension_config_dump('seq_following',
 	'WHERE false UNION ALL SELECT one, id, ''restored'', source, NULL, since, first_base'
 	' FROM @extschema@.seq_following');
 
+-- Who follows this one; of this server and its standbys, so not in a dump.
+CREATE TABLE seq_follower_positions (
+	id uuid PRIMARY KEY,
+	name text NOT NULL,
+	log_index bigint NOT NULL CHECK (log_index >= 0),
+	seen_at timestamptz NOT NULL,
+	since timestamptz NOT NULL
+);
+COMMENT ON TABLE seq_follower_positions IS
+	'followers of this log, and what each has durably; to be read as seq_followers';
+
 --
 -- The inbox: what was submitted and is not in the log yet
 --
@@ -968,7 +979,28 @@ COMMENT ON VIEW seq_follower IS
 COMMENT ON COLUMN seq_follower.proved_index IS
 	'up to here this log was seen to be the source''s';
 
+CREATE FUNCTION seq_followers_info(
+	OUT id text, OUT name text, OUT log_index bigint, OUT lag bigint, OUT lost boolean,
+	OUT seen_at timestamptz, OUT since timestamptz)
+	RETURNS SETOF record
+	LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+CREATE VIEW seq_followers AS SELECT * FROM seq_followers_info();
+COMMENT ON VIEW seq_followers IS
+	'who follows this log: truncation respects them, up to calvin_seq.max_consumer_lag';
+COMMENT ON COLUMN seq_followers.lost IS
+	'something that it has not got was truncated';
+
+CREATE FUNCTION seq_drop_follower(id text) RETURNS void
+	LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION seq_drop_follower(text) IS
+	'forget a follower that does not come back, so that it holds no truncation up';
+
 -- For followers: what their role needs here is EXECUTE on these.
+CREATE FUNCTION seq_feed_note(follower text, name text, log_index bigint) RETURNS boolean
+	LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION seq_feed_note(text, text, bigint) IS
+	'for followers: where one is, for seq_followers and truncation; false on a standby, which cannot store it';
+
 CREATE FUNCTION seq_feed_state(behind bigint,
 	OUT digest_version integer, OUT identity uuid, OUT follower uuid,
 	OUT applied_index bigint, OUT log_end bigint, OUT base_index bigint,
@@ -1026,6 +1058,9 @@ REVOKE ALL ON FUNCTION
 	seq_follow_replication(text),
 	seq_unfollow(),
 	seq_follower_info(),
+	seq_followers_info(),
+	seq_drop_follower(text),
+	seq_feed_note(text, text, bigint),
 	seq_feed_state(bigint),
 	seq_feed(bigint, bigint, interval),
 	seq_replay(integer, bigint, bigint),
@@ -1060,10 +1095,12 @@ GRANT EXECUTE ON FUNCTION
 	seq_handlers_info(),
 	seq_consumers_info(),
 	seq_follower_info(),
+	seq_followers_info(),
 	seq_pending(text)
 	TO pg_monitor;
 GRANT SELECT ON seq_subscriptions, seq_cursors, seq_state, seq_progress, seq_metrics,
-	seq_sequencer, seq_parked, seq_consumers, seq_handlers, seq_follower
+	seq_sequencer, seq_parked, seq_consumers, seq_handlers, seq_follower,
+	seq_followers
 	TO pg_monitor;
 
 -- A column of one of these types in somebody's table would be in the way of
@@ -1072,9 +1109,10 @@ REVOKE ALL ON TYPE
 	seq_txn,
 	seq_log, seq_cursor_positions, seq_snapshots, seq_identity, seq_inbox,
 	seq_registrations, seq_group_positions, seq_parked_txns, seq_handler_definitions,
-	seq_following,
+	seq_following, seq_follower_positions,
 	seq_inbox_0, seq_inbox_1, seq_inbox_2, seq_inbox_3, seq_inbox_4, seq_inbox_5,
 	seq_inbox_6, seq_inbox_7,
 	seq_subscriptions, seq_cursors, seq_state, seq_progress, seq_metrics,
-	seq_sequencer, seq_parked, seq_consumers, seq_handlers, seq_follower
+	seq_sequencer, seq_parked, seq_consumers, seq_handlers, seq_follower,
+	seq_followers
 	FROM PUBLIC;

@@ -22,7 +22,7 @@ my $epoch = 0;
 
 create_extension($_, $db) foreach $source, $follower;
 # what the role needs, and nothing else
-sql($source, $db, 'CREATE ROLE feeder LOGIN; GRANT EXECUTE ON FUNCTION seq_feed_state, seq_feed TO feeder');
+sql($source, $db, 'CREATE ROLE feeder LOGIN; GRANT EXECUTE ON FUNCTION seq_feed, seq_feed_state, seq_feed_note TO feeder');
 
 sub append
 {

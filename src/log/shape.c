@@ -95,6 +95,11 @@ static const OwnColumn following_columns[] = {
 	{"conninfo", TEXTOID}, {"since", TIMESTAMPTZOID}, {"first_base", INT8OID}
 };
 
+static const OwnColumn followers_columns[] = {
+	{"id", UUIDOID}, {"name", TEXTOID}, {"log_index", INT8OID},
+	{"seen_at", TIMESTAMPTZOID}, {"since", TIMESTAMPTZOID}
+};
+
 static const OwnColumn inbox_columns[] = {
 	{"stamp", INT8OID}, {"at", INT8OID}, {"link", INT8OID}, {"kind", CHAROID},
 	{"data", BYTEAOID}
@@ -128,6 +133,8 @@ static const OwnSideTable side_tables[SIDE_TABLES] = {
 	lengthof(handlers_columns), HANDLER_ATTR_NAME, 1},
 	[SIDE_FOLLOWING] = {FOLLOWING_NAME, following_columns,
 	lengthof(following_columns), FOLLOWING_ATTR_ONE, 1},
+	[SIDE_FOLLOWERS] = {FOLLOWERS_NAME, followers_columns,
+	lengthof(followers_columns), FOLLOWER_ATTR_ID, 1},
 };
 
 typedef struct OwnTrigger

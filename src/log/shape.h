@@ -27,6 +27,7 @@
 #define PARKED_NAME "seq_parked_txns"
 #define HANDLERS_NAME "seq_handler_definitions"
 #define FOLLOWING_NAME "seq_following"
+#define FOLLOWERS_NAME "seq_follower_positions"
 #define TXN_TYPE_NAME "seq_txn"
 
 /* Columns of seq_log. */
@@ -158,6 +159,14 @@
 #define FOLLOWING_MODE_FED "fed"
 #define FOLLOWING_MODE_RESTORED "restored"
 
+/* Columns of seq_follower_positions. */
+#define FOLLOWER_ATTR_ID 1
+#define FOLLOWER_ATTR_NAME 2
+#define FOLLOWER_ATTR_INDEX 3
+#define FOLLOWER_ATTR_SEEN_AT 4
+#define FOLLOWER_ATTR_SINCE 5
+#define FOLLOWER_ATTRS 5
+
 /* The other tables than seq_log. */
 typedef enum SideTable
 {
@@ -169,10 +178,11 @@ typedef enum SideTable
 	SIDE_GROUP_POSITIONS, /* seq_group_positions, key (id, partition, version) */
 	SIDE_PARKED,	/* seq_parked_txns, key (id, epoch, position, vshard) */
 	SIDE_HANDLERS,	/* seq_handler_definitions, key (name) */
-	SIDE_FOLLOWING	/* seq_following, key (one) */
+	SIDE_FOLLOWING, /* seq_following, key (one) */
+	SIDE_FOLLOWERS	/* seq_follower_positions, key (id) */
 } SideTable;
 
-#define SIDE_TABLES 9
+#define SIDE_TABLES 10
 
 extern const char *shape_side_name(SideTable side);
 

@@ -2,10 +2,14 @@
  * following.c
  *	  A database that follows: what its worker does in place of sequencing.
  *
- *	   RESTING --time--> CONNECTING --> SETTLING --> COMPARING --> FEEDING
- *		  ^									^			 |
- *		  +---------- whatever fails -------+------------+
+ *	   RESTING --time--> CONNECTING --> SETTLING --> NOTING --> COMPARING --> FEEDING
+ *		  ^						 ^			  ^		   ^			|	 |	  ^	  |
+ *		  +--- whatever fails ---+------------+--------+------------+----|----+	  |
+ *														|				 |		  |
+ *														+--- now and then +-------+
  *
+ * Noting tells the source what it need not keep for us: what is durable here.  First of
+ * all, so that what we compare is kept.
  * Comparing proves that what is here is a part of the source's log, or says why it is
  * not.  Each feed brings the rows behind that, and the source's digest behind those:
  * nothing is stored that does not lead to it.  The next feed is asked for before the
@@ -18,7 +22,10 @@
  */
 #include "compat.h"
 
+#include <unistd.h>
+
 #include "access/xact.h"
+#include "commands/dbcommands.h"
 #include "log/following.h"
 #include "log/identity.h"
 #include "log/owner.h"
@@ -38,6 +45,7 @@
 #include "storage/latch.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
+#include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
@@ -53,11 +61,15 @@
 /* what somebody has to mend is looked at less often */
 #define MOST_MEND_MS 5000
 
+/* How often the source is told where we are. */
+#define NOTE_INTERVAL_MS Min(10000, calvin_follower_timeout / 3)
+
 typedef enum Phase
 {
 	PHASE_RESTING,
 	PHASE_CONNECTING,
 	PHASE_SETTLING,
+	PHASE_NOTING,
 	PHASE_COMPARING,
 	PHASE_FEEDING
 } Phase;
@@ -76,11 +88,14 @@ static int	turn = 0;		 /* of several hosts */
 static bool ready;			 /* the socket is, for who connects */
 static FollowerState logged = FOLLOWER_NONE; /* what was said last in the server log */
 
+static char *database_name; /* in "memory" */
 static char *schema = NULL; /* the extension's there, quoted; in "memory" */
 static MachineState here;	/* behind our last row */
 static bool virgin;			/* there never was one */
 static bool identified;		/* our log has an identity, or the source's has none */
 static bool copying;		/* a feed's rows are coming */
+static bool compared_once; /* on this connection */
+static int64 note_due;	   /* as clock_ms() tells time */
 static Received received;
 
 void
@@ -183,6 +198,7 @@ remember(const Following *found)
 	following = *found;
 	following.source = pstrdup(found->source);
 	following.conninfo = found->conninfo == NULL ? NULL : pstrdup(found->conninfo);
+	database_name = get_database_name(MyDatabaseId);
 	MemoryContextSwitchTo(old);
 }
 
@@ -338,6 +354,38 @@ compare(DatabaseSlot *slot)
 	return ask(slot, sql, PHASE_COMPARING);
 }
 
+static char *
+uuid_text(const pg_uuid_t *uuid)
+{
+	return DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(uuid)));
+}
+
+/* What people call us. */
+static char *
+own_name(void)
+{
+	char		host[256] = "";
+
+	(void) gethostname(host, sizeof(host) - 1);
+	return psprintf("%.100s/%.80s", cluster_name != NULL && cluster_name[0] != '\0' ? cluster_name : host,
+					database_name);
+}
+
+/* Tell the source where we are. */
+static FollowingNext
+note(DatabaseSlot *slot)
+{
+	PublishedState published;
+
+	database_read(slot, &published);
+	note_due = clock_ms() + NOTE_INTERVAL_MS;
+	return ask(slot,
+			   psprintf("SELECT %s.seq_feed_note('%s', %s, " UINT64_FORMAT ")", schema,
+						uuid_text(&following.id), quote_literal_cstr(own_name()),
+						published.machine.last_applied_index),
+			   PHASE_NOTING);
+}
+
 static FollowingNext
 ask_for_more(DatabaseSlot *slot, uint64 behind)
 {
@@ -373,7 +421,7 @@ refused(DatabaseSlot *slot, PGresult *result)
 	}
 	return fail(slot, passing ? FOLLOWER_UNREACHABLE : FOLLOWER_REFUSED, message,
 				passing ? NULL :
-				"the role needs EXECUTE on seq_feed_state and seq_feed there, with calvin_seq preloaded");
+				"the role needs EXECUTE on seq_feed, seq_feed_state and seq_feed_note there, with calvin_seq preloaded");
 }
 
 /* Take results until there is no more; the last one that has rows, or an error. */
@@ -426,7 +474,29 @@ settled(DatabaseSlot *slot, SourceWait *wait)
 	}
 	schema = MemoryContextStrdup(memory, quote_identifier(PQgetvalue(result, 0, 0)));
 	PQclear(result);
-	return compare(slot);
+	compared_once = false;
+	return note(slot);
+}
+
+static FollowingNext
+noted(DatabaseSlot *slot, SourceWait *wait)
+{
+	PGresult   *result;
+
+	switch (take_results(&result))
+	{
+		case SOURCE_WAITS:
+			return waits(slot, wait);
+		case SOURCE_FAILED:
+			PQclear(result);
+			return lost(slot);
+		case SOURCE_READY:
+			break;
+	}
+	if (PQresultStatus(result) != PGRES_TUPLES_OK)
+		return refused(slot, result);
+	PQclear(result);
+	return compared_once ? ask_for_more(slot, here.last_applied_index) : compare(slot);
 }
 
 /* seq_feed_state()'s row. */
@@ -538,12 +608,6 @@ adopt(DatabaseSlot *slot, const SourceState *source, bool with_base)
 	return FOLLOWING_AGAIN;
 }
 
-static char *
-uuid_text(const pg_uuid_t *uuid)
-{
-	return DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(uuid)));
-}
-
 /* Nothing is wrong with the two logs as far as it was compared. */
 static FollowingNext
 agreed(DatabaseSlot *slot, const SourceState *source)
@@ -561,6 +625,7 @@ agreed(DatabaseSlot *slot, const SourceState *source)
 			 errdetail("It follows %s, which has applied up to log_index " UINT64_FORMAT ".",
 					   following.source, source->applied)));
 	logged = FOLLOWER_NONE;
+	compared_once = true;
 	received_begin(&received);
 	return ask_for_more(slot, here.last_applied_index);
 }
@@ -708,6 +773,7 @@ fed(DatabaseSlot *slot)
 	MachineState then = here;
 	FollowingNext next = FOLLOWING_AGAIN;
 	bool		huge = received.largest >= HUGE_ENTRY;
+	bool		due;
 
 	if (!received_step(&received, &then))
 		return fail(slot, FOLLOWER_OTHER_HISTORY,
@@ -722,8 +788,9 @@ fed(DatabaseSlot *slot)
 	}
 	show_progress(slot, then.last_applied_index);
 	rest_ms = 0;
-	/* the source goes on while we store */
-	if (!huge)
+	/* the source goes on while we store, unless it is to be told something else first */
+	due = clock_ms() >= note_due;
+	if (!huge && !due)
 		next = ask_for_more(slot, then.last_applied_index);
 	if (phase != PHASE_FEEDING)
 		return next;
@@ -738,6 +805,8 @@ fed(DatabaseSlot *slot)
 	}
 	received_begin(&received);
 	source_heard();
+	if (phase == PHASE_FEEDING && due)
+		return note(slot);
 	return next;
 }
 
@@ -815,6 +884,8 @@ follow_some(DatabaseSlot *slot, SourceWait *wait)
 			return go_on_connecting(slot, wait);
 		case PHASE_SETTLING:
 			return settled(slot, wait);
+		case PHASE_NOTING:
+			return noted(slot, wait);
 		case PHASE_COMPARING:
 			return compared(slot, wait);
 		case PHASE_FEEDING:
