@@ -355,6 +355,19 @@ SELECT pg_catalog.pg_extension_config_dump('seq_following',
 	'WHERE false UNION ALL SELECT one, id, ''restored'', source, NULL, since, first_base'
 	' FROM @extschema@.seq_following');
 
+-- A follower's acknowledgements, until they have come back with the log.
+CREATE TABLE seq_outgoing_acks (
+	epoch bigint CHECK (epoch >= 0),
+	"position" bigint CHECK ("position" >= 0),
+	vshard integer CHECK (vshard BETWEEN 0 AND 1023),
+	stored_by bigint,
+	stored_at timestamptz NOT NULL,
+	PRIMARY KEY (epoch, "position", vshard, stored_by)
+);
+COMMENT ON TABLE seq_outgoing_acks IS
+	'acknowledgements of a follower that have not come back from its source yet';
+SELECT pg_catalog.pg_extension_config_dump('seq_outgoing_acks', '');
+
 -- Who follows this one; of this server and its standbys, so not in a dump.
 CREATE TABLE seq_follower_positions (
 	id uuid PRIMARY KEY,
@@ -822,7 +835,7 @@ CREATE FUNCTION seq_ack(epoch bigint, "position" bigint, vshard integer)
 	RETURNS bigint
 	LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION seq_ack(bigint, bigint, integer) IS
-	'append the acknowledgement of a transaction by one of its vshards; returns its log_index';
+	'append the acknowledgement of a transaction by one of its vshards, at a follower have it shipped; returns its log_index';
 
 CREATE FUNCTION seq_wait_for_completion(epoch bigint, "position" bigint,
 	timeout interval)
@@ -970,7 +983,7 @@ CREATE FUNCTION seq_follower_info(
 	OUT log_index bigint, OUT source_index bigint, OUT lag bigint, OUT lag_time interval,
 	OUT proved_index bigint, OUT proved_at timestamptz, OUT entries bigint,
 	OUT bytes bigint, OUT last_error text, OUT last_error_at timestamptz,
-	OUT since timestamptz)
+	OUT since timestamptz, OUT acks_waiting bigint)
 	RETURNS SETOF record
 	LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 CREATE VIEW seq_follower AS SELECT * FROM seq_follower_info();
@@ -1000,6 +1013,12 @@ CREATE FUNCTION seq_feed_note(follower text, name text, log_index bigint) RETURN
 	LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION seq_feed_note(text, text, bigint) IS
 	'for followers: where one is, for seq_followers and truncation; false on a standby, which cannot store it';
+
+CREATE FUNCTION seq_feed_acks(epochs bigint[], positions bigint[], vshards integer[])
+	RETURNS bigint
+	LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION seq_feed_acks(bigint[], bigint[], integer[]) IS
+	'for followers: append acknowledgements that are not in the log yet; returns where it ends then';
 
 CREATE FUNCTION seq_feed_state(behind bigint,
 	OUT digest_version integer, OUT identity uuid, OUT follower uuid,
@@ -1061,6 +1080,7 @@ REVOKE ALL ON FUNCTION
 	seq_followers_info(),
 	seq_drop_follower(text),
 	seq_feed_note(text, text, bigint),
+	seq_feed_acks(bigint[], bigint[], integer[]),
 	seq_feed_state(bigint),
 	seq_feed(bigint, bigint, interval),
 	seq_replay(integer, bigint, bigint),
@@ -1109,7 +1129,7 @@ REVOKE ALL ON TYPE
 	seq_txn,
 	seq_log, seq_cursor_positions, seq_snapshots, seq_identity, seq_inbox,
 	seq_registrations, seq_group_positions, seq_parked_txns, seq_handler_definitions,
-	seq_following, seq_follower_positions,
+	seq_following, seq_follower_positions, seq_outgoing_acks,
 	seq_inbox_0, seq_inbox_1, seq_inbox_2, seq_inbox_3, seq_inbox_4, seq_inbox_5,
 	seq_inbox_6, seq_inbox_7,
 	seq_subscriptions, seq_cursors, seq_state, seq_progress, seq_metrics,

@@ -71,7 +71,6 @@ my %statements = (
 	'seq_append' => "SELECT seq_append('\\x" . batch_hex($epoch, 0, $txn) . "')",
 	'seq_append, what is in the log' => "SELECT seq_append('\\x" . batch_hex(0, 0, $txn) . "')",
 	'seq_append_json' => q[SELECT seq_append_json('{"EpochBatch": {"txns": []}}')],
-	'seq_ack' => 'SELECT seq_ack(1, 0, 1)',
 	'INSERT' => q[INSERT INTO seq_log (entry) VALUES ('')],
 	'INSERT with log_index' => q[INSERT INTO seq_log (log_index, entry) VALUES (1000000, '')],
 	'INSERT of replication' => q[SET session_replication_role = replica; INSERT INTO seq_log (log_index, entry) VALUES (1000000, '')],

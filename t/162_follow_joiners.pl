@@ -143,7 +143,7 @@ append(5);
 $standby->promote;
 is_tail($standby, $db, 'and goes on when it is promoted');
 wait_follower_state($standby, $db, 'following');
-like(sql_error($standby, $db, 'SELECT seq_ack(1, 0, 1)'), qr/^25006: .* this database follows/, 'as a follower');
+like(sql_error($standby, $db, q{SELECT seq_send('a', '1')}), qr/^25006: .* this database follows/, 'as a follower');
 
 #
 # A dump of the follower, restored elsewhere

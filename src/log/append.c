@@ -203,6 +203,12 @@ append_next_epoch(void)
 	return (uint64) (end_epoch + 1);
 }
 
+int64
+append_current_end(void)
+{
+	return end_index;
+}
+
 /* When the log's last batch was; PG_INT64_MIN if there is none to be read. */
 static int64
 last_batch_ms(void)

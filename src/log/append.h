@@ -26,6 +26,9 @@ extern void append_lock(void);
 /* The epoch that follows the log's last, as append_lock() just found it. */
 extern uint64 append_next_epoch(void);
 
+/* Where the log ends, as append_lock() just found it. */
+extern int64 append_current_end(void);
+
 /*
  * When a batch is that is made now, right after append_lock(): by the wall clock
  * in milliseconds since 1970, but never before the log's last batch.

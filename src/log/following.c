@@ -175,6 +175,12 @@ follows(DatabaseSlot *slot, Following *following)
 	return false;
 }
 
+bool
+following_follows(Following *following)
+{
+	return follows(database_mine(), following);
+}
+
 void
 following_refuse_row(bool is_explicit)
 {

@@ -28,7 +28,10 @@ typedef struct Following
 	int64		first_base; /* the base that it was given when it was empty; 0: none */
 } Following;
 
-/* As it is committed now, or by this transaction; false: the log is our own. */
+/*
+ * As it is committed now, or by this transaction; false: the log is our own.  NULL where
+ * nobody wants to know whose else.
+ */
 extern bool following_find(Following *following);
 
 /*
@@ -37,6 +40,9 @@ extern bool following_find(Following *following);
  */
 extern void following_put(const Following *following);
 extern bool following_remove(void);
+
+/* The same, as shared memory may know it. */
+extern bool following_follows(Following *following);
 
 /*
  * The error of what appends, unless the log is our own.  With "explicit", that of a

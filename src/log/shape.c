@@ -100,6 +100,11 @@ static const OwnColumn followers_columns[] = {
 	{"seen_at", TIMESTAMPTZOID}, {"since", TIMESTAMPTZOID}
 };
 
+static const OwnColumn acks_columns[] = {
+	{"epoch", INT8OID}, {"position", INT8OID}, {"vshard", INT4OID},
+	{"stored_by", INT8OID}, {"stored_at", TIMESTAMPTZOID}
+};
+
 static const OwnColumn inbox_columns[] = {
 	{"stamp", INT8OID}, {"at", INT8OID}, {"link", INT8OID}, {"kind", CHAROID},
 	{"data", BYTEAOID}
@@ -135,6 +140,8 @@ static const OwnSideTable side_tables[SIDE_TABLES] = {
 	lengthof(following_columns), FOLLOWING_ATTR_ONE, 1},
 	[SIDE_FOLLOWERS] = {FOLLOWERS_NAME, followers_columns,
 	lengthof(followers_columns), FOLLOWER_ATTR_ID, 1},
+	[SIDE_ACKS] = {ACKS_NAME, acks_columns,
+	lengthof(acks_columns), ACK_ATTR_EPOCH, 4},
 };
 
 typedef struct OwnTrigger

@@ -28,6 +28,7 @@
 #define HANDLERS_NAME "seq_handler_definitions"
 #define FOLLOWING_NAME "seq_following"
 #define FOLLOWERS_NAME "seq_follower_positions"
+#define ACKS_NAME "seq_outgoing_acks"
 #define TXN_TYPE_NAME "seq_txn"
 
 /* Columns of seq_log. */
@@ -167,6 +168,14 @@
 #define FOLLOWER_ATTR_SINCE 5
 #define FOLLOWER_ATTRS 5
 
+/* Columns of seq_outgoing_acks. */
+#define ACK_ATTR_EPOCH 1
+#define ACK_ATTR_POSITION 2
+#define ACK_ATTR_VSHARD 3
+#define ACK_ATTR_STORED_BY 4
+#define ACK_ATTR_STORED_AT 5
+#define ACK_ATTRS 5
+
 /* The other tables than seq_log. */
 typedef enum SideTable
 {
@@ -179,10 +188,11 @@ typedef enum SideTable
 	SIDE_PARKED,	/* seq_parked_txns, key (id, epoch, position, vshard) */
 	SIDE_HANDLERS,	/* seq_handler_definitions, key (name) */
 	SIDE_FOLLOWING, /* seq_following, key (one) */
-	SIDE_FOLLOWERS	/* seq_follower_positions, key (id) */
+	SIDE_FOLLOWERS, /* seq_follower_positions, key (id) */
+	SIDE_ACKS		/* seq_outgoing_acks, key (epoch, position, vshard, stored_by) */
 } SideTable;
 
-#define SIDE_TABLES 10
+#define SIDE_TABLES 11
 
 extern const char *shape_side_name(SideTable side);
 

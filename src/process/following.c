@@ -26,6 +26,7 @@
 
 #include "access/xact.h"
 #include "commands/dbcommands.h"
+#include "log/acks.h"
 #include "log/following.h"
 #include "log/identity.h"
 #include "log/owner.h"
@@ -37,6 +38,7 @@
 #include "process/following.h"
 #include "process/life.h"
 #include "process/received.h"
+#include "process/shipping.h"
 #include "shared/clock.h"
 #include "shared/database.h"
 #include "shared/follower.h"
@@ -81,6 +83,7 @@ static Oid	extension = InvalidOid;
 static MemoryContext memory = NULL;
 static MemoryContext scratch = NULL; /* of one call of following_some() */
 
+static Source source;
 static Phase phase = PHASE_RESTING;
 static int64 rest_until = 0; /* as clock_ms() tells time */
 static int	rest_ms = 0;
@@ -99,19 +102,25 @@ static int64 note_due;	   /* as clock_ms() tells time */
 static Received received;
 
 void
-following_ready(int events)
+following_ready(int which, int events)
 {
+	if (which == 1)
+	{
+		shipping_ready(events);
+		return;
+	}
 	ready = true;
 	if (events & WL_SOCKET_READABLE)
-		source_heard();
+		source_heard(&source);
 }
 
 static void
 rest(int most_ms)
 {
-	source_close();
+	source_close(&source);
+	shipping_stop();
 	received_drop(&received);
-	copying = false;
+	copying = compared_once = false;
 	phase = PHASE_RESTING;
 	rest_ms = rest_ms == 0 ? MIN_REST_MS : Min(rest_ms * 2, most_ms);
 	rest_until = clock_ms() + rest_ms;
@@ -127,9 +136,10 @@ void
 following_forget(void)
 {
 	looked = false;
-	source_close();
+	source_close(&source);
+	shipping_stop();
 	received_drop(&received);
-	copying = false;
+	copying = compared_once = false;
 	phase = PHASE_RESTING;
 	rest_ms = 0;
 	rest_until = 0;
@@ -157,7 +167,7 @@ static FollowingNext
 lost(DatabaseSlot *slot)
 {
 	return fail(slot, FOLLOWER_UNREACHABLE,
-				psprintf("no connection to the source: %s", source_error()), NULL);
+				psprintf("no connection to the source: %s", source_error(&source)), NULL);
 }
 
 /* False, and none: the extension is gone, or another one. */
@@ -233,40 +243,23 @@ look(DatabaseSlot *slot)
 static FollowingNext
 waits(DatabaseSlot *slot, SourceWait *wait)
 {
-	if (source_is_silent())
+	if (source_is_silent(&source))
 	{
 		if (phase == PHASE_CONNECTING)
 			turn++;
 		return lost(slot);
 	}
-	source_wait(wait);
+	source_wait(&source, wait);
 	return FOLLOWING_WAITS;
 }
 
 static FollowingNext
 ask(DatabaseSlot *slot, const char *sql, Phase next)
 {
-	if (source_send(sql) == SOURCE_FAILED)
+	if (source_send(&source, sql) == SOURCE_FAILED)
 		return lost(slot);
 	phase = next;
 	return FOLLOWING_AGAIN;
-}
-
-/*
- * Whoever has a role of the name that we connect as may not have us call what he has
- * made, and no timeout of that role's is for us.
- */
-static FollowingNext
-settle(DatabaseSlot *slot)
-{
-	return ask(slot,
-				"SET search_path = ''; SET statement_timeout = 0; SET lock_timeout = 0;"
-				" SET idle_in_transaction_session_timeout = 0; SET work_mem = '16MB';"
-				" SET datestyle = 'ISO'; SET default_transaction_isolation = 'read committed';"
-				" SELECT n.nspname FROM pg_catalog.pg_extension e"
-				" JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) e.extnamespace"
-				" WHERE e.extname OPERATOR(pg_catalog.=) 'calvin_seq'",
-				PHASE_SETTLING);
 }
 
 static FollowingNext
@@ -284,7 +277,7 @@ begin(DatabaseSlot *slot, SourceWait *wait)
 		follower_set_state(slot, FOLLOWER_CONNECTING);
 	pgstat_report_activity(STATE_RUNNING, "connecting to the source");
 	ready = false;
-	if (source_start(following.conninfo, turn) == SOURCE_FAILED)
+	if (source_start(&source, following.conninfo, turn) == SOURCE_FAILED)
 		return lost(slot);
 	phase = PHASE_CONNECTING;
 	return FOLLOWING_AGAIN;
@@ -296,7 +289,7 @@ go_on_connecting(DatabaseSlot *slot, SourceWait *wait)
 	if (!ready)
 		return waits(slot, wait);
 	ready = false;
-	switch (source_connect())
+	switch (source_connect(&source))
 	{
 		case SOURCE_WAITS:
 			return waits(slot, wait);
@@ -305,8 +298,11 @@ go_on_connecting(DatabaseSlot *slot, SourceWait *wait)
 		case SOURCE_READY:
 			break;
 	}
-	follower_set_host(slot, source_host());
-	return settle(slot);
+	follower_set_host(slot, source_host(&source));
+	if (source_settle(&source) == SOURCE_FAILED)
+		return lost(slot);
+	phase = PHASE_SETTLING;
+	return FOLLOWING_AGAIN;
 }
 
 /* What is the end of the log here, and the state behind it? */
@@ -424,36 +420,12 @@ refused(DatabaseSlot *slot, PGresult *result)
 				"the role needs EXECUTE on seq_feed, seq_feed_state and seq_feed_note there, with calvin_seq preloaded");
 }
 
-/* Take results until there is no more; the last one that has rows, or an error. */
-static SourceStatus
-take_results(PGresult **kept)
-{
-	static PGresult *last = NULL;
-
-	for (;;)
-	{
-		PGresult   *result;
-		SourceStatus status = source_result(&result);
-
-		if (status == SOURCE_WAITS)
-			return status;
-		if (status == SOURCE_FAILED || result == NULL)
-		{
-			*kept = last;
-			last = NULL;
-			return status;
-		}
-		PQclear(last);
-		last = result;
-	}
-}
-
 static FollowingNext
 settled(DatabaseSlot *slot, SourceWait *wait)
 {
 	PGresult   *result;
 
-	switch (take_results(&result))
+	switch (source_results(&source, &result))
 	{
 		case SOURCE_WAITS:
 			return waits(slot, wait);
@@ -483,7 +455,7 @@ noted(DatabaseSlot *slot, SourceWait *wait)
 {
 	PGresult   *result;
 
-	switch (take_results(&result))
+	switch (source_results(&source, &result))
 	{
 		case SOURCE_WAITS:
 			return waits(slot, wait);
@@ -574,7 +546,7 @@ follows_still(void)
  * source, and its base.
  */
 static FollowingNext
-adopt(DatabaseSlot *slot, const SourceState *source, bool with_base)
+adopt(DatabaseSlot *slot, const SourceState *there, bool with_base)
 {
 	const LogTable *table;
 	LogIdentity self;
@@ -592,14 +564,14 @@ adopt(DatabaseSlot *slot, const SourceState *source, bool with_base)
 			ereport(ERROR,
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 					 errmsg("the log is not empty any more")));
-		following.first_base = (int64) source->base.last_applied_index;
+		following.first_base = (int64) there->base.last_applied_index;
 		snapshots_lock(table);
 		following_put(&following);
 	}
-	if (still && source->identified && !identified)
-		identity_adopt(&source->identity);
+	if (still && there->identified && !identified)
+		identity_adopt(&there->identity);
 	if (still && with_base)
-		snapshots_rebase(table, &source->base);
+		snapshots_rebase(table, &there->base);
 	end_transaction();
 	log_become_self(&self);
 	if (still)
@@ -610,20 +582,20 @@ adopt(DatabaseSlot *slot, const SourceState *source, bool with_base)
 
 /* Nothing is wrong with the two logs as far as it was compared. */
 static FollowingNext
-agreed(DatabaseSlot *slot, const SourceState *source)
+agreed(DatabaseSlot *slot, const SourceState *there)
 {
-	if (!identified && source->identified)
-		return adopt(slot, source, false);
-	identified = identified || source->log_end > 0;
+	if (!identified && there->identified)
+		return adopt(slot, there, false);
+	identified = identified || there->log_end > 0;
 	follower_set_proved(slot, here.last_applied_index);
-	follower_set_source_index(slot, source->applied);
-	follower_set_state(slot, source->applied > here.last_applied_index ?
+	follower_set_source_index(slot, there->applied);
+	follower_set_state(slot, there->applied > here.last_applied_index ?
 					   FOLLOWER_CATCHING_UP : FOLLOWER_FOLLOWING);
 	ereport(LOG,
 			(errmsg("calvin_seq follower: connected to %s, goes on behind log_index " UINT64_FORMAT,
-					source_host(), here.last_applied_index),
+					source_host(&source), here.last_applied_index),
 			 errdetail("It follows %s, which has applied up to log_index " UINT64_FORMAT ".",
-					   following.source, source->applied)));
+					   following.source, there->applied)));
 	logged = FOLLOWER_NONE;
 	compared_once = true;
 	received_begin(&received);
@@ -631,74 +603,74 @@ agreed(DatabaseSlot *slot, const SourceState *source)
 }
 
 static FollowingNext
-compare_with(DatabaseSlot *slot, const SourceState *source)
+compare_with(DatabaseSlot *slot, const SourceState *there)
 {
 	uint64		end = here.last_applied_index;
 	pg_uuid_t	identity;
 	bool		differs;
 
-	if (source->digest_version != MACHINE_DIGEST_VERSION)
+	if (there->digest_version != MACHINE_DIGEST_VERSION)
 		return fail(slot, FOLLOWER_REFUSED,
 					psprintf("the source computes digests of version %d, and we of version %d",
-							 source->digest_version, MACHINE_DIGEST_VERSION),
+							 there->digest_version, MACHINE_DIGEST_VERSION),
 					"have both servers run versions of calvin_seq that compute the same");
-	if (source->follows &&
-		memcmp(&source->follower, &following.id, sizeof(pg_uuid_t)) == 0)
+	if (there->follows &&
+		memcmp(&there->follower, &following.id, sizeof(pg_uuid_t)) == 0)
 		return fail(slot, FOLLOWER_REFUSED,
 					pstrdup("the source is this database itself, or a copy of it"),
 					"see to it that the connection leads to the source; in a copy, call seq_follow() again");
 	StartTransactionCommand();
-	differs = source->identified && identity_now(&identity) &&
-		memcmp(&source->identity, &identity, sizeof(identity)) != 0;
+	differs = there->identified && identity_now(&identity) &&
+		memcmp(&there->identity, &identity, sizeof(identity)) != 0;
 	if (differs)
 	{
 		char	   *message;
 
 		end_transaction();
 		message = psprintf("the source has another log: its identity is %s, and ours %s",
-						   uuid_text(&source->identity), uuid_text(&identity));
+						   uuid_text(&there->identity), uuid_text(&identity));
 		return fail(slot, FOLLOWER_OTHER_LOG, message,
 					"see to it that the connection leads to the right source, or follow it in an empty database");
 	}
 	end_transaction();
-	if (end < source->base.last_applied_index)
+	if (end < there->base.last_applied_index)
 	{
 		if (virgin)
-			return adopt(slot, source, true);
+			return adopt(slot, there, true);
 		return fail(slot, FOLLOWER_TRUNCATED,
 					psprintf("the source has truncated what comes behind log_index " UINT64_FORMAT ", it begins behind log_index " UINT64_FORMAT,
-							 end, source->base.last_applied_index),
+							 end, there->base.last_applied_index),
 					"follow a source that still has it, or begin anew in an empty database");
 	}
-	if (end > source->applied)
+	if (end > there->applied)
 		return fail(slot, FOLLOWER_SOURCE_BEHIND,
 					psprintf("the source has applied up to log_index " UINT64_FORMAT " only, and we have log_index " UINT64_FORMAT,
-							 source->applied, end),
-					end <= source->log_end ?
+							 there->applied, end),
+					end <= there->log_end ?
 					"it goes on when the source has caught up" :
 					"it goes on if the source catches up; if it has lost what we have, begin anew in an empty database");
-	if (!source->found || source->found_index != end)
+	if (!there->found || there->found_index != end)
 		return fail(slot, FOLLOWER_OTHER_HISTORY,
 					psprintf("the source has no entry at log_index " UINT64_FORMAT ", the last one here",
 							 end),
 					"one of the two logs has lost, or been given, something: follow the right source, or begin anew in an empty database");
-	if (source->digest != here.digest)
+	if (there->digest != here.digest)
 		return fail(slot, FOLLOWER_OTHER_HISTORY,
 					psprintf("the source has another history: at log_index " UINT64_FORMAT " its digest is %016llx, and ours %016llx",
-							 end, (unsigned long long) source->digest,
+							 end, (unsigned long long) there->digest,
 							 (unsigned long long) here.digest),
 					"one of the two logs has lost, or been given, something: follow the right source, or begin anew in an empty database");
-	return agreed(slot, source);
+	return agreed(slot, there);
 }
 
 static FollowingNext
 compared(DatabaseSlot *slot, SourceWait *wait)
 {
 	PGresult   *result;
-	SourceState source;
+	SourceState there;
 	bool		valid;
 
-	switch (take_results(&result))
+	switch (source_results(&source, &result))
 	{
 		case SOURCE_WAITS:
 			return waits(slot, wait);
@@ -710,13 +682,13 @@ compared(DatabaseSlot *slot, SourceWait *wait)
 	}
 	if (PQresultStatus(result) != PGRES_TUPLES_OK)
 		return refused(slot, result);
-	valid = read_state(result, &source);
+	valid = read_state(result, &there);
 	PQclear(result);
 	if (!valid)
 		return fail(slot, FOLLOWER_REFUSED,
 					pstrdup("the source does not answer as this version does"),
 					"have both servers run the same version of calvin_seq");
-	return compare_with(slot, &source);
+	return compare_with(slot, &there);
 }
 
 /* Put the rows into the log; false if it is gone. */
@@ -740,7 +712,12 @@ store(DatabaseSlot *slot, const MachineState *then)
 				 errdetail("It ended at log_index " UINT64_FORMAT ", and does now at " INT64_FORMAT ".",
 						   here.last_applied_index, append_committed_end())));
 	if (still)
+	{
 		append_copies(received.rows, received.n);
+		/* of ours that have been there and are back */
+		if (received.nacks > 0)
+			acks_remove(received.acks, received.nacks);
+	}
 	PAUSE_POINT("following: before the commit");
 	end_transaction();
 	log_become_self(&self);
@@ -804,7 +781,7 @@ fed(DatabaseSlot *slot)
 		rest_ms = 0;
 	}
 	received_begin(&received);
-	source_heard();
+	source_heard(&source);
 	if (phase == PHASE_FEEDING && due)
 		return note(slot);
 	return next;
@@ -821,7 +798,7 @@ feed(DatabaseSlot *slot, SourceWait *wait)
 		char	   *message;
 		int			size;
 
-		status = source_row(&message, &size);
+		status = source_row(&source, &message, &size);
 		if (status == SOURCE_WAITS)
 			return waits(slot, wait);
 		if (status == SOURCE_FAILED)
@@ -836,7 +813,7 @@ feed(DatabaseSlot *slot, SourceWait *wait)
 	}
 	for (;;)
 	{
-		status = source_result(&result);
+		status = source_result(&source, &result);
 		if (status == SOURCE_WAITS)
 		{
 			if (received.complete == false && received.n == 0)
@@ -895,7 +872,7 @@ follow_some(DatabaseSlot *slot, SourceWait *wait)
 }
 
 FollowingNext
-following_some(DatabaseSlot *slot, SourceWait *wait)
+following_some(DatabaseSlot *slot, SourceWait waits_for[FOLLOWING_SOCKETS])
 {
 	FollowingNext next;
 
@@ -908,7 +885,12 @@ following_some(DatabaseSlot *slot, SourceWait *wait)
 	}
 	MemoryContextReset(scratch);
 	MemoryContextSwitchTo(scratch);
-	next = follow_some(slot, wait);
+	waits_for[1].socket = PGINVALID_SOCKET;
+	waits_for[1].ms = -1;
+	next = follow_some(slot, &waits_for[0]);
+	if (compared_once && (next == FOLLOWING_AGAIN || next == FOLLOWING_WAITS) &&
+		shipping_some(slot, following.conninfo, turn, here.last_applied_index, &waits_for[1]))
+		next = FOLLOWING_AGAIN;
 	MemoryContextSwitchTo(TopMemoryContext);
 	return next;
 }

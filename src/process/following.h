@@ -14,15 +14,19 @@ typedef enum FollowingNext
 {
 	FOLLOWING_NOT,	 /* the log is our own */
 	FOLLOWING_AGAIN,
-	FOLLOWING_WAITS, /* for what "wait" says, or the latch */
+	FOLLOWING_WAITS, /* for what "waits_for" says, or the latch */
 	FOLLOWING_GONE	 /* extension dropped or created anew: retire */
 } FollowingNext;
 
-/* Does what can be done now; starts and ends its own transactions. */
-extern FollowingNext following_some(DatabaseSlot *slot, SourceWait *wait);
+/* The connection that the log comes by, and that for acknowledgements. */
+#define FOLLOWING_SOCKETS 2
 
-/* What was waited for has come: WL_SOCKET_*. */
-extern void following_ready(int events);
+/* Does what can be done now; starts and ends its own transactions. */
+extern FollowingNext following_some(DatabaseSlot *slot,
+									SourceWait waits_for[FOLLOWING_SOCKETS]);
+
+/* At one of them, what was waited for has come: WL_SOCKET_*. */
+extern void following_ready(int which, int events);
 
 /* After an error: begin anew. */
 extern void following_forget(void);

@@ -23,6 +23,7 @@ static const char signature[11] = "PGCOPY\n\377\r\n\0";
 
 static MemoryContext context = NULL;
 static Size rows_size = 0;
+static Size acks_size = 0;
 
 /* Messages of libpq's that are in use. */
 static char **kept = NULL;
@@ -136,7 +137,7 @@ received_drop(Received *received)
 	while (nkept > 0)
 		PQfreemem(kept[--nkept]);
 	kept = NULL;
-	kept_size = rows_size = 0;
+	kept_size = rows_size = acks_size = 0;
 	begun = false;
 	memset(received, 0, sizeof(*received));
 	if (context != NULL)
@@ -244,8 +245,21 @@ received_add(Received *received, char *message, int size)
 	return valid;
 }
 
+static void
+note_ack(Received *received, const WireEntry *entry)
+{
+	Ack		   *ack;
+
+	memory_grow(context, (void **) &received->acks, &acks_size,
+				(Size) received->nacks + 1, sizeof(Ack));
+	ack = &received->acks[received->nacks++];
+	ack->epoch = entry->epoch;
+	ack->position = entry->position;
+	ack->vshard = (uint16) Min(entry->vshard_id, PG_UINT16_MAX);
+}
+
 bool
-received_step(const Received *received, MachineState *state)
+received_step(Received *received, MachineState *state)
 {
 	MachineCounters counters = {0};
 	WireDecoder decoder;
@@ -265,6 +279,8 @@ received_step(const Received *received, MachineState *state)
 		row.entry_len = VARSIZE(copied->entry) - VARHDRSZ;
 		step_input(&row, &decoder, &input);
 		(void) machine_step(state, &counters, &input);
+		if (input.kind == MACHINE_IN_ACK)
+			note_ack(received, &decoder.entry);
 	}
 	return state->last_applied_index == received->end_index &&
 		state->digest == received->end_digest;

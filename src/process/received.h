@@ -7,6 +7,7 @@
 
 #include "compat.h"
 
+#include "log/acks.h"
 #include "log/append.h"
 #include "machine/machine.h"
 
@@ -16,6 +17,10 @@ typedef struct Received
 	int			n;
 	uint64		bytes; /* of their entries */
 	uint64		largest; /* of one of them */
+
+	/* acknowledgements among them, known when they were stepped over */
+	Ack		   *acks;
+	int			nacks;
 
 	/* what the row behind them says */
 	bool		complete;
@@ -33,7 +38,7 @@ extern void received_begin(Received *received);
 extern bool received_add(Received *received, char *message, int size);
 
 /* The state behind the rows, from the one before them; false if it is not the source's. */
-extern bool received_step(const Received *received, MachineState *state);
+extern bool received_step(Received *received, MachineState *state);
 
 /* Give the memory back. */
 extern void received_drop(Received *received);

@@ -62,26 +62,33 @@ wait_for_work(long wait_ms, long other_ms)
 	ResetLatch(MyLatch);
 }
 
-/* The same where the source is waited for, too. */
+/* The same where sources are waited for, too. */
 static void
-wait_for_source(const SourceWait *wait, long other_ms)
+wait_for_sources(const SourceWait *waits_for, long other_ms)
 {
-	long		wait_ms = wait->ms;
-	int			events = WL_LATCH_SET | WL_EXIT_ON_PM_DEATH;
-	int			came;
+	long		wait_ms = other_ms;
+	WaitEventSet *set = compat_create_wait_event_set(FOLLOWING_SOCKETS + 2);
+	WaitEvent	came[FOLLOWING_SOCKETS + 2];
+	int			n;
 
 	pgstat_report_stat(true);
-	if (other_ms >= 0 && (wait_ms < 0 || other_ms < wait_ms))
-		wait_ms = other_ms;
-	if (wait_ms >= 0)
-		events |= WL_TIMEOUT;
-	if (wait->socket != PGINVALID_SOCKET)
-		events |= wait->events;
-	came = WaitLatchOrSocket(MyLatch, events, wait->socket, wait_ms, PG_WAIT_EXTENSION);
-	if (came & WL_SOCKET_MASK)
-		following_ready(came);
-	if (came & WL_LATCH_SET)
-		ResetLatch(MyLatch);
+	(void) AddWaitEventToSet(set, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
+	(void) AddWaitEventToSet(set, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
+	for (int i = 0; i < FOLLOWING_SOCKETS; i++)
+	{
+		if (waits_for[i].ms >= 0 && (wait_ms < 0 || waits_for[i].ms < wait_ms))
+			wait_ms = waits_for[i].ms;
+		if (waits_for[i].socket != PGINVALID_SOCKET)
+			(void) AddWaitEventToSet(set, waits_for[i].events, waits_for[i].socket, NULL,
+									 (void *) (intptr_t) i);
+	}
+	n = WaitEventSetWait(set, wait_ms, came, lengthof(came), PG_WAIT_EXTENSION);
+	for (int i = 0; i < n; i++)
+		if (came[i].events & WL_SOCKET_MASK)
+			following_ready((int) (intptr_t) came[i].user_data, (int) came[i].events);
+		else if (came[i].events & WL_LATCH_SET)
+			ResetLatch(MyLatch);
+	FreeWaitEventSet(set);
 }
 
 /* What is told to do beside; the time in ms until there is more of it, or -1. */
@@ -120,20 +127,20 @@ main_loop(DatabaseSlot *slot)
 {
 	for (;;)
 	{
-		SourceWait	wait;
+		SourceWait	waits_for[FOLLOWING_SOCKETS];
 		long		other_ms;
 		FollowingNext next;
 
 		life_serve_signals();
 		look_anew_if_told(slot);
-		next = following_some(slot, &wait);
+		next = following_some(slot, waits_for);
 		if (next == FOLLOWING_GONE)
 			life_retire();
 		if (next == FOLLOWING_NOT)
 			sequence(slot);
 		else if (!serve_others(slot, next == FOLLOWING_AGAIN, &other_ms) &&
 				 next != FOLLOWING_AGAIN)
-			wait_for_source(&wait, other_ms);
+			wait_for_sources(waits_for, other_ms);
 	}
 }
 

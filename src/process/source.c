@@ -4,7 +4,7 @@
  *
  * A host that does not answer is given up after connect_timeout, and the next attempt
  * begins with the one after it: libpq by itself goes on only from one that refuses.
- * A source that is silent for calvin_seq.follower_timeout is taken for gone.
+ * A source that is source->silent for calvin_seq.follower_timeout is taken for gone.
  *
  * What libpq does wait for is the name server, so hosts are better addresses where
  * that can be slow.
@@ -20,52 +20,44 @@
 
 #define CONNECT_TIMEOUT_S 5
 
-static PGconn *conn = NULL;
-static PostgresPollingStatusType polling;
-static bool connected;
-static bool unsent; /* something is left to be flushed */
-static int64 deadline; /* as clock_ms() tells time */
-static int	connect_ms;
-static char tried[300]; /* the host that the deadline is for */
-static char host[300];
-static bool silent;
-
 bool
-source_is_open(void)
+source_is_open(const Source *source)
 {
-	return conn != NULL;
+	return source->conn != NULL;
 }
 
 void
-source_close(void)
+source_close(Source *source)
 {
-	if (conn == NULL)
+	if (source->conn == NULL)
 		return;
-	PQfinish(conn);
-	conn = NULL;
+	PQclear(source->last);
+	source->last = NULL;
+	PQfinish(source->conn);
+	source->conn = NULL;
 	ReleaseExternalFD();
 }
 
 const char *
-source_host(void)
+source_host(Source *source)
 {
-	const char *name = conn == NULL ? NULL : PQhost(conn);
-	const char *port = conn == NULL ? NULL : PQport(conn);
+	const char *name = source->conn == NULL ? NULL : PQhost(source->conn);
+	const char *port = source->conn == NULL ? NULL : PQport(source->conn);
 
-	snprintf(host, sizeof(host), "%s:%s", name == NULL ? "" : name, port == NULL ? "" : port);
-	return host;
+	snprintf(source->host, sizeof(source->host), "%s:%s", name == NULL ? "" : name, port == NULL ? "" : port);
+	return source->host;
 }
 
 char *
-source_error(void)
+source_error(Source *source)
 {
 	char	   *text;
 
-	if (silent)
-		return psprintf("no answer from %s", source_host());
-	if (conn == NULL)
+	if (source->silent)
+		return psprintf("no answer from %s", source_host(source));
+	if (source->conn == NULL)
 		return pstrdup("out of memory, or of file descriptors");
-	text = pstrdup(PQerrorMessage(conn));
+	text = pstrdup(PQerrorMessage(source->conn));
 	for (size_t len = strlen(text); len > 0 && text[len - 1] == '\n';)
 		text[--len] = '\0';
 	for (char *c = text; *c != '\0'; c++)
@@ -81,64 +73,64 @@ ignore_notice(void *arg, const char *message)
 }
 
 void
-source_heard(void)
+source_heard(Source *source)
 {
-	if (connected)
-		deadline = clock_ms() + (int64) calvin_follower_timeout;
+	if (source->connected)
+		source->deadline = clock_ms() + (int64) calvin_follower_timeout;
 }
 
 /* For each host its time begins anew. */
 static void
-watch_host(void)
+watch_host(Source *source)
 {
-	const char *now = source_host();
+	const char *now = source_host(source);
 
-	if (strcmp(tried, now) == 0)
+	if (strcmp(source->tried, now) == 0)
 		return;
-	strlcpy(tried, now, sizeof(tried));
-	deadline = clock_ms() + connect_ms;
+	strlcpy(source->tried, now, sizeof(source->tried));
+	source->deadline = clock_ms() + source->connect_ms;
 }
 
 SourceStatus
-source_start(const char *conninfo, int turn)
+source_start(Source *source, const char *conninfo, int turn)
 {
 	ConninfoParams params;
 
-	source_close();
-	silent = connected = unsent = false;
-	tried[0] = '\0';
+	source_close(source);
+	source->silent = source->connected = source->unsent = false;
+	source->tried[0] = '\0';
 	conninfo_params(conninfo, turn, &params);
-	connect_ms = 1000 * conninfo_number(conninfo, "connect_timeout", CONNECT_TIMEOUT_S);
-	if (connect_ms <= 0)
-		connect_ms = 1000 * CONNECT_TIMEOUT_S;
+	source->connect_ms = 1000 * conninfo_number(conninfo, "connect_timeout", CONNECT_TIMEOUT_S);
+	if (source->connect_ms <= 0)
+		source->connect_ms = 1000 * CONNECT_TIMEOUT_S;
 	if (!AcquireExternalFD())
 		return SOURCE_FAILED;
-	conn = PQconnectStartParams(params.keywords, params.values, false);
-	if (conn == NULL)
+	source->conn = PQconnectStartParams(params.keywords, params.values, false);
+	if (source->conn == NULL)
 	{
 		ReleaseExternalFD();
 		return SOURCE_FAILED;
 	}
-	PQsetNoticeProcessor(conn, ignore_notice, NULL);
-	if (PQstatus(conn) == CONNECTION_BAD)
+	PQsetNoticeProcessor(source->conn, ignore_notice, NULL);
+	if (PQstatus(source->conn) == CONNECTION_BAD)
 		return SOURCE_FAILED;
-	polling = PGRES_POLLING_WRITING;
-	watch_host();
+	source->polling = PGRES_POLLING_WRITING;
+	watch_host(source);
 	return SOURCE_WAITS;
 }
 
 SourceStatus
-source_connect(void)
+source_connect(Source *source)
 {
-	polling = PQconnectPoll(conn);
-	watch_host();
-	switch (polling)
+	source->polling = PQconnectPoll(source->conn);
+	watch_host(source);
+	switch (source->polling)
 	{
 		case PGRES_POLLING_OK:
-			if (PQsetnonblocking(conn, 1) != 0)
+			if (PQsetnonblocking(source->conn, 1) != 0)
 				return SOURCE_FAILED;
-			connected = true;
-			source_heard();
+			source->connected = true;
+			source_heard(source);
 			return SOURCE_READY;
 		case PGRES_POLLING_FAILED:
 			return SOURCE_FAILED;
@@ -148,71 +140,108 @@ source_connect(void)
 }
 
 static bool
-flush(void)
+flush(Source *source)
 {
-	int			left = PQflush(conn);
+	int			left = PQflush(source->conn);
 
-	unsent = left > 0;
+	source->unsent = left > 0;
 	return left >= 0;
 }
 
 SourceStatus
-source_send(const char *sql)
+source_send(Source *source, const char *sql)
 {
-	if (PQsendQuery(conn, sql) != 1 || !flush())
+	if (PQsendQuery(source->conn, sql) != 1 || !flush(source))
 		return SOURCE_FAILED;
-	source_heard();
+	source_heard(source);
 	return SOURCE_READY;
 }
 
 static bool
-take_input(void)
+take_input(Source *source)
 {
-	return (!unsent || flush()) && PQconsumeInput(conn) == 1;
+	return (!source->unsent || flush(source)) && PQconsumeInput(source->conn) == 1;
 }
 
 SourceStatus
-source_result(PGresult **result)
+source_result(Source *source, PGresult **result)
 {
 	*result = NULL;
-	if (!take_input())
+	if (!take_input(source))
 		return SOURCE_FAILED;
-	if (PQisBusy(conn))
+	if (PQisBusy(source->conn))
 		return SOURCE_WAITS;
-	*result = PQgetResult(conn);
+	*result = PQgetResult(source->conn);
 	return SOURCE_READY;
 }
 
 SourceStatus
-source_row(char **message, int *size)
+source_row(Source *source, char **message, int *size)
 {
 	*message = NULL;
-	*size = PQgetCopyData(conn, message, 1);
+	*size = PQgetCopyData(source->conn, message, 1);
 	if (*size == 0)
 	{
-		if (!take_input())
+		if (!take_input(source))
 			return SOURCE_FAILED;
-		*size = PQgetCopyData(conn, message, 1);
+		*size = PQgetCopyData(source->conn, message, 1);
 	}
 	if (*size == 0)
 		return SOURCE_WAITS;
 	return *size == -2 ? SOURCE_FAILED : SOURCE_READY;
 }
 
-void
-source_wait(SourceWait *wait)
+SourceStatus
+source_results(Source *source, PGresult **last)
 {
-	wait->socket = PQsocket(conn);
-	if (!connected)
-		wait->events = polling == PGRES_POLLING_READING ? WL_SOCKET_READABLE : WL_SOCKET_WRITEABLE;
+	for (;;)
+	{
+		PGresult   *result;
+		SourceStatus status = source_result(source, &result);
+
+		if (status == SOURCE_WAITS)
+			return status;
+		if (status == SOURCE_FAILED || result == NULL)
+		{
+			*last = source->last;
+			source->last = NULL;
+			return status;
+		}
+		PQclear(source->last);
+		source->last = result;
+	}
+}
+
+/*
+ * Whoever has a role of the name that we connect as may not have us call what he has
+ * made, and no timeout of that role's is for us.
+ */
+SourceStatus
+source_settle(Source *source)
+{
+	return source_send(source,
+					   "SET search_path = ''; SET statement_timeout = 0; SET lock_timeout = 0;"
+					   " SET idle_in_transaction_session_timeout = 0; SET work_mem = '16MB';"
+					   " SET datestyle = 'ISO'; SET default_transaction_isolation = 'read committed';"
+					   " SELECT n.nspname FROM pg_catalog.pg_extension e"
+					   " JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) e.extnamespace"
+					   " WHERE e.extname OPERATOR(pg_catalog.=) 'calvin_seq'");
+}
+
+void
+source_wait(const Source *source, SourceWait *wait)
+{
+	wait->socket = PQsocket(source->conn);
+	if (!source->connected)
+		wait->events = source->polling == PGRES_POLLING_READING ? WL_SOCKET_READABLE : WL_SOCKET_WRITEABLE;
 	else
-		wait->events = WL_SOCKET_READABLE | (unsent ? WL_SOCKET_WRITEABLE : 0);
-	wait->ms = (long) Max(deadline - clock_ms(), 0);
+		wait->events = WL_SOCKET_READABLE | (source->unsent ? WL_SOCKET_WRITEABLE : 0);
+	wait->ms = (long) Max(source->deadline - clock_ms(), 0);
 }
 
 bool
-source_is_silent(void)
+source_is_silent(Source *source)
 {
-	silent = clock_ms() >= deadline;
-	return silent;
+	source->silent = clock_ms() >= source->deadline;
+	return source->silent;
 }

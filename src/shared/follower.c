@@ -17,6 +17,7 @@
  */
 #include "compat.h"
 
+#include "shared/database.h"
 #include "shared/follower.h"
 #include "utils/timestamp.h"
 
@@ -31,6 +32,7 @@ follower_init(DatabaseSlot *slot)
 	pg_atomic_init_u64(&follower->gate, GATE_UNKNOWN);
 	pg_atomic_init_u32(&follower->state, FOLLOWER_NONE);
 	pg_atomic_init_u64(&follower->source_index, 0);
+	pg_atomic_init_u64(&follower->acks, 0);
 }
 
 void
@@ -132,6 +134,19 @@ follower_note_stored(DatabaseSlot *slot, uint64 rows, uint64 bytes,
 	slot->follower.told.bytes += bytes;
 	slot->follower.told.appended_at = appended_at;
 	LWLockRelease(Calvin->lock);
+}
+
+void
+follower_tell_acks(DatabaseSlot *slot)
+{
+	(void) pg_atomic_fetch_add_u64(&slot->follower.acks, 1);
+	database_wake_sequencer(slot);
+}
+
+uint64
+follower_acks(DatabaseSlot *slot)
+{
+	return pg_atomic_read_u64(&slot->follower.acks);
 }
 
 void

@@ -47,6 +47,10 @@ extern void follower_set_proved(DatabaseSlot *slot, uint64 log_index);
 extern void follower_note_stored(DatabaseSlot *slot, uint64 rows, uint64 bytes,
 								 TimestampTz appended_at);
 
+/* Acknowledgements were stored: the worker is told.  And how often that was. */
+extern void follower_tell_acks(DatabaseSlot *slot);
+extern uint64 follower_acks(DatabaseSlot *slot);
+
 /* What is shown of it, of one moment. */
 typedef struct FollowerView
 {

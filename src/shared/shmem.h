@@ -98,6 +98,7 @@ typedef struct FollowerSlot
 	pg_atomic_uint64 gate;	/* who changes seq_following, or has looked at it */
 	pg_atomic_uint32 state; /* FollowerState: the worker */
 	pg_atomic_uint64 source_index; /* applied there, as told last: the worker */
+	pg_atomic_uint64 acks; /* commits that have stored some; anybody adds */
 	FollowerTold told;
 } FollowerSlot;
 

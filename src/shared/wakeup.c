@@ -19,11 +19,12 @@ static bool handlers = false; /* of this database, */
 static bool defined = false; /* since one was, or was taken away */
 static bool all_handlers = false; /* or of all */
 static bool follows = false;
+static bool acks = false;
 
 static void
 forget(void)
 {
-	wake = recheck = landed = handlers = defined = all_handlers = follows = false;
+	wake = recheck = landed = handlers = defined = all_handlers = follows = acks = false;
 }
 
 /* Whoever appends next looks at the table, and so does the worker. */
@@ -44,6 +45,8 @@ at_xact_event(XactEvent event, void *arg)
 		case XACT_EVENT_COMMIT:
 			if (follows)
 				tell_follower();
+			if (acks && database_mine() != NULL)
+				follower_tell_acks(database_mine());
 			if (recheck)
 				database_recheck();
 			if (wake || recheck)
@@ -126,6 +129,12 @@ void
 wakeup_follower_at_commit(void)
 {
 	follows = true;
+}
+
+void
+wakeup_acks_at_commit(void)
+{
+	acks = true;
 }
 
 void

@@ -7,6 +7,7 @@
 #include "access/htup_details.h"
 #include "access/xlog.h"
 #include "catalog/pg_type_d.h"
+#include "log/acks.h"
 #include "log/append.h"
 #include "log/attach.h"
 #include "log/following.h"
@@ -27,6 +28,8 @@ CALVIN_FUNCTION(seq_follow_replication);
 CALVIN_FUNCTION(seq_unfollow);
 CALVIN_FUNCTION(seq_follower_info);
 CALVIN_FUNCTION(seq_following_before_change);
+
+#define ACKS_AT_A_TIME 1000
 
 /* What people call the source of logical replication. */
 #define MAX_SOURCE 500
@@ -127,12 +130,29 @@ seq_follow_replication(PG_FUNCTION_ARGS)
 Datum
 seq_unfollow(PG_FUNCTION_ARGS)
 {
+	DatabaseSlot *slot;
+	Ack		   *acks;
+	int			n;
+
 	begin("seq_unfollow()");
+	slot = attach_database();
+	acks_lock();
 	append_lock();
+	wakeup_follower_at_commit();
+	/* nobody shall submit before this is committed, seeing that the row is gone for us */
+	follower_close_gate(slot);
 	if (!following_remove())
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("this database does not follow another one")));
+	/* what was acknowledged here and did not come back is of this log from now on */
+	while ((n = acks_list(ACKS_AT_A_TIME, &acks)) > 0)
+	{
+		append_lock();
+		acks_append(acks, n);
+		acks_remove(acks, n);
+		CommandCounterIncrement();
+	}
 	PG_RETURN_VOID();
 }
 
@@ -232,16 +252,17 @@ lag_time(const FollowerView *view, int64 log_end, bool *isnull)
  * (source text, state text, connected_to text, pid int, log_index bigint,
  *	source_index bigint, lag bigint, lag_time interval, proved_index bigint,
  *	proved_at timestamptz, entries bigint, bytes bigint, last_error text,
- *	last_error_at timestamptz, since timestamptz)
+ *	last_error_at timestamptz, since timestamptz, acks_waiting bigint)
  */
-#define FOLLOWER_COLUMNS 15
+#define FOLLOWER_COLUMNS 16
 
 Datum
 seq_follower_info(PG_FUNCTION_ARGS)
 {
 	static const Oid types[FOLLOWER_COLUMNS] = {
 		TEXTOID, TEXTOID, TEXTOID, INT4OID, INT8OID, INT8OID, INT8OID, INTERVALOID,
-		INT8OID, TIMESTAMPTZOID, INT8OID, INT8OID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID
+		INT8OID, TIMESTAMPTZOID, INT8OID, INT8OID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID,
+		INT8OID
 	};
 	ReturnSetInfo *rsinfo = result_rows(fcinfo, FOLLOWER_COLUMNS, types);
 	DatabaseSlot *slot = attach_database();
@@ -282,6 +303,7 @@ seq_follower_info(PG_FUNCTION_ARGS)
 	values[12] = CStringGetTextDatum(own_error ? worker->last_error : view.error);
 	values[13] = TimestampTzGetDatum(own_error ? worker->last_error_at : view.error_at);
 	values[14] = TimestampTzGetDatum(following.since);
+	values[15] = Int64GetDatum((int64) acks_count());
 	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 	return (Datum) 0;
 }
