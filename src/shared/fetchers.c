@@ -19,6 +19,7 @@ typedef struct Fetcher
 	uint64		group;
 	PGPROC	   *proc;
 	bool		woken; /* and did not look yet */
+	bool		looks; /* and does not sleep */
 	bool		holds; /* partitions that nobody else can take */
 	uint64		mask[FETCH_MASK_WORDS];
 } Fetcher;
@@ -110,7 +111,10 @@ wake_locked(Fetcher *fetcher)
 	SetLatch(&fetcher->proc->procLatch);
 }
 
-/* One that has been woken, and did not look yet, will do. */
+/*
+ * One that has been woken from its sleep, and did not look yet, will do.  Who looks just
+ * now may do so for long: he is to look again only if nobody sleeps.
+ */
 static void
 wake_group_locked(DatabaseSlot *slot, uint64 group)
 {
@@ -124,12 +128,12 @@ wake_group_locked(DatabaseSlot *slot, uint64 group)
 		if (fetcher->slot != slot || fetcher->group != group ||
 			fetcher->proc == MyProc)
 			continue;
-		if (fetcher->woken)
+		if (fetcher->woken && !fetcher->looks)
 			return;
-		if (first == NULL)
+		if (first == NULL || (first->looks && !fetcher->looks))
 			first = fetcher;
 	}
-	if (first != NULL)
+	if (first != NULL && !first->woken)
 		wake_locked(first);
 }
 
@@ -141,19 +145,24 @@ fetchers_looked(void)
 	LWLockAcquire(lock, LW_EXCLUSIVE);
 	mine = find_mine();
 	if (mine != NULL)
+	{
 		mine->woken = false;
+		mine->looks = true;
+	}
 	LWLockRelease(lock);
 }
 
 bool
 fetchers_woken(void)
 {
-	const Fetcher *mine;
+	Fetcher    *mine;
 	bool		woken;
 
-	LWLockAcquire(lock, LW_SHARED);
+	LWLockAcquire(lock, LW_EXCLUSIVE);
 	mine = find_mine();
 	woken = mine != NULL && mine->woken;
+	if (mine != NULL && !woken)
+		mine->looks = false;
 	LWLockRelease(lock);
 	return woken;
 }
@@ -203,6 +212,7 @@ fetchers_join(DatabaseSlot *slot, uint64 group, const uint64 *mask, bool holds)
 	fetcher->group = group;
 	fetcher->proc = MyProc;
 	fetcher->woken = false;
+	fetcher->looks = true;
 	fetcher->holds = holds;
 	memcpy(fetcher->mask, mask, sizeof(fetcher->mask));
 	pg_atomic_fetch_add_u32(waiting_of(slot), 1);
