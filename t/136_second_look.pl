@@ -66,24 +66,6 @@ send_to($node, $db, 'm', 6);
 is(join('', $second->finish), '6', 'and the other one has what is free');
 
 #
-# Who looks for long is in nobody's way who sleeps
-#
-$first->send($wait);
-wait_waiting($node, $db, 1);
-$second->send($wait);
-wait_waiting($node, $db, 2);
-$pauses->arm('fetch: state read', $first->pid);
-sql($node, $db, q{SELECT seq_send('m', '7')});
-is($pauses->reached('fetch: state read'), $first->pid, 'the first one is woken, and looks');
-sql($node, $db, q{SELECT seq_send('m', '8')});
-eval { wait_until(sub { !$second->running }, 'it is told', within(4)) };
-ok(!$second->running, 'the second one is woken by what comes then');
-is(join('', $second->finish), '7,8', 'and has it');
-$pauses->release('fetch: state read');
-send_to($node, $db, 'm', 9);
-is(join('', $first->finish), '9', 'the first one waits for what is left');
-
-#
 # What was dealt with ahead is forgotten also where nothing is found behind it
 #
 sql($node, $db, "SELECT seq_drop_group('g'); SELECT seq_create_group('g', 1, collections => '{m}')");

@@ -19,7 +19,6 @@ typedef struct Fetcher
 	uint64		group;
 	PGPROC	   *proc;
 	bool		woken; /* and did not look yet */
-	bool		looks; /* and does not sleep */
 	bool		holds; /* partitions that nobody else can take */
 	uint64		mask[FETCH_MASK_WORDS];
 } Fetcher;
@@ -111,10 +110,7 @@ wake_locked(Fetcher *fetcher)
 	SetLatch(&fetcher->proc->procLatch);
 }
 
-/*
- * One that has been woken from its sleep, and did not look yet, will do.  Who looks just
- * now may do so for long: he is to look again only if nobody sleeps.
- */
+/* One that has been woken, and did not look yet, will do. */
 static void
 wake_group_locked(DatabaseSlot *slot, uint64 group)
 {
@@ -128,12 +124,12 @@ wake_group_locked(DatabaseSlot *slot, uint64 group)
 		if (fetcher->slot != slot || fetcher->group != group ||
 			fetcher->proc == MyProc)
 			continue;
-		if (fetcher->woken && !fetcher->looks)
+		if (fetcher->woken)
 			return;
-		if (first == NULL || (first->looks && !fetcher->looks))
+		if (first == NULL)
 			first = fetcher;
 	}
-	if (first != NULL && !first->woken)
+	if (first != NULL)
 		wake_locked(first);
 }
 
@@ -145,24 +141,19 @@ fetchers_looked(void)
 	LWLockAcquire(lock, LW_EXCLUSIVE);
 	mine = find_mine();
 	if (mine != NULL)
-	{
 		mine->woken = false;
-		mine->looks = true;
-	}
 	LWLockRelease(lock);
 }
 
 bool
 fetchers_woken(void)
 {
-	Fetcher    *mine;
+	const Fetcher *mine;
 	bool		woken;
 
-	LWLockAcquire(lock, LW_EXCLUSIVE);
+	LWLockAcquire(lock, LW_SHARED);
 	mine = find_mine();
 	woken = mine != NULL && mine->woken;
-	if (mine != NULL && !woken)
-		mine->looks = false;
 	LWLockRelease(lock);
 	return woken;
 }
@@ -212,7 +203,6 @@ fetchers_join(DatabaseSlot *slot, uint64 group, const uint64 *mask, bool holds)
 	fetcher->group = group;
 	fetcher->proc = MyProc;
 	fetcher->woken = false;
-	fetcher->looks = true;
 	fetcher->holds = holds;
 	memcpy(fetcher->mask, mask, sizeof(fetcher->mask));
 	pg_atomic_fetch_add_u32(waiting_of(slot), 1);

@@ -41,7 +41,7 @@ extern void fetchers_join(DatabaseSlot *slot, uint64 group, const uint64 *mask,
 extern void fetchers_looked(void);
 
 /*
- * Has it been since?  If not, it goes to sleep now.  Whatever waits in between, such as for a lock, may have taken the
+ * Has it been since?  Whatever waits in between, such as for a lock, may have taken the
  * latch's news.
  */
 extern bool fetchers_woken(void);
