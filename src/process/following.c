@@ -170,6 +170,15 @@ lost(DatabaseSlot *slot)
 				psprintf("no connection to the source: %s", source_error(&source)), NULL);
 }
 
+/* It says something, but not what our functions do. */
+static FollowingNext
+not_ours(DatabaseSlot *slot)
+{
+	return fail(slot, FOLLOWER_REFUSED,
+				pstrdup("the source does not answer as this version does"),
+				"have both servers run the same version of calvin_seq");
+}
+
 /* False, and none: the extension is gone, or another one. */
 static bool
 start_transaction(DatabaseSlot *slot)
@@ -685,9 +694,7 @@ compared(DatabaseSlot *slot, SourceWait *wait)
 	valid = read_state(result, &there);
 	PQclear(result);
 	if (!valid)
-		return fail(slot, FOLLOWER_REFUSED,
-					pstrdup("the source does not answer as this version does"),
-					"have both servers run the same version of calvin_seq");
+		return not_ours(slot);
 	return compare_with(slot, &there);
 }
 
@@ -806,9 +813,7 @@ feed(DatabaseSlot *slot, SourceWait *wait)
 		if (message == NULL)
 			copying = false;
 		else if (!received_add(&received, message, size))
-			return fail(slot, FOLLOWER_REFUSED,
-						pstrdup("the source does not answer as this version does"),
-						"have both servers run the same version of calvin_seq");
+			return not_ours(slot);
 		CHECK_FOR_INTERRUPTS();
 	}
 	for (;;)
@@ -823,7 +828,7 @@ feed(DatabaseSlot *slot, SourceWait *wait)
 		if (status == SOURCE_FAILED)
 			return lost(slot);
 		if (result == NULL)
-			return received.complete ? fed(slot) : lost(slot);
+			return received.complete ? fed(slot) : not_ours(slot);
 		if (PQresultStatus(result) == PGRES_COPY_OUT)
 		{
 			PQclear(result);
