@@ -69,13 +69,13 @@ sub log_of { my ($node, $from) = @_; return sql($node, $db, "SELECT string_agg(c
 
 # What the source has is copied first, then followed.
 fill($source, 12);
-is(sql($source, $db, 'SELECT count(*) > 0 FROM ' . join(' CROSS JOIN ', grep { $_ ne 'seq_inbox' } @tables)), 't', 'all of them have rows at the source');
+is(sql($source, $db, 'SELECT count(*) > 0 FROM ' . join(' CROSS JOIN ', grep { !/^seq_(?:inbox|following|follower_positions|outgoing_acks)$/ } @tables)), 't', 'all of them have rows at the source');
 # what the copy has of its own, under the names that the source uses too
 sql($copy, $db, 'CREATE TABLE own AS SELECT 1 AS x');
 my $c = session($copy, $db);
 $c->query("INSERT INTO seq_cursor_positions SELECT 'plain', $va, 0, 1, v, now(), 0, 0 FROM generate_series(1, 1) v");
 $c->query("SELECT seq_create_group('group', 2, vshards => '{$va}', from_epoch => 0)");
-$c->query("INSERT INTO seq_handler_definitions SELECT name, id, 1, 'public', 'none', false, 10, 'postgres', 1, 5, 100, 100, now() FROM seq_registrations WHERE name = 'group'");
+$c->query("INSERT INTO seq_handler_definitions SELECT name, id, 1, 'public', 'none', false, 10, 'postgres', 1, 5, 100, 100, now(), 'postgres' FROM seq_registrations WHERE name = 'group'");
 my $own = contents($copy);
 
 sql($source, $db, 'CREATE PUBLICATION everything FOR ALL TABLES');
@@ -123,7 +123,7 @@ is(sql($copy, $db, "SELECT seq_truncate(10, force => true) > 0"), 't', 'the copy
 
 # The same rows as the source's, so that all that is done to them would meet them.
 $c->query("SELECT seq_drop_cursor('plain')");
-foreach my $table (grep { !/^seq_(?:identity|handler|inbox|snapshots)/ } @tables)
+foreach my $table (grep { !/^seq_(?:identity|handler|inbox|snapshots|following)/ } @tables)
 {
 	$c->query("DELETE FROM $table");
 	$source->command_ok([ 'pg_dump', '-a', '-t', $table, '-f', "${\$source->basedir}/$table.sql", $db ], "dump of $table");
