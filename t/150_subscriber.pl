@@ -75,7 +75,7 @@ sql($copy, $db, 'CREATE TABLE own AS SELECT 1 AS x');
 my $c = session($copy, $db);
 $c->query("INSERT INTO seq_cursor_positions SELECT 'plain', $va, 0, 1, v, now(), 0, 0 FROM generate_series(1, 1) v");
 $c->query("SELECT seq_create_group('group', 2, vshards => '{$va}', from_epoch => 0)");
-$c->query("INSERT INTO seq_handler_definitions SELECT name, id, 1, 'public', 'none', false, 10, 'postgres', 1, 5, 100, 100, now() FROM seq_registrations WHERE name = 'group'");
+$c->query("INSERT INTO seq_handler_definitions SELECT name, id, 1, 'public', 'none', false, 10, 'postgres', 1, 5, 100, 100, now(), 'postgres' FROM seq_registrations WHERE name = 'group'");
 my $own = contents($copy);
 
 sql($source, $db, 'CREATE PUBLICATION everything FOR ALL TABLES');

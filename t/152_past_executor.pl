@@ -208,7 +208,7 @@ $s->query("RESET ROLE; DROP TRIGGER zz ON seq_registrations; SELECT seq_create_g
 like($s->error("SELECT seq_handle('g', 'handler(seq_txn)')"), qr/^09000: a trigger on seq_handler_definitions has changed a row/, 'or has a handler run as him');
 # not by the owner of the table's own INSERT either
 $s->query('RESET ROLE; ALTER ROLE evil NOSUPERUSER; ALTER TABLE seq_handler_definitions OWNER TO evil; SET ROLE evil');
-like($s->error("INSERT INTO seq_handler_definitions SELECT 'g', 1, 1, 'public', 'handler', false, 'evil'::regrole, 'evil', 1, 5, 100, 100, now()"),
+like($s->error("INSERT INTO seq_handler_definitions SELECT 'g', 1, 1, 'public', 'handler', false, 'evil'::regrole, 'evil', 1, 5, 100, 100, now(), 'evil'"),
 	qr/^42501: permission denied to define a handler that runs as role/, 'by INSERT neither');
 $s->query('RESET ROLE; DROP TRIGGER zz ON seq_handler_definitions');
 
