@@ -54,7 +54,7 @@ endif
 
 # -isystem keeps the warnings for our own code: the server's headers are not
 # written for -Wextra.
-PG_CPPFLAGS = -I$(srcdir)/src -isystem $(includedir_server) $(MSGPACK_CFLAGS)
+PG_CPPFLAGS = -I$(srcdir)/src -isystem $(includedir_server) -isystem $(libpq_srcdir) $(MSGPACK_CFLAGS)
 
 # The version is said once, in the control file.
 version := $(shell sed -n "s/^default_version *= *'\(.*\)' *$$/\1/p" '$(top)/sequencer.control')
@@ -70,6 +70,8 @@ PG_CFLAGS = -Wall -Wextra -Wno-unused-parameter -fvisibility=hidden \
 	$(if $(findstring clang,$(CC)),-Wno-unknown-warning-option -Wno-ignored-optimization-argument)
 
 SHLIB_LINK = $(MSGPACK_LIBS)
+# of followers
+SHLIB_LINK_INTERNAL = $(libpq)
 
 EXTRA_CLEAN = src/*.[do] src/*.bc src/*/*.[do] src/*/*.bc
 

@@ -57,7 +57,7 @@ missing() {
 	have_server || echo server
 	have_msgpack || echo msgpack-c
 	case ${DEPS:-} in build | bench | clients) ;; *) have_perl_tests || echo perl-tests ;; esac
-	[ "${DEPS:-}" = build ] || have_libpq || echo libpq
+	have_libpq || echo libpq
 	[ "${DEPS:-}" = build ] || have perl || echo perl
 	have gzip || echo gzip
 	case ${DEPS:-} in

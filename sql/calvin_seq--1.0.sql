@@ -385,6 +385,89 @@ ALTER TABLE seq_identity ENABLE ALWAYS TRIGGER seq_identity_no_change;
 SELECT pg_catalog.pg_extension_config_dump('seq_identity', '');
 
 --
+-- Whether this log is another server's
+--
+
+CREATE TABLE seq_following (
+	one boolean PRIMARY KEY DEFAULT true CHECK (one),
+	id uuid NOT NULL,
+	mode text NOT NULL CHECK (mode IN ('pull', 'fed', 'restored')),
+	source text NOT NULL,
+	conninfo text CHECK ((conninfo IS NOT NULL) = (mode = 'pull')),
+	since timestamptz NOT NULL,
+	first_base bigint NOT NULL CHECK (first_base >= 0)
+);
+CREATE TRIGGER seq_apply_passes_over BEFORE INSERT OR UPDATE OR DELETE ON seq_following
+	FOR EACH ROW EXECUTE FUNCTION seq_pass_over_replicated();
+CREATE TRIGGER seq_no_truncate BEFORE TRUNCATE ON seq_following
+	FOR EACH STATEMENT EXECUTE FUNCTION seq_refuse_truncate();
+ALTER TABLE seq_following
+	ENABLE ALWAYS TRIGGER seq_apply_passes_over,
+	ENABLE ALWAYS TRIGGER seq_no_truncate;
+COMMENT ON TABLE seq_following IS
+	'whose log this is a copy of, if it is one; to be read as seq_follower';
+COMMENT ON COLUMN seq_following.id IS
+	'tells this follower from others, and from itself before';
+COMMENT ON COLUMN seq_following.mode IS
+	'pull: its worker gets the entries; fed: logical replication brings them; restored: from the dump of a follower, which neither follows nor appends';
+COMMENT ON COLUMN seq_following.first_base IS
+	'log_index of the base that it was given when it was empty';
+
+CREATE FUNCTION seq_following_before_change() RETURNS trigger
+	LANGUAGE C AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION seq_following_before_change() FROM PUBLIC;
+CREATE TRIGGER seq_following_restore BEFORE INSERT ON seq_following
+	FOR EACH ROW EXECUTE FUNCTION seq_following_before_change();
+CREATE TRIGGER seq_following_no_change BEFORE UPDATE OR DELETE OR TRUNCATE ON seq_following
+	FOR EACH STATEMENT EXECUTE FUNCTION seq_following_before_change();
+ALTER TABLE seq_following
+	ENABLE ALWAYS TRIGGER seq_following_restore,
+	ENABLE ALWAYS TRIGGER seq_following_no_change;
+
+-- A copy of a follower shall neither follow, nor append, without being told so.
+SELECT pg_catalog.pg_extension_config_dump('seq_following',
+	'WHERE false UNION ALL SELECT one, id, ''restored'', source, NULL, since, first_base'
+	' FROM @extschema@.seq_following');
+
+-- A follower's acknowledgements, until they have come back with the log.
+CREATE TABLE seq_outgoing_acks (
+	epoch bigint CHECK (epoch >= 0),
+	"position" bigint CHECK ("position" >= 0),
+	vshard integer CHECK (vshard BETWEEN 0 AND 1023),
+	stored_by bigint,
+	stored_at timestamptz NOT NULL,
+	PRIMARY KEY (epoch, "position", vshard, stored_by)
+);
+CREATE TRIGGER seq_apply_passes_over BEFORE INSERT OR UPDATE OR DELETE ON seq_outgoing_acks
+	FOR EACH ROW EXECUTE FUNCTION seq_pass_over_replicated();
+CREATE TRIGGER seq_no_truncate BEFORE TRUNCATE ON seq_outgoing_acks
+	FOR EACH STATEMENT EXECUTE FUNCTION seq_refuse_truncate();
+ALTER TABLE seq_outgoing_acks
+	ENABLE ALWAYS TRIGGER seq_apply_passes_over,
+	ENABLE ALWAYS TRIGGER seq_no_truncate;
+COMMENT ON TABLE seq_outgoing_acks IS
+	'acknowledgements of a follower that have not come back from its source yet';
+SELECT pg_catalog.pg_extension_config_dump('seq_outgoing_acks', '');
+
+-- Who follows this one; of this server and its standbys, so not in a dump.
+CREATE TABLE seq_follower_positions (
+	id uuid PRIMARY KEY,
+	name text NOT NULL,
+	log_index bigint NOT NULL CHECK (log_index >= 0),
+	seen_at timestamptz NOT NULL,
+	since timestamptz NOT NULL
+);
+CREATE TRIGGER seq_apply_passes_over BEFORE INSERT OR UPDATE OR DELETE ON seq_follower_positions
+	FOR EACH ROW EXECUTE FUNCTION seq_pass_over_replicated();
+CREATE TRIGGER seq_no_truncate BEFORE TRUNCATE ON seq_follower_positions
+	FOR EACH STATEMENT EXECUTE FUNCTION seq_refuse_truncate();
+ALTER TABLE seq_follower_positions
+	ENABLE ALWAYS TRIGGER seq_apply_passes_over,
+	ENABLE ALWAYS TRIGGER seq_no_truncate;
+COMMENT ON TABLE seq_follower_positions IS
+	'followers of this log, and what each has durably; to be read as seq_followers';
+
+--
 -- The inbox: what was submitted and is not in the log yet
 --
 
@@ -850,7 +933,7 @@ CREATE FUNCTION seq_ack(epoch bigint, "position" bigint, vshard integer)
 	RETURNS bigint
 	LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION seq_ack(bigint, bigint, integer) IS
-	'append the acknowledgement of a transaction by one of its vshards; returns its log_index';
+	'append the acknowledgement of a transaction by one of its vshards, at a follower have it shipped; returns its log_index';
 
 CREATE FUNCTION seq_wait_for_completion(epoch bigint, "position" bigint,
 	timeout interval)
@@ -975,6 +1058,84 @@ COMMENT ON COLUMN seq_sequencer.waits_for IS
 	'append: a transaction that has appended and not ended; commit: one that is committing; restore: the rest of a dump';
 
 --
+-- More than one server
+--
+
+CREATE FUNCTION seq_follow(conninfo text) RETURNS void
+	LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION seq_follow(text) IS
+	'have this database''s log be a copy of another server''s, and append nothing of its own; for superusers';
+
+CREATE FUNCTION seq_follow_replication(source text) RETURNS void
+	LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION seq_follow_replication(text) IS
+	'append nothing here: logical replication brings the entries, from what people call so';
+
+CREATE FUNCTION seq_unfollow() RETURNS void
+	LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION seq_unfollow() IS
+	'end that: from here on the log goes its own way';
+
+CREATE FUNCTION seq_follower_info(
+	OUT source text, OUT state text, OUT connected_to text, OUT pid integer,
+	OUT log_index bigint, OUT source_index bigint, OUT lag bigint, OUT lag_time interval,
+	OUT proved_index bigint, OUT proved_at timestamptz, OUT entries bigint,
+	OUT bytes bigint, OUT last_error text, OUT last_error_at timestamptz,
+	OUT since timestamptz, OUT acks_waiting bigint)
+	RETURNS SETOF record
+	LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+CREATE VIEW seq_follower AS SELECT * FROM seq_follower_info();
+COMMENT ON VIEW seq_follower IS
+	'whom this database follows, and how it is going; no row where the log is its own';
+COMMENT ON COLUMN seq_follower.proved_index IS
+	'up to here this log was seen to be the source''s';
+
+CREATE FUNCTION seq_followers_info(
+	OUT id text, OUT name text, OUT log_index bigint, OUT lag bigint, OUT lost boolean,
+	OUT seen_at timestamptz, OUT since timestamptz)
+	RETURNS SETOF record
+	LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+CREATE VIEW seq_followers AS SELECT * FROM seq_followers_info();
+COMMENT ON VIEW seq_followers IS
+	'who follows this log: truncation respects them, up to calvin_seq.max_consumer_lag';
+COMMENT ON COLUMN seq_followers.lost IS
+	'something that it has not got was truncated';
+
+CREATE FUNCTION seq_drop_follower(id text) RETURNS void
+	LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION seq_drop_follower(text) IS
+	'forget a follower that does not come back, so that it holds no truncation up';
+
+-- For followers: what their role needs here is EXECUTE on these.
+CREATE FUNCTION seq_feed_note(follower text, name text, log_index bigint) RETURNS boolean
+	LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION seq_feed_note(text, text, bigint) IS
+	'for followers: where one is, for seq_followers and truncation; false on a standby, which cannot store it';
+
+CREATE FUNCTION seq_feed_acks(epochs bigint[], positions bigint[], vshards integer[])
+	RETURNS bigint
+	LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION seq_feed_acks(bigint[], bigint[], integer[]) IS
+	'for followers: append acknowledgements that are not in the log yet; returns where it ends then';
+
+CREATE FUNCTION seq_feed_state(behind bigint,
+	OUT digest_version integer, OUT identity uuid, OUT follower uuid,
+	OUT applied_index bigint, OUT log_end bigint, OUT base_index bigint,
+	OUT base_epoch bigint, OUT base_digest text, OUT base_entry_length bigint,
+	OUT base_entry_crc bigint, OUT found_index bigint, OUT digest text)
+	RETURNS record
+	LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION seq_feed_state(bigint) IS
+	'for followers: what this log is, and its digest behind an entry';
+
+CREATE FUNCTION seq_feed(behind bigint, max_bytes bigint, timeout interval)
+	RETURNS TABLE (log_index bigint, appended_at timestamptz, entry bytea,
+		applied_index bigint, digest text)
+	LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION seq_feed(bigint, bigint, interval) IS
+	'for followers: entries behind one, as far as they are applied here, waited for so long; and in the end where that is, with the digest there';
+
+--
 -- Privileges: nothing for PUBLIC but the pure functions
 --
 
@@ -1010,6 +1171,16 @@ REVOKE ALL ON FUNCTION
 	seq_handlers_info(),
 	seq_pending(text),
 	seq_consumers_info(),
+	seq_follow(text),
+	seq_follow_replication(text),
+	seq_unfollow(),
+	seq_follower_info(),
+	seq_followers_info(),
+	seq_drop_follower(text),
+	seq_feed_note(text, text, bigint),
+	seq_feed_acks(bigint[], bigint[], integer[]),
+	seq_feed_state(bigint),
+	seq_feed(bigint, bigint, interval),
 	seq_replay(integer, bigint, bigint),
 	seq_wait_for_epoch(bigint, interval),
 	seq_wait_for_index(bigint, interval),
@@ -1041,10 +1212,13 @@ GRANT EXECUTE ON FUNCTION
 	seq_sequencer_info(),
 	seq_handlers_info(),
 	seq_consumers_info(),
+	seq_follower_info(),
+	seq_followers_info(),
 	seq_pending(text)
 	TO pg_monitor;
 GRANT SELECT ON seq_subscriptions, seq_cursors, seq_state, seq_progress, seq_metrics,
-	seq_sequencer, seq_parked, seq_consumers, seq_handlers
+	seq_sequencer, seq_parked, seq_consumers, seq_handlers, seq_follower,
+	seq_followers
 	TO pg_monitor;
 
 -- A column of this type in somebody's table would be in the way of DROP EXTENSION, and

@@ -41,6 +41,7 @@
 #include "storage/lock.h"
 #include "storage/proc.h"
 #include "utils/acl.h"
+#include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/relcache.h"
 
@@ -48,6 +49,13 @@
 #define compat_lock_held_by_me(tag, mode) LockHeldByMe((tag), (mode), false)
 #else
 #define compat_lock_held_by_me(tag, mode) LockHeldByMe((tag), (mode))
+#endif
+
+/* A WaitEventSet; of this process, until it is freed, or the process ends. */
+#if PG_VERSION_NUM >= 170000
+#define compat_create_wait_event_set(n) CreateWaitEventSet(NULL, (n))
+#else
+#define compat_create_wait_event_set(n) CreateWaitEventSet(TopMemoryContext, (n))
 #endif
 
 /* Index of a backend's or worker's PGPROC, below MaxBackends. */

@@ -48,6 +48,37 @@ send_to($node, $db, 'm', 3);
 is(join('', $other->finish), '3', 'and the other one what comes next');
 
 #
+# What comes for a partition that a waiting session has itself is for nobody else
+#
+$first->query('BEGIN');
+send_to($node, $db, 'm', 4);
+is($first->query($poll), '4', 'a transaction has the partition');
+$second->send($wait);
+wait_waiting($node, $db, 1);
+$first->send($wait);
+wait_waiting($node, $db, 2);
+send_to($node, $db, 'm', 5);
+eval { wait_until(sub { !$first->running }, 'it is told', within(4)) };
+ok(!$first->running, 'and is told of what comes there, though another one has waited for longer');
+is(join('', $first->finish), '5', 'which is for it');
+$first->query('COMMIT');
+send_to($node, $db, 'm', 6);
+is(join('', $second->finish), '6', 'and the other one has what is free');
+
+#
+# What was dealt with ahead is forgotten also where nothing is found behind it
+#
+sql($node, $db, "SELECT seq_drop_group('g'); SELECT seq_create_group('g', 1, collections => '{m}')");
+send_to($node, $db, 'm', 10);
+my $ahead = $first->query("BEGIN; SELECT vshard || ',' || epoch || ',' || position FROM seq_fetch('g')");
+$first->query("ROLLBACK; SELECT seq_park('g', $ahead, 'ahead'); SELECT seq_drop_parked('g', $ahead)");
+my $epoch = 1 + sql($node, $db, 'SELECT seq_current_committed_epoch()');
+append_batches($node, $db, $epoch, $epoch + 1100, [ [ ['x'] ] ]);
+wait_for_epoch($node, $db, $epoch + 1100);
+is($first->query("$poll; SELECT count(*) FROM seq_parked_txns; SELECT epoch > $epoch FROM seq_group_positions"), "\n0\nt", 'the position is stored, and nothing to be passed over is left');
+sql($node, $db, "SELECT seq_drop_group('g'); SELECT seq_create_group('g', 1)");
+
+#
 # What a session knows of a group is not true of one that was restored
 #
 my $dump = PostgreSQL::Test::Utils::tempdir() . '/early.dump';

@@ -19,6 +19,7 @@
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "consumer/fetch.h"
+#include "consumer/parking.h"
 #include "consumer/taken.h"
 #include "log/attach.h"
 #include "log/batches.h"
@@ -666,7 +667,8 @@ wait_for_something(Fetch *fetch)
 {
 	bool		found = false;
 
-	fetchers_join(fetch->slot, fetch->request.group->id, fetch->request.group->mask);
+	fetchers_join(fetch->slot, fetch->request.group->id, fetch->request.group->mask,
+				  taken_count() > 0);
 	PAUSE_POINT("fetch: joined");
 	PG_TRY();
 	{
@@ -711,13 +713,14 @@ store_known(Fetch *fetch)
 	{
 		GroupStore	store;
 		GroupPosition position;
+		GroupKey	from;
 
 		if (!group->is_known[i] ||
 			group->known[i].epoch < group->stored[i].epoch + STORE_AFTER ||
 			taken_count() == TAKEN_MAX ||
 			!fetch_take(group, i, false, &store, &position))
 			continue;
-		group->stored[i] = position.next;
+		group->stored[i] = from = position.next;
 		if (position.in_snapshot && group_key_less(position.next, group->known[i]))
 		{
 			position.next = group->known[i];
@@ -728,6 +731,8 @@ store_known(Fetch *fetch)
 			taken_moved(group->id, i, position.next);
 		}
 		group_store_end(&store);
+		if (group_key_less(from, position.next))
+			parking_forget_settled(group, i, from, position.next);
 	}
 }
 

@@ -46,3 +46,15 @@ parking_park(const FetchGroup *group, GroupKey key, uint32 attempts,
 	parked_add(group->id, &delivery, attempts, reason);
 	batch_walk_stop(walk);
 }
+
+void
+parking_forget_settled(const FetchGroup *group, int partition, GroupKey from, GroupKey to)
+{
+	ParkedKey  *keys;
+	int			n = parked_list(group->id, from, to.epoch, &keys);
+
+	for (int i = 0; i < n; i++)
+		if (keys[i].settled && group->partition_of[keys[i].key.vshard] == partition &&
+			group_key_less(keys[i].key, to))
+			parked_forget(group->id, keys[i].key);
+}

@@ -16,4 +16,11 @@
 extern void parking_park(const FetchGroup *group, GroupKey key, uint32 attempts,
 						 const char *reason);
 
+/*
+ * A partition, which is taken, is moved from one key to another: what was settled in
+ * between is not to be passed over again.
+ */
+extern void parking_forget_settled(const FetchGroup *group, int partition, GroupKey from,
+								   GroupKey to);
+
 #endif							/* CALVIN_CONSUMER_PARKING_H */

@@ -15,6 +15,7 @@
 #include "consumer/truncation.h"
 #include "log/append.h"
 #include "log/cursors.h"
+#include "log/followers.h"
 #include "log/needs.h"
 #include "log/owner.h"
 #include "log/range.h"
@@ -187,6 +188,66 @@ mark_lost(const Truncation *truncation, const GroupNeeds *needs)
 									  truncation->base.last_applied_epoch + 1);
 }
 
+/* Followers that have not got all of what goes, by their own word. */
+typedef struct FollowerNeeds
+{
+	int			n; /* of those in the list, */
+	FollowerPosition *positions;
+	const FollowerPosition *furthest;
+} FollowerNeeds;
+
+/*
+ * Their positions only go forward, so one look will do.  Who lacks something that went
+ * before cannot be helped any more.
+ */
+static void
+look_at_followers(const Truncation *truncation, FollowerNeeds *needs)
+{
+	FollowerPosition *positions;
+	int			n = followers_list(&positions);
+
+	memset(needs, 0, sizeof(*needs));
+	needs->positions = positions;
+	for (int i = 0; i < n; i++)
+	{
+		if (positions[i].log_index < truncation->begin.last_applied_index ||
+			positions[i].log_index >= truncation->base.last_applied_index)
+			continue;
+		positions[needs->n] = positions[i];
+		if (needs->furthest == NULL ||
+			positions[needs->n].log_index < needs->furthest->log_index)
+			needs->furthest = &positions[needs->n];
+		needs->n++;
+	}
+}
+
+static void
+refuse_before_followers(const Truncation *truncation, const FollowerNeeds *needs)
+{
+	if (needs->n == 0)
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_IN_USE),
+			 errmsg("cannot truncate past the follower \"%s\"", needs->furthest->name),
+			 errdetail_plural("It has the log up to log_index " UINT64_FORMAT ", and what would go ends at " UINT64_FORMAT "; %d follower needs something of it.",
+							  "It has the log up to log_index " UINT64_FORMAT ", and what would go ends at " UINT64_FORMAT "; %d followers need something of it.",
+							  needs->n, needs->furthest->log_index,
+							  truncation->base.last_applied_index, needs->n),
+			 errhint("Wait for it (see seq_followers), use seq_drop_follower() if it does not come back, or pass force => true.")));
+}
+
+/* It is passed, by its age or by force: it cannot go on here. */
+static void
+tell_left_behind(const FollowerNeeds *needs)
+{
+	for (int i = 0; i < needs->n; i++)
+		ereport(LOG,
+				(errmsg("calvin_seq: the follower \"%s\" is left behind",
+						needs->positions[i].name),
+				 errdetail("It has the log up to log_index " UINT64_FORMAT ", and what comes next is truncated.",
+						   needs->positions[i].log_index)));
+}
+
 /* Who needs something of what goes, by one look. */
 typedef struct Look
 {
@@ -195,6 +256,7 @@ typedef struct Look
 	SubscriptionNeed subscription; /* the one that is furthest behind */
 	CursorSurvey cursors;
 	GroupNeeds	groups;
+	FollowerNeeds followers;
 } Look;
 
 /*
@@ -310,6 +372,7 @@ refuse(const Truncation *truncation, Respect respect, const Look *look)
 	{
 		refuse_before_cursors(&look->cursors);
 		refuse_before_groups(&look->groups);
+		refuse_before_followers(truncation, &look->followers);
 	}
 	refuse_before_standbys(replayed_lsn(truncation->base.last_applied_index,
 										truncation->lsn));
@@ -324,6 +387,7 @@ is_held(const Truncation *truncation, Respect respect, const Look *look)
 	StandbyBehind standby;
 
 	return is_needed(respect, look) ||
+		(respect == RESPECT_ALL && look->followers.n > 0) ||
 		look->state.machine.last_applied_index < last ||
 		standbys_behind(replayed_lsn(last, truncation->lsn), &standby) > 0;
 }
@@ -353,6 +417,8 @@ remove_before(DatabaseSlot *database, uint64 epoch, Respect respect, bool wait,
 						  held != NULL || calvin_max_consumer_lag > 0, wait, &look);
 	else
 		database_read(database, &look.state);
+	/* they need every entry, whatever it is */
+	look_at_followers(&truncation, &look.followers);
 	if (held == NULL)
 		refuse(&truncation, respect, &look);
 	else
@@ -366,6 +432,7 @@ remove_before(DatabaseSlot *database, uint64 epoch, Respect respect, bool wait,
 		}
 	}
 	mark_lost(&truncation, &look.groups);
+	tell_left_behind(&look.followers);
 	PAUSE_POINT("truncate: before removing");
 	removed = truncate_execute(table, &truncation, &look.cursors);
 	CommandCounterIncrement();

@@ -18,8 +18,10 @@
 
 #include "access/xact.h"
 #include "catalog/pg_type_d.h"
+#include "executor/executor.h"
 #include "executor/spi.h"
 #include "log/append.h"
+#include "log/following.h"
 #include "log/identity.h"
 #include "log/insert.h"
 #include "log/locks.h"
@@ -67,6 +69,9 @@ static bool out_of_order = false;
 /* Set while this module itself corrects "kind". */
 static bool correcting = false;
 
+/* Set while rows are put in that another server's log has. */
+static bool copying = false;
+
 static void
 forget_all(void)
 {
@@ -74,6 +79,7 @@ forget_all(void)
 	committing = false;
 	out_of_order = false;
 	correcting = false;
+	copying = false;
 }
 
 /*
@@ -143,6 +149,7 @@ at_subxact_event(SubXactEvent event, SubTransactionId subid,
 				 SubTransactionId parent, void *arg)
 {
 	correcting = false;
+	copying = false;
 	if (event == SUBXACT_EVENT_ABORT_SUB)
 		ms_log = InvalidOid;
 	if (locked && locked_subid == subid)
@@ -247,6 +254,12 @@ uint64
 append_next_epoch(void)
 {
 	return (uint64) (end_epoch + 1);
+}
+
+int64
+append_current_end(void)
+{
+	return end_index;
 }
 
 /* When the log's last batch was; PG_INT64_MIN if there is none to be read. */
@@ -358,12 +371,13 @@ correct_kinds(const LogTable *table)
 
 /*
  * A row is to go in: told before it is there, so before anybody else can see it.
- * "final": no trigger of others can give it another place.
+ * Of a batch with its epoch, else -1; "final": no trigger of others can give it another
+ * place.
  */
 static void
-note_place(int64 log_index, const WireEntry *batch, bool final)
+note_place(int64 log_index, int64 batch_epoch, bool final)
 {
-	BoundEnd	end = {log_index, batch != NULL ? (int64) batch->epoch : -1};
+	BoundEnd	end = {log_index, batch_epoch};
 
 	if (!final)
 		bound_forget();
@@ -399,6 +413,8 @@ classify(const WireEntry *entry, int64 log_index, int64 *epoch)
 static int64
 choose_index(bool is_explicit, int64 wanted)
 {
+	if (!copying || !is_explicit)
+		following_refuse_row(is_explicit);
 	if (!is_explicit)
 	{
 		identity_ensure(end_log, end_index == 0);
@@ -423,27 +439,34 @@ choose_index(bool is_explicit, int64 wanted)
 	return wanted;
 }
 
+/* What a row is, by its bytes, where it is to stand at a log_index. */
+static const char *
+classify_bytes(const struct varlena *entry, int64 log_index, int64 *epoch,
+			   int64 *batch_epoch)
+{
+	WireEntry	what;
+	bool		canonical;
+
+	*epoch = -1;
+	*batch_epoch = -1;
+	if (!wire_examine((const uint8 *) VARDATA_ANY(entry), VARSIZE_ANY_EXHDR(entry),
+					  &what, &canonical))
+		return LOG_KIND_UNDECODABLE;
+	if (what.kind == WIRE_EPOCH_BATCH)
+		*batch_epoch = (int64) what.epoch;
+	return classify(&what, log_index, epoch);
+}
+
 void
 append_place_row(bool is_explicit, int64 wanted, struct varlena *entry,
 				 bool final, AppendPlace *place)
 {
-	WireEntry	what;
-	bool		canonical;
-	const WireEntry *batch = NULL;
+	int64		batch_epoch;
 
 	append_lock();
 	place->log_index = choose_index(is_explicit, wanted);
-	place->epoch = -1;
-	if (wire_examine((const uint8 *) VARDATA_ANY(entry),
-					 VARSIZE_ANY_EXHDR(entry), &what, &canonical))
-	{
-		place->kind = classify(&what, place->log_index, &place->epoch);
-		if (what.kind == WIRE_EPOCH_BATCH)
-			batch = &what;
-	}
-	else
-		place->kind = LOG_KIND_UNDECODABLE;
-	note_place(place->log_index, batch, final);
+	place->kind = classify_bytes(entry, place->log_index, &place->epoch, &batch_epoch);
+	note_place(place->log_index, batch_epoch, final);
 	wakeup_applier_at_commit();
 	out_of_order |= place->log_index < end_index;
 }
@@ -464,13 +487,8 @@ append_is_correcting(void)
 
 /* What seq_log_before_insert() would make of the row in the slot. */
 static void
-assign(TupleTableSlot *slot, const WireEntry *what)
+put_place(TupleTableSlot *slot, int64 log_index, const char *kind, int64 epoch)
 {
-	int64		log_index = choose_index(false, 0);
-	int64		epoch = -1;
-	const char *kind = classify(what, log_index, &epoch);
-
-	note_place(log_index, what->kind == WIRE_EPOCH_BATCH ? what : NULL, true);
 	slot->tts_values[LOG_ATTR_INDEX - 1] = Int64GetDatum(log_index);
 	slot->tts_isnull[LOG_ATTR_INDEX - 1] = false;
 	slot->tts_values[LOG_ATTR_KIND - 1] = CStringGetTextDatum(kind);
@@ -478,6 +496,53 @@ assign(TupleTableSlot *slot, const WireEntry *what)
 	slot->tts_values[LOG_ATTR_EPOCH - 1] = Int64GetDatum(epoch);
 	slot->tts_isnull[LOG_ATTR_EPOCH - 1] = epoch < 0;
 	wakeup_applier_at_commit();
+}
+
+static void
+assign(TupleTableSlot *slot, const WireEntry *what)
+{
+	int64		log_index = choose_index(false, 0);
+	int64		epoch = -1;
+	const char *kind = classify(what, log_index, &epoch);
+
+	note_place(log_index, what->kind == WIRE_EPOCH_BATCH ? epoch : -1, true);
+	put_place(slot, log_index, kind, epoch);
+}
+
+/* With this lock nobody can give the log another trigger, or another owner. */
+static const LogTable *
+lock_table(void)
+{
+	const LogTable *table;
+
+	log_lock_table_for_transaction(end_log, RowExclusiveLock);
+	table = log_table_require();
+	/* the end that was looked up is not that of another one */
+	if (table->log != end_log)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("extension %s was dropped and created anew meanwhile",
+						EXTENSION_NAME)));
+	return table;
+}
+
+static void
+insert_or_fail(Insert *insert)
+{
+	if (!insert_row(insert))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the entry was not inserted into seq_log"),
+				 errdetail("A trigger on the table kept it out.")));
+}
+
+static void
+fill_in(TupleTableSlot *slot, bytea *entry, TimestampTz appended_at)
+{
+	slot->tts_values[LOG_ATTR_ENTRY - 1] = PointerGetDatum(entry);
+	slot->tts_isnull[LOG_ATTR_ENTRY - 1] = false;
+	slot->tts_values[LOG_ATTR_APPENDED_AT - 1] = TimestampTzGetDatum(appended_at);
+	slot->tts_isnull[LOG_ATTR_APPENDED_AT - 1] = false;
 }
 
 /*
@@ -496,31 +561,15 @@ append_insert(bytea *entry, const WireEntry *what)
 	bool		isnull;
 	int64		log_index;
 
-	/* with this lock nobody can give it another trigger, or another owner */
-	log_lock_table_for_transaction(end_log, RowExclusiveLock);
-	table = log_table_require();
-	/* the end that was looked up is not that of another one */
-	if (table->log != end_log)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_TABLE),
-				 errmsg("extension %s was dropped and created anew meanwhile",
-						EXTENSION_NAME)));
+	table = lock_table();
 	direct = table->bare;
 	self = log_become_owner_to_append(table);
 	insert_begin_known(&insert, table->log, direct);
 	slot = insert.slot;
-	slot->tts_values[LOG_ATTR_ENTRY - 1] = PointerGetDatum(entry);
-	slot->tts_isnull[LOG_ATTR_ENTRY - 1] = false;
-	slot->tts_values[LOG_ATTR_APPENDED_AT - 1] =
-		TimestampTzGetDatum(GetCurrentTimestamp());
-	slot->tts_isnull[LOG_ATTR_APPENDED_AT - 1] = false;
+	fill_in(slot, entry, GetCurrentTimestamp());
 	if (direct)
 		assign(slot, what);
-	if (!insert_row(&insert))
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("the entry was not inserted into seq_log"),
-				 errdetail("A trigger on the table kept it out.")));
+	insert_or_fail(&insert);
 	log_index = DatumGetInt64(slot_getattr(slot, LOG_ATTR_INDEX, &isnull));
 	insert_end(&insert);
 	log_become_self(&self);
@@ -532,4 +581,41 @@ append_insert(bytea *entry, const WireEntry *what)
 		ms_of_epoch = what->epoch_system_ms;
 	}
 	return log_index;
+}
+
+/*
+ * As append_insert(), with one insertion for all.  Behind each of them the log's end
+ * is known: with our triggers alone nobody else puts rows in.
+ */
+void
+append_copies(const CopiedRow *rows, int n)
+{
+	const LogTable *table = lock_table();
+	LogIdentity self = log_become_owner_to_append(table);
+	Insert		insert;
+
+	insert_begin_known(&insert, table->log, table->bare);
+	copying = true;
+	for (int i = 0; i < n; i++)
+	{
+		const CopiedRow *row = &rows[i];
+		int64		log_index = choose_index(true, row->log_index);
+		int64		epoch;
+		int64		batch_epoch;
+		const char *kind = classify_bytes(row->entry, log_index, &epoch, &batch_epoch);
+
+		CHECK_FOR_INTERRUPTS();
+		note_place(log_index, batch_epoch, insert.direct);
+		ExecClearTuple(insert.slot);
+		fill_in(insert.slot, row->entry, row->appended_at);
+		put_place(insert.slot, log_index, kind, epoch);
+		insert_or_fail(&insert);
+		end_index = log_index;
+		if (strcmp(kind, LOG_KIND_EPOCH_BATCH) == 0)
+			end_epoch = epoch;
+		ResetPerTupleExprContext(insert.estate);
+	}
+	copying = false;
+	insert_end(&insert);
+	log_become_self(&self);
 }

@@ -7,6 +7,7 @@
 
 #include "compat.h"
 
+#include "datatype/timestamp.h"
 #include "wire/wire.h"
 
 /* The most that seq_append(..., force => true) may skip, in epochs. */
@@ -24,6 +25,9 @@ extern void append_lock(void);
 
 /* The epoch that follows the log's last, as append_lock() just found it. */
 extern uint64 append_next_epoch(void);
+
+/* Where the log ends, as append_lock() just found it. */
+extern int64 append_current_end(void);
 
 /*
  * When a batch is that is made now, right after append_lock(): by the wall clock
@@ -66,5 +70,19 @@ extern bool append_is_correcting(void);
  * append_lock(); returns its log_index.
  */
 extern int64 append_insert(bytea *entry, const WireEntry *what);
+
+/* A row that another server's log has. */
+typedef struct CopiedRow
+{
+	int64		log_index;
+	TimestampTz appended_at;
+	bytea	   *entry;
+} CopiedRow;
+
+/*
+ * Insert such rows, ascending and all behind the log's end, right after append_lock(),
+ * as they are: also where the log is nobody's to append to.
+ */
+extern void append_copies(const CopiedRow *rows, int n);
 
 #endif							/* CALVIN_LOG_APPEND_H */

@@ -107,6 +107,22 @@ completion_look_up(uint64 epoch, uint32 position, uint64 through,
 		completion->nacked == completion->nexpected;
 }
 
+bool
+completion_has_ack(uint64 epoch, uint32 position, uint16 vshard)
+{
+	LogAccess	access;
+	Completion *completion = palloc0(sizeof(Completion));
+	bool		acked[WIRE_VSHARDS] = {false};
+	uint64		batch_index;
+
+	log_access_begin(&access, 0, ACCESS_LATEST);
+	batch_index = find_participants(&access, epoch, position, PG_INT64_MAX, completion);
+	find_acks(&access, epoch, position, batch_index, PG_INT64_MAX, acked);
+	log_access_end(&access);
+	pfree(completion);
+	return acked[vshard];
+}
+
 /*
  * seq_log_ack_position(entry) -> position that a CompletionAck is for, NULL
  * for any other entry.  For the index that acks are found by.

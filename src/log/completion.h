@@ -32,4 +32,7 @@ typedef struct Completion
 extern void completion_look_up(uint64 epoch, uint32 position, uint64 through,
 							   Completion *completion);
 
+/* Is an acknowledgement in the log, behind its batch if that is there? */
+extern bool completion_has_ack(uint64 epoch, uint32 position, uint16 vshard);
+
 #endif							/* CALVIN_LOG_COMPLETION_H */

@@ -99,14 +99,15 @@ identity_now(pg_uuid_t *identity)
 	return found;
 }
 
-/* Store a new one, in place of the one there may be. */
+/* Store a given one, or else a new one; with "replace" in place of the one there may be. */
 static void
-assign(bool replace)
+assign(bool replace, const pg_uuid_t *given)
 {
 	LogIdentity self = log_become_side_owner(log_table_require(), SIDE_IDENTITY);
 	SideAccess	access;
 	pg_uuid_t	identity;
 	Insert		insert;
+	Datum		value;
 
 	side_access_begin(&access, SIDE_IDENTITY, RowExclusiveLock, ACCESS_SELF);
 	if (!read_row(access.rel, access.snapshot, &identity, NULL) || replace)
@@ -115,8 +116,9 @@ assign(bool replace)
 		insert_begin(&insert, RelationGetRelid(access.rel));
 		(void) read_row(access.rel, GetActiveSnapshot(), &identity, &insert);
 		insert.slot->tts_values[IDENTITY_ATTR_ONE - 1] = BoolGetDatum(true);
-		insert.slot->tts_values[IDENTITY_ATTR_IDENTITY - 1] =
+		value = given != NULL ? UUIDPGetDatum(given) :
 			DirectFunctionCall1(gen_random_uuid, (Datum) 0);
+		insert.slot->tts_values[IDENTITY_ATTR_IDENTITY - 1] = value;
 		for (int i = 0; i < IDENTITY_ATTR_IDENTITY; i++)
 			insert.slot->tts_isnull[i] = false;
 		if (!insert_row(&insert))
@@ -141,12 +143,18 @@ identity_ensure(Oid log, bool empty)
 		return;
 	if (empty || !identity_now(&identity))
 	{
-		assign(empty);
+		assign(empty, NULL);
 		/* not for sure before the commit */
 		identified = InvalidOid;
 	}
 	else if (!wakeup_recheck_wanted())
 		identified = log;
+}
+
+void
+identity_adopt(const pg_uuid_t *identity)
+{
+	assign(false, identity);
 }
 
 void

@@ -27,6 +27,9 @@ extern bool identity_now(pg_uuid_t *identity);
  */
 extern void identity_ensure(Oid log, bool empty);
 
+/* This log has none yet, and is a copy of one with that.  The append lock is held. */
+extern void identity_adopt(const pg_uuid_t *identity);
+
 /* A row of seq_identity is about to be restored: an error if there is one. */
 extern void identity_accept_restored(void);
 

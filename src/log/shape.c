@@ -88,6 +88,21 @@ static const OwnColumn handlers_columns[] = {
 	{"defined_at", TIMESTAMPTZOID}, {"handler_owner", NAMEOID}
 };
 
+static const OwnColumn following_columns[] = {
+	{"one", BOOLOID}, {"id", UUIDOID}, {"mode", TEXTOID}, {"source", TEXTOID},
+	{"conninfo", TEXTOID}, {"since", TIMESTAMPTZOID}, {"first_base", INT8OID}
+};
+
+static const OwnColumn followers_columns[] = {
+	{"id", UUIDOID}, {"name", TEXTOID}, {"log_index", INT8OID},
+	{"seen_at", TIMESTAMPTZOID}, {"since", TIMESTAMPTZOID}
+};
+
+static const OwnColumn acks_columns[] = {
+	{"epoch", INT8OID}, {"position", INT8OID}, {"vshard", INT4OID},
+	{"stored_by", INT8OID}, {"stored_at", TIMESTAMPTZOID}
+};
+
 static const OwnColumn inbox_columns[] = {
 	{"stamp", INT8OID}, {"at", INT8OID}, {"link", INT8OID}, {"kind", CHAROID},
 	{"data", BYTEAOID}
@@ -119,6 +134,12 @@ static const OwnSideTable side_tables[SIDE_TABLES] = {
 	lengthof(parked_columns), PARKED_ATTR_ID, 4},
 	[SIDE_HANDLERS] = {HANDLERS_NAME, handlers_columns,
 	lengthof(handlers_columns), HANDLER_ATTR_NAME, 1},
+	[SIDE_FOLLOWING] = {FOLLOWING_NAME, following_columns,
+	lengthof(following_columns), FOLLOWING_ATTR_ONE, 1},
+	[SIDE_FOLLOWERS] = {FOLLOWERS_NAME, followers_columns,
+	lengthof(followers_columns), FOLLOWER_ATTR_ID, 1},
+	[SIDE_ACKS] = {ACKS_NAME, acks_columns,
+	lengthof(acks_columns), ACK_ATTR_EPOCH, 4},
 };
 
 typedef struct OwnTrigger
@@ -141,6 +162,8 @@ static const OwnTrigger own_triggers[] = {
 	{IDENTITY_NAME, "seq_identity_restore", "seq_identity_before_change"},
 	{IDENTITY_NAME, "seq_identity_no_change", "seq_identity_before_change"},
 	{LANDING_NAME, "seq_inbox_restore", "seq_inbox_before_insert"},
+	{FOLLOWING_NAME, "seq_following_restore", "seq_following_before_change"},
+	{FOLLOWING_NAME, "seq_following_no_change", "seq_following_before_change"},
 	{REGISTRATIONS_NAME, "seq_registrations_restore", "seq_registrations_before_insert"},
 	{HANDLERS_NAME, "seq_handler_definitions_restore",
 	"seq_handler_definitions_before_change"},

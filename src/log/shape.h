@@ -27,6 +27,9 @@
 #define GROUP_POSITIONS_NAME "seq_group_positions"
 #define PARKED_NAME "seq_parked_txns"
 #define HANDLERS_NAME "seq_handler_definitions"
+#define FOLLOWING_NAME "seq_following"
+#define FOLLOWERS_NAME "seq_follower_positions"
+#define ACKS_NAME "seq_outgoing_acks"
 #define TXN_TYPE_NAME "seq_txn"
 
 /* Columns of seq_log. */
@@ -144,6 +147,37 @@
 #define HANDLER_ATTR_OWNER 14
 #define HANDLER_ATTRS 14
 
+/* Columns of seq_following. */
+#define FOLLOWING_ATTR_ONE 1
+#define FOLLOWING_ATTR_ID 2
+#define FOLLOWING_ATTR_MODE 3
+#define FOLLOWING_ATTR_SOURCE 4
+#define FOLLOWING_ATTR_CONNINFO 5
+#define FOLLOWING_ATTR_SINCE 6
+#define FOLLOWING_ATTR_FIRST_BASE 7
+#define FOLLOWING_ATTRS 7
+
+/* Contents of seq_following.mode. */
+#define FOLLOWING_MODE_PULL "pull"
+#define FOLLOWING_MODE_FED "fed"
+#define FOLLOWING_MODE_RESTORED "restored"
+
+/* Columns of seq_follower_positions. */
+#define FOLLOWER_ATTR_ID 1
+#define FOLLOWER_ATTR_NAME 2
+#define FOLLOWER_ATTR_INDEX 3
+#define FOLLOWER_ATTR_SEEN_AT 4
+#define FOLLOWER_ATTR_SINCE 5
+#define FOLLOWER_ATTRS 5
+
+/* Columns of seq_outgoing_acks. */
+#define ACK_ATTR_EPOCH 1
+#define ACK_ATTR_POSITION 2
+#define ACK_ATTR_VSHARD 3
+#define ACK_ATTR_STORED_BY 4
+#define ACK_ATTR_STORED_AT 5
+#define ACK_ATTRS 5
+
 /* The other tables than seq_log. */
 typedef enum SideTable
 {
@@ -154,10 +188,13 @@ typedef enum SideTable
 	SIDE_REGISTRATIONS, /* seq_registrations, key (name) */
 	SIDE_GROUP_POSITIONS, /* seq_group_positions, key (id, partition, version) */
 	SIDE_PARKED,	/* seq_parked_txns, key (id, epoch, position, vshard) */
-	SIDE_HANDLERS	/* seq_handler_definitions, key (name) */
+	SIDE_HANDLERS,	/* seq_handler_definitions, key (name) */
+	SIDE_FOLLOWING, /* seq_following, key (one) */
+	SIDE_FOLLOWERS, /* seq_follower_positions, key (id) */
+	SIDE_ACKS		/* seq_outgoing_acks, key (epoch, position, vshard, stored_by) */
 } SideTable;
 
-#define SIDE_TABLES 8
+#define SIDE_TABLES 11
 
 extern const char *shape_side_name(SideTable side);
 

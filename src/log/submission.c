@@ -19,6 +19,7 @@
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "log/attach.h"
+#include "log/following.h"
 #include "log/inbox.h"
 #include "log/memory.h"
 #include "log/numbers.h"
@@ -490,6 +491,7 @@ submission_begin(const char *function)
 				 errmsg("cannot submit in the transaction that creates the extension"),
 				 errhint("Commit CREATE EXTENSION first.")));
 	serving = attach_database();
+	following_refuse_submission(serving);
 	slot = serving;
 	slot_life = submitters_life(slot);
 	extension = table->extension;
@@ -522,6 +524,8 @@ submission_add(const uint8 *tx_class, Size size, uint64 plans_bytes,
 		level->reserved[level->nreserved].bytes = size;
 		level->nreserved++;
 	}
+	/* counted, so that seq_follow() sees it; or it is seen here */
+	following_refuse_submission(slot);
 	head.number = next_number();
 	if (!numbered)
 		submitters_begin_numbers(head.number);

@@ -20,7 +20,7 @@
 #include "log/owner.h"
 #include "log/reader.h"
 #include "log/snapshots.h"
-#include "log/step.h"
+#include "log/states.h"
 #include "log/truncate.h"
 #include "miscadmin.h"
 
@@ -50,39 +50,6 @@ first_to_stay(const LogAccess *access, uint64 before_epoch, uint64 begin)
 		index = DatumGetInt64(slot_getattr(reader.slot, LOG_ATTR_INDEX, &isnull));
 	log_reader_end(&reader);
 	return index;
-}
-
-/* The state after all entries up to a log_index. */
-static void
-compute_state(const LogAccess *access, uint64 through, MachineState *state)
-{
-	MachineCounters counters = {0};
-	WireDecoder decoder;
-	MachineInput input;
-	LogReader	reader;
-	LogRow		row;
-
-	if (!snapshots_latest(access, through, state))
-	{
-		machine_init(state);
-		if (log_first_index(access) > 1)
-			ereport(ERROR,
-					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					 errmsg("the log begins above log_index 1, and its base snapshot is not there"),
-					 errdetail("Without it the state at the end of what is to be truncated is not known."),
-					 errhint("Restore seq_snapshots from the same dump as seq_log.")));
-	}
-	wire_decoder_init(&decoder, NULL, 0, NULL, 0);
-	log_reader_begin_by_index(&reader, access,
-							  (int64) state->last_applied_index + 1,
-							  (int64) through);
-	while (log_reader_next(&reader, &row))
-	{
-		CHECK_FOR_INTERRUPTS();
-		step_input(&row, &decoder, &input);
-		(void) machine_step(state, &counters, &input);
-	}
-	log_reader_end(&reader);
 }
 
 /* Where WAL stood when the row at a log_index, or a later one, was written. */
@@ -119,7 +86,7 @@ truncate_plan(const LogTable *table, uint64 before_epoch,
 		last = log_index_before(&access, stays);
 	if (last > 0)
 	{
-		compute_state(&access, (uint64) last, &truncation->base);
+		states_find(&access, (uint64) last, NULL, &truncation->base);
 		truncation->lsn = find_lsn(&access, last);
 	}
 	log_access_end(&access);

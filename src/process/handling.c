@@ -20,6 +20,7 @@
 #include "access/xact.h"
 #include "commands/trigger.h"
 #include "consumer/fetch.h"
+#include "consumer/parking.h"
 #include "consumer/taken.h"
 #include "log/attach.h"
 #include "log/definitions.h"
@@ -367,9 +368,11 @@ ended_in_it(const GroupPosition *position)
 
 /* Set aside what has had its attempts, and go on behind it. */
 static void
-park(const Delivery *delivery, int partition, GroupPosition *position)
+park(const FetchGroup *group, const Delivery *delivery, int partition,
+	 GroupPosition *position)
 {
 	GroupKey	key = {delivery->epoch, delivery->position, delivery->vshard};
+	GroupKey	from = position->next;
 	GroupStore	store;
 
 	position->retried += ended_in_it(position);
@@ -382,6 +385,7 @@ park(const Delivery *delivery, int partition, GroupPosition *position)
 	group_store_begin(&store, task.id, true);
 	group_store_write(&store, partition, position);
 	group_store_end(&store);
+	parking_forget_settled(group, partition, from, position->next);
 	PAUSE_POINT("handler: parked");
 	commit();
 }
@@ -645,7 +649,7 @@ handle_doubted(FetchGroup *group, HandlingNext *next)
 	group_store_end(&store);
 	if (position.attempts >= (uint32) definition.max_attempts)
 	{
-		park(&delivery, partition, &position);
+		park(group, &delivery, partition, &position);
 		return true;
 	}
 	/* somebody has failed in the next so many, or died */
@@ -700,7 +704,7 @@ handling_wait_begin(void)
 {
 	if (joined)
 		return !fetchers_woken();
-	fetchers_join(database, task.id, mask);
+	fetchers_join(database, task.id, mask, false);
 	joined = true;
 	return false;
 }

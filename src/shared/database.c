@@ -12,6 +12,7 @@
 #include "shared/admission.h"
 #include "shared/bound.h"
 #include "shared/database.h"
+#include "shared/follower.h"
 #include "shared/submitters.h"
 #include "shared/traffic.h"
 #include "shared/whole.h"
@@ -126,6 +127,7 @@ database_begin_locked(DatabaseSlot *slot, Oid database)
 	bound_reset(slot);
 	submitters_begin_locked(slot);
 	admission_begin_locked(slot);
+	follower_reset(slot);
 	slot->database = database;
 	slot->log_relid = InvalidOid;
 	for (int i = 0; i < WORKER_KINDS; i++)

@@ -19,6 +19,7 @@ typedef struct Fetcher
 	uint64		group;
 	PGPROC	   *proc;
 	bool		woken; /* and did not look yet */
+	bool		holds; /* partitions that nobody else can take */
 	uint64		mask[FETCH_MASK_WORDS];
 } Fetcher;
 
@@ -102,6 +103,13 @@ find_mine(void)
 	return NULL;
 }
 
+static void
+wake_locked(Fetcher *fetcher)
+{
+	fetcher->woken = true;
+	SetLatch(&fetcher->proc->procLatch);
+}
+
 /* One that has been woken, and did not look yet, will do. */
 static void
 wake_group_locked(DatabaseSlot *slot, uint64 group)
@@ -121,10 +129,8 @@ wake_group_locked(DatabaseSlot *slot, uint64 group)
 		if (first == NULL)
 			first = fetcher;
 	}
-	if (first == NULL)
-		return;
-	first->woken = true;
-	SetLatch(&first->proc->procLatch);
+	if (first != NULL)
+		wake_locked(first);
 }
 
 void
@@ -181,7 +187,7 @@ leave_at_exit(int code, Datum arg)
 }
 
 void
-fetchers_join(DatabaseSlot *slot, uint64 group, const uint64 *mask)
+fetchers_join(DatabaseSlot *slot, uint64 group, const uint64 *mask, bool holds)
 {
 	static bool registered = false;
 	Fetcher    *fetcher;
@@ -197,6 +203,7 @@ fetchers_join(DatabaseSlot *slot, uint64 group, const uint64 *mask)
 	fetcher->group = group;
 	fetcher->proc = MyProc;
 	fetcher->woken = false;
+	fetcher->holds = holds;
 	memcpy(fetcher->mask, mask, sizeof(fetcher->mask));
 	pg_atomic_fetch_add_u32(waiting_of(slot), 1);
 	LWLockRelease(lock);
@@ -281,6 +288,15 @@ fetchers_wake(DatabaseSlot *slot, const uint64 *mask)
 		if (fetcher->slot == slot && !fetcher->woken &&
 			(mask == NULL || has_any(fetcher, mask)))
 			wake_group_locked(slot, fetcher->group);
+	}
+	/* what may be for these alone */
+	for (int i = 0; i < list->n; i++)
+	{
+		Fetcher    *fetcher = &list->fetchers[i];
+
+		if (fetcher->slot == slot && fetcher->holds && !fetcher->woken &&
+			(mask == NULL || has_any(fetcher, mask)))
+			wake_locked(fetcher);
 	}
 	LWLockRelease(lock);
 }

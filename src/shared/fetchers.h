@@ -4,7 +4,8 @@
  *
  * Of those that wait for a group one is woken at a time, by the applier when it has
  * applied something for the group, or by a transaction that has ended and had taken
- * partitions of it.  The one that was woken looks, and sees to the rest: if it leaves
+ * partitions of it; besides, by the applier, who waits in a transaction that has taken
+ * some already.  The one that was woken looks, and sees to the rest: if it leaves
  * more than it takes, or goes without having looked, it wakes the next one.
  *
  * Whoever waits has joined the list first and then looks once more before he sleeps;
@@ -29,8 +30,12 @@
 extern void fetchers_shmem_request(void);
 extern void fetchers_shmem_init(void);
 
-/* This session waits for a group with these vshards; once at a time. */
-extern void fetchers_join(DatabaseSlot *slot, uint64 group, const uint64 *mask);
+/*
+ * This session waits for a group with these vshards; once at a time.  If it "holds"
+ * partitions, what comes for them is for nobody else: it is told of all that comes.
+ */
+extern void fetchers_join(DatabaseSlot *slot, uint64 group, const uint64 *mask,
+						  bool holds);
 
 /* What has woken this session is dealt with: it may be woken again. */
 extern void fetchers_looked(void);

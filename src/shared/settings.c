@@ -33,6 +33,7 @@ int			calvin_retention = 0;
 int			calvin_max_consumer_lag = 0;
 int			calvin_subscriptions = SUBSCRIPTIONS_ON;
 int			calvin_submissions_remembered = 65536;
+int			calvin_follower_timeout = 30000;
 
 static const struct config_enum_entry subscriptions_allowed[] = {
 	{"on", SUBSCRIPTIONS_ON, false},
@@ -109,6 +110,11 @@ settings_init(void)
 							 "Turn it off for roles that come through a connection pooler in transaction or statement mode.",
 							 &calvin_subscriptions, calvin_subscriptions,
 							 subscriptions_allowed, PGC_USERSET, 0, NULL, NULL, NULL);
+
+	define("calvin_seq.follower_timeout",
+		   "The time of silence after which a follower takes the connection to its source for lost.",
+		   "Where there is nothing to send, the source answers after a third of it.",
+		   &calvin_follower_timeout, 300, 24 * 60 * 60 * 1000, PGC_SIGHUP, GUC_UNIT_MS);
 
 	/* it sizes shared memory */
 	if (process_shared_preload_libraries_in_progress)

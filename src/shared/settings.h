@@ -40,6 +40,7 @@ extern int	calvin_subscriptions; /* may it subscribe? */
 
 /* Fixed at the start of the server. */
 extern int	calvin_submissions_remembered;
+extern int	calvin_follower_timeout; /* ms */
 
 /* Called once, by _PG_init(). */
 extern void settings_init(void);

@@ -10,6 +10,7 @@
 #include "shared/admission.h"
 #include "shared/bound.h"
 #include "shared/fetchers.h"
+#include "shared/follower.h"
 #include "shared/handler_slot.h"
 #include "shared/pause.h"
 #include "shared/shmem.h"
@@ -91,6 +92,7 @@ init_database(DatabaseSlot *slot)
 	ConditionVariableInit(&slot->progress);
 	bound_init(slot);
 	admission_slot_init(slot);
+	follower_init(slot);
 }
 
 static void

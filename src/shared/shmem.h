@@ -62,6 +62,47 @@ typedef enum ApplierActivity
 	ACTIVITY_RETRYING	   /* after an error */
 } ApplierActivity;
 
+/* What the worker of a database that follows another server's log does. */
+typedef enum FollowerState
+{
+	FOLLOWER_NONE = 0,		/* it has not begun */
+	FOLLOWER_CONNECTING,
+	FOLLOWER_COMPARING,		/* identities and digests */
+	FOLLOWER_CATCHING_UP,
+	FOLLOWER_FOLLOWING,		/* has all that the source has applied */
+	FOLLOWER_UNREACHABLE,	/* no connection, or it was lost */
+	FOLLOWER_REFUSED,		/* the source does not serve us */
+	FOLLOWER_OTHER_LOG,		/* another identity */
+	FOLLOWER_OTHER_HISTORY, /* another digest, or a hole */
+	FOLLOWER_SOURCE_BEHIND, /* the source has less than we have */
+	FOLLOWER_TRUNCATED		/* the source has removed what comes next */
+} FollowerState;
+
+#define FOLLOWER_HOST_LEN 256
+
+/* Written under the lock by the worker. */
+typedef struct FollowerTold
+{
+	uint64		proved_index;
+	TimestampTz proved_at;
+	uint64		rows;
+	uint64		bytes;
+	TimestampTz appended_at;
+	TimestampTz error_at;
+	char		host[FOLLOWER_HOST_LEN];
+	char		error[CALVIN_ERROR_LEN];
+} FollowerTold;
+
+/* See follower.c. */
+typedef struct FollowerSlot
+{
+	pg_atomic_uint64 gate;	/* who changes seq_following, or has looked at it */
+	pg_atomic_uint32 state; /* FollowerState: the worker */
+	pg_atomic_uint64 source_index; /* applied there, as told last: the worker */
+	pg_atomic_uint64 acks; /* commits that have stored some; anybody adds */
+	FollowerTold told;
+} FollowerSlot;
+
 /* The part of the state that becomes visible in one step. */
 typedef struct PublishedState
 {
@@ -246,6 +287,8 @@ typedef struct DatabaseSlot
 	LogBound	bound;
 
 	AdmissionCounts admission;
+
+	FollowerSlot follower;
 } DatabaseSlot;
 
 /*

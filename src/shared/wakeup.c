@@ -6,6 +6,7 @@
 
 #include "access/xact.h"
 #include "shared/database.h"
+#include "shared/follower.h"
 #include "shared/handler_slot.h"
 #include "shared/submitters.h"
 #include "shared/wakeup.h"
@@ -17,11 +18,23 @@ static bool landed = false;
 static bool handlers = false; /* of this database, */
 static bool defined = false; /* since one was, or was taken away */
 static bool all_handlers = false; /* or of all */
+static bool follows = false;
+static bool acks = false;
 
 static void
 forget(void)
 {
-	wake = recheck = landed = handlers = defined = all_handlers = false;
+	wake = recheck = landed = handlers = defined = all_handlers = follows = acks = false;
+}
+
+/* Whoever appends next looks at the table, and so does the worker. */
+static void
+tell_follower(void)
+{
+	if (database_mine() == NULL)
+		return;
+	follower_forget_gate(database_mine());
+	worker_slot_ask_to_recheck();
 }
 
 static void
@@ -30,6 +43,10 @@ at_xact_event(XactEvent event, void *arg)
 	switch (event)
 	{
 		case XACT_EVENT_COMMIT:
+			if (follows)
+				tell_follower();
+			if (acks && database_mine() != NULL)
+				follower_tell_acks(database_mine());
 			if (recheck)
 				database_recheck();
 			if (wake || recheck)
@@ -56,8 +73,17 @@ at_xact_event(XactEvent event, void *arg)
 						(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 						 errmsg("cannot PREPARE a transaction that has defined or ended a handler"),
 						 errdetail("Nobody would be told when it is committed.")));
+			if (follows)
+				ereport(ERROR,
+						(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+						 errmsg("cannot PREPARE a transaction that has changed whether this database follows another one"),
+						 errdetail("Nobody would be told when it is committed.")));
 			break;
 		case XACT_EVENT_ABORT:
+			if (follows && database_mine() != NULL)
+				follower_forget_gate(database_mine());
+			forget();
+			break;
 		case XACT_EVENT_PREPARE:
 			forget();
 			break;
@@ -97,6 +123,18 @@ void
 wakeup_defined_at_commit(void)
 {
 	handlers = defined = true;
+}
+
+void
+wakeup_follower_at_commit(void)
+{
+	follows = true;
+}
+
+void
+wakeup_acks_at_commit(void)
+{
+	acks = true;
 }
 
 void

@@ -28,6 +28,12 @@ extern void wakeup_defined_at_commit(void);
 /* It shall look whose log that is, too. */
 extern void wakeup_recheck_at_commit(void);
 
+/* Whether this database follows another server's log was changed. */
+extern void wakeup_follower_at_commit(void);
+
+/* Acknowledgements are to be shipped to the source. */
+extern void wakeup_acks_at_commit(void);
+
 /* Has this transaction asked for that? */
 extern bool wakeup_recheck_wanted(void);
 

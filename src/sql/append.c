@@ -6,6 +6,7 @@
 
 #include "access/xlog.h"
 #include "log/append.h"
+#include "log/following.h"
 #include "log/memory.h"
 #include "log/report.h"
 #include "sql/json_encode.h"
@@ -72,6 +73,7 @@ check_may_append(const char *function)
 				 errmsg("cannot append to the log during recovery"),
 				 errhint("Append on the primary.")));
 	PreventCommandIfReadOnly(function);
+	following_refuse(function);
 }
 
 /* Append bytes in whatever form a program wrote them. */

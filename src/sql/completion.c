@@ -6,9 +6,11 @@
 
 #include "access/xlog.h"
 #include "catalog/pg_type_d.h"
+#include "log/acks.h"
 #include "log/append.h"
 #include "log/attach.h"
 #include "log/completion.h"
+#include "log/following.h"
 #include "log/memory.h"
 #include "pgstat.h"
 #include "shared/clock.h"
@@ -20,6 +22,7 @@
 CALVIN_FUNCTION(seq_completion);
 CALVIN_FUNCTION(seq_ack);
 CALVIN_FUNCTION(seq_wait_for_completion);
+CALVIN_FUNCTION(seq_feed_acks);
 
 static uint32
 arg_position(int64 position)
@@ -77,7 +80,7 @@ seq_completion(PG_FUNCTION_ARGS)
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(desc, values, nulls)));
 }
 
-/* seq_ack(epoch, position, vshard) -> log_index */
+/* seq_ack(epoch, position, vshard) -> log_index; null where it is not known yet */
 Datum
 seq_ack(PG_FUNCTION_ARGS)
 {
@@ -87,6 +90,7 @@ seq_ack(PG_FUNCTION_ARGS)
 	WireEntry	what = {.kind = WIRE_COMPLETION_ACK, .epoch = epoch,
 	.position = position, .vshard_id = vshard};
 	WireBuffer	entry;
+	Following	following;
 
 	if (RecoveryInProgress())
 		ereport(ERROR,
@@ -98,6 +102,15 @@ seq_ack(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
 				 errmsg("epoch " UINT64_FORMAT " is out of range", epoch)));
+	if (following_follows(&following) && following.mode == FOLLOWING_PULL)
+	{
+		Ack			ack = {epoch, position, vshard};
+
+		/* to be shipped; it has its log_index when it comes back */
+		if (acks_store(&ack))
+			PG_RETURN_NULL();
+	}
+	following_refuse("seq_ack()");
 	memory_bytea_init(&entry);
 	wire_put_ack(&entry, epoch, position, vshard);
 	append_lock();
@@ -137,4 +150,71 @@ seq_wait_for_completion(PG_FUNCTION_ARGS)
 	}
 	ConditionVariableCancelSleep();
 	PG_RETURN_BOOL(completion->complete);
+}
+
+/* The elements of an array that has one dimension, and none that is null. */
+static int
+elements_of(ArrayType *array, Oid type, int16 size, Datum **elements)
+{
+	int			n;
+
+	if (ARR_NDIM(array) > 1 || array_contains_nulls(array))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("acknowledgements are given as arrays of one dimension, without nulls")));
+	deconstruct_array(array, type, size, true, size == 8 ? TYPALIGN_DOUBLE : TYPALIGN_INT,
+					  elements, NULL, &n);
+	return n;
+}
+
+/*
+ * seq_feed_acks(epochs, positions, vshards) -> log_index up to which they all are in the log
+ */
+Datum
+seq_feed_acks(PG_FUNCTION_ARGS)
+{
+	Datum	   *epochs;
+	Datum	   *positions;
+	Datum	   *vshards;
+	int			n = elements_of(PG_GETARG_ARRAYTYPE_P(0), INT8OID, 8, &epochs);
+	Ack		   *acks = palloc(sizeof(Ack) * Max(n, 1));
+	Following	following;
+
+	if (elements_of(PG_GETARG_ARRAYTYPE_P(1), INT8OID, 8, &positions) != n ||
+		elements_of(PG_GETARG_ARRAYTYPE_P(2), INT4OID, 4, &vshards) != n)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("the arrays differ in length")));
+	for (int i = 0; i < n; i++)
+	{
+		acks[i].epoch = arg_epoch(DatumGetInt64(epochs[i]));
+		acks[i].position = arg_position(DatumGetInt64(positions[i]));
+		acks[i].vshard = arg_vshard(DatumGetInt32(vshards[i]));
+		if (acks[i].epoch > WIRE_MAX_EPOCH)
+			ereport(ERROR,
+					(errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
+					 errmsg("epoch " UINT64_FORMAT " is out of range", acks[i].epoch)));
+	}
+	if (RecoveryInProgress())
+		ereport(ERROR,
+				(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
+				 errmsg("cannot execute seq_feed_acks() during recovery"),
+				 errhint("They are taken when the server is promoted.")));
+	PreventCommandIfReadOnly("seq_feed_acks()");
+	if (following_follows(&following) && following.mode == FOLLOWING_PULL)
+	{
+		bool		stored = true;
+
+		/* on to the one that is followed here */
+		for (int i = 0; i < n && stored; i++)
+			stored = completion_has_ack(acks[i].epoch, acks[i].position, acks[i].vshard) ||
+				acks_store(&acks[i]);
+		if (stored)
+			PG_RETURN_INT64(append_committed_end());
+	}
+	following_refuse("seq_feed_acks()");
+	append_lock();
+	acks_append(acks, n);
+	append_lock();
+	PG_RETURN_INT64(append_current_end());
 }

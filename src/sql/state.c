@@ -117,6 +117,12 @@ seq_wait_for_epoch(PG_FUNCTION_ARGS)
 	PG_RETURN_BOOL(state_wait_for_epoch(epoch, deadline));
 }
 
+bool
+state_wait_for_index(uint64 log_index, int64 deadline)
+{
+	return wait_until_reached(has_reached_index, log_index, deadline);
+}
+
 /* seq_wait_for_index(log_index, timeout) -> was it applied in time? */
 Datum
 seq_wait_for_index(PG_FUNCTION_ARGS)
@@ -124,7 +130,7 @@ seq_wait_for_index(PG_FUNCTION_ARGS)
 	uint64		log_index = arg_log_index(PG_GETARG_INT64(0));
 	int64		deadline = arg_deadline(PG_GETARG_INTERVAL_P(1));
 
-	PG_RETURN_BOOL(wait_until_reached(has_reached_index, log_index, deadline));
+	PG_RETURN_BOOL(state_wait_for_index(log_index, deadline));
 }
 
 static const char *

@@ -1,0 +1,31 @@
+/*
+ * followers.h
+ *	  Who follows this log, and how far he is: the table seq_follower_positions.
+ */
+#ifndef CALVIN_LOG_FOLLOWERS_H
+#define CALVIN_LOG_FOLLOWERS_H
+
+#include "compat.h"
+
+#include "datatype/timestamp.h"
+#include "utils/uuid.h"
+
+typedef struct FollowerPosition
+{
+	pg_uuid_t	id; /* see following.h */
+	char	   *name;
+	uint64		log_index; /* durable there */
+	TimestampTz seen_at;
+	TimestampTz since;
+} FollowerPosition;
+
+/* Where a follower is now, by his own word. */
+extern void followers_note(const pg_uuid_t *id, const char *name, uint64 log_index);
+
+/* All of them, palloc'd. */
+extern int	followers_list(FollowerPosition **positions);
+
+/* Forget one; false if there is none. */
+extern bool followers_remove(const pg_uuid_t *id);
+
+#endif							/* CALVIN_LOG_FOLLOWERS_H */

@@ -1,0 +1,208 @@
+/*
+ * conninfo.c
+ *	  Where a source is, as libpq takes it.
+ */
+#include "compat.h"
+
+#include "lib/stringinfo.h"
+#include "libpq-fe.h"
+#include "process/conninfo.h"
+
+/* Options that hold secrets, and those that are ours to set. */
+static const char *const secrets[] = {"password", "sslpassword", "oauth_client_secret"};
+static const char *const own[] = {"client_encoding", "replication"};
+
+static bool
+is_among(const char *keyword, const char *const *list, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if (strcmp(keyword, list[i]) == 0)
+			return true;
+	return false;
+}
+
+/* To be freed by PQconninfoFree(). */
+static PQconninfoOption *
+parse(const char *conninfo)
+{
+	char	   *error = NULL;
+	PQconninfoOption *options = PQconninfoParse(conninfo, &error);
+
+	if (options == NULL)
+	{
+		char	   *message = error == NULL ? pstrdup("out of memory") : pstrdup(error);
+
+		PQfreemem(error);
+		for (size_t len = strlen(message); len > 0 && message[len - 1] == '\n';)
+			message[--len] = '\0';
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("invalid connection string"),
+				 errdetail_internal("%s", message)));
+	}
+	return options;
+}
+
+static bool
+is_given(const PQconninfoOption *option)
+{
+	return option->val != NULL && option->val[0] != '\0';
+}
+
+void
+conninfo_check(const char *conninfo)
+{
+	PQconninfoOption *options = parse(conninfo);
+	const char *refused = NULL;
+	bool		secret = false;
+	bool		any = false;
+
+	for (PQconninfoOption *option = options; option->keyword != NULL; option++)
+	{
+		if (!is_given(option))
+			continue;
+		any = true;
+		secret = is_among(option->keyword, secrets, lengthof(secrets));
+		if (secret || is_among(option->keyword, own, lengthof(own)))
+		{
+			refused = pstrdup(option->keyword);
+			break;
+		}
+	}
+	PQconninfoFree(options);
+	if (!any)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("the connection string is empty"),
+				 errhint("Say at least which host, and which database.")));
+	if (refused == NULL)
+		return;
+	if (secret)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("option \"%s\" cannot be in the connection string of a source", refused),
+				 errdetail("It would be stored in a table, and in backups of it."),
+				 errhint("Use a password file (passfile=...) or a service file (service=...) of the server's operating system user.")));
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("option \"%s\" cannot be in the connection string of a source", refused),
+			 errdetail("The follower sets it itself.")));
+}
+
+static char *
+find_value(PQconninfoOption *options, const char *keyword)
+{
+	for (PQconninfoOption *option = options; option->keyword != NULL; option++)
+		if (strcmp(option->keyword, keyword) == 0)
+			return is_given(option) ? pstrdup(option->val) : NULL;
+	return NULL;
+}
+
+char *
+conninfo_describe(const char *conninfo)
+{
+	PQconninfoOption *options = parse(conninfo);
+	char	   *service = find_value(options, "service");
+	char	   *database = find_value(options, "dbname");
+	char	   *host = find_value(options, "host");
+	char	   *port = find_value(options, "port");
+	StringInfoData text;
+
+	if (host == NULL)
+		host = find_value(options, "hostaddr");
+	PQconninfoFree(options);
+	initStringInfo(&text);
+	if (database != NULL)
+		appendStringInfo(&text, "database \"%s\"", database);
+	else
+		appendStringInfoString(&text, "a database");
+	if (host != NULL)
+		appendStringInfo(&text, " on host \"%s\"", host);
+	if (port != NULL)
+		appendStringInfo(&text, ", port %s", port);
+	if (service != NULL)
+		appendStringInfo(&text, ", service \"%s\"", service);
+	return text.data;
+}
+
+static int
+count_parts(const char *list)
+{
+	int			n = 1;
+
+	for (; *list != '\0'; list++)
+		n += *list == ',';
+	return n;
+}
+
+/* A list separated by commas, with the first "turn" of its parts at the end. */
+static char *
+rotate(const char *list, int turn)
+{
+	const char *rest = list;
+
+	for (; turn > 0; turn--)
+		rest = strchr(rest, ',') + 1;
+	if (rest == list)
+		return pstrdup(list);
+	return psprintf("%s,%.*s", rest, (int) (rest - list) - 1, list);
+}
+
+static int
+count_hosts(PQconninfoOption *options)
+{
+	char	   *hosts = find_value(options, "hostaddr");
+
+	if (hosts == NULL)
+		hosts = find_value(options, "host");
+	return hosts == NULL ? 1 : count_parts(hosts);
+}
+
+static const char *
+turned(const PQconninfoOption *option, int hosts, int turn)
+{
+	bool		of_hosts = strcmp(option->keyword, "host") == 0 ||
+		strcmp(option->keyword, "hostaddr") == 0 ||
+		strcmp(option->keyword, "port") == 0;
+
+	/* one port is that of all hosts */
+	if (!of_hosts || count_parts(option->val) != hosts)
+		return pstrdup(option->val);
+	return rotate(option->val, turn % hosts);
+}
+
+void
+conninfo_params(const char *conninfo, int turn, ConninfoParams *params)
+{
+	PQconninfoOption *options = parse(conninfo);
+	int			hosts = count_hosts(options);
+	int			n = 0;
+
+	for (PQconninfoOption *option = options; option->keyword != NULL; option++)
+		n++;
+	params->keywords = palloc0(sizeof(char *) * (n + 3));
+	params->values = palloc0(sizeof(char *) * (n + 3));
+	n = 0;
+	for (PQconninfoOption *option = options; option->keyword != NULL; option++)
+	{
+		if (!is_given(option))
+			continue;
+		params->keywords[n] = pstrdup(option->keyword);
+		params->values[n++] = turned(option, hosts, turn);
+	}
+	PQconninfoFree(options);
+	params->keywords[n] = "client_encoding";
+	params->values[n++] = "UTF8";
+	params->keywords[n] = "fallback_application_name";
+	params->values[n] = "calvin_seq follower";
+}
+
+int
+conninfo_number(const char *conninfo, const char *keyword, int otherwise)
+{
+	PQconninfoOption *options = parse(conninfo);
+	char	   *value = find_value(options, keyword);
+
+	PQconninfoFree(options);
+	return value == NULL ? otherwise : atoi(value);
+}

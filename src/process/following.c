@@ -1,0 +1,901 @@
+/*
+ * following.c
+ *	  A database that follows: what its worker does in place of sequencing.
+ *
+ *	   RESTING --time--> CONNECTING --> SETTLING --> NOTING --> COMPARING --> FEEDING
+ *		  ^						 ^			  ^		   ^			|	 |	  ^	  |
+ *		  +--- whatever fails ---+------------+--------+------------+----|----+	  |
+ *														|				 |		  |
+ *														+--- now and then +-------+
+ *
+ * Noting tells the source what it need not keep for us: what is durable here.  First of
+ * all, so that what we compare is kept.
+ * Comparing proves that what is here is a part of the source's log, or says why it is
+ * not.  Each feed brings the rows behind that, and the source's digest behind those:
+ * nothing is stored that does not lead to it.  The next feed is asked for before the
+ * rows of the last one are stored, so that the source works meanwhile.
+ *
+ * Where we are is what the log here ends with, and is not stored anywhere else.  So it
+ * does not matter when this process ends: what was committed is there, what was not
+ * comes again.  The commit waits for no disk and no standby; the applier does, before
+ * it delivers.
+ */
+#include "compat.h"
+
+#include <unistd.h>
+
+#include "access/xact.h"
+#include "commands/dbcommands.h"
+#include "log/acks.h"
+#include "log/following.h"
+#include "log/identity.h"
+#include "log/owner.h"
+#include "log/reader.h"
+#include "log/snapshots.h"
+#include "log/states.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "process/following.h"
+#include "process/life.h"
+#include "process/received.h"
+#include "process/shipping.h"
+#include "shared/clock.h"
+#include "shared/database.h"
+#include "shared/follower.h"
+#include "shared/pause.h"
+#include "shared/settings.h"
+#include "storage/latch.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+/* Bytes of entries that are asked for at a time. */
+#define FEED_BYTES (4 * 1024 * 1024)
+
+/* An entry after which the connection is made anew: libpq keeps its memory. */
+#define HUGE_ENTRY (32 * 1024 * 1024)
+
+/* Between attempts, doubling: a source that is gone may be replaced any moment. */
+#define MIN_REST_MS 50
+#define MOST_REST_MS 500
+/* what somebody has to mend is looked at less often */
+#define MOST_MEND_MS 5000
+
+/* How often the source is told where we are. */
+#define NOTE_INTERVAL_MS Min(10000, calvin_follower_timeout / 3)
+
+typedef enum Phase
+{
+	PHASE_RESTING,
+	PHASE_CONNECTING,
+	PHASE_SETTLING,
+	PHASE_NOTING,
+	PHASE_COMPARING,
+	PHASE_FEEDING
+} Phase;
+
+static bool looked = false; /* "following" is what the table says */
+static bool follows;
+static Following following; /* its strings are in "memory" */
+static Oid	extension = InvalidOid;
+static MemoryContext memory = NULL;
+static MemoryContext scratch = NULL; /* of one call of following_some() */
+
+static Source source;
+static Phase phase = PHASE_RESTING;
+static int64 rest_until = 0; /* as clock_ms() tells time */
+static int	rest_ms = 0;
+static int	turn = 0;		 /* of several hosts */
+static bool ready;			 /* the socket is, for who connects */
+static FollowerState logged = FOLLOWER_NONE; /* what was said last in the server log */
+
+static char *database_name; /* in "memory" */
+static char *schema = NULL; /* the extension's there, quoted; in "memory" */
+static MachineState here;	/* behind our last row */
+static bool virgin;			/* there never was one */
+static bool identified;		/* our log has an identity, or the source's has none */
+static bool copying;		/* a feed's rows are coming */
+static bool compared_once; /* on this connection */
+static int64 note_due;	   /* as clock_ms() tells time */
+static Received received;
+
+void
+following_ready(int which, int events)
+{
+	if (which == 1)
+	{
+		shipping_ready(events);
+		return;
+	}
+	ready = true;
+	if (events & WL_SOCKET_READABLE)
+		source_heard(&source);
+}
+
+static void
+rest(int most_ms)
+{
+	source_close(&source);
+	shipping_stop();
+	received_drop(&received);
+	copying = compared_once = false;
+	phase = PHASE_RESTING;
+	rest_ms = rest_ms == 0 ? MIN_REST_MS : Min(rest_ms * 2, most_ms);
+	rest_until = clock_ms() + rest_ms;
+}
+
+void
+following_recheck(void)
+{
+	looked = false;
+}
+
+void
+following_forget(void)
+{
+	looked = false;
+	source_close(&source);
+	shipping_stop();
+	received_drop(&received);
+	copying = compared_once = false;
+	phase = PHASE_RESTING;
+	rest_ms = 0;
+	rest_until = 0;
+}
+
+/* It cannot go on: say so, once, and try again later. */
+static FollowingNext
+fail(DatabaseSlot *slot, FollowerState state, char *message, const char *hint)
+{
+	follower_set_state(slot, state);
+	follower_set_error(slot, hint == NULL ? message :
+					   psprintf("%s; %s", message, hint));
+	if (state != logged)
+		ereport(LOG,
+				(errmsg("calvin_seq follower: %s", message),
+				 errdetail("It follows %s.", following.source),
+				 hint == NULL ? 0 : errhint("%c%s.", pg_toupper((unsigned char) hint[0]), hint + 1)));
+	logged = state;
+	rest(state == FOLLOWER_UNREACHABLE || state == FOLLOWER_SOURCE_BEHIND ?
+		 MOST_REST_MS : MOST_MEND_MS);
+	return FOLLOWING_AGAIN;
+}
+
+static FollowingNext
+lost(DatabaseSlot *slot)
+{
+	return fail(slot, FOLLOWER_UNREACHABLE,
+				psprintf("no connection to the source: %s", source_error(&source)), NULL);
+}
+
+/* It says something, but not what our functions do. */
+static FollowingNext
+not_ours(DatabaseSlot *slot)
+{
+	return fail(slot, FOLLOWER_REFUSED,
+				pstrdup("the source does not answer as this version does"),
+				"have both servers run the same version of calvin_seq");
+}
+
+/* False, and none: the extension is gone, or another one. */
+static bool
+start_transaction(DatabaseSlot *slot)
+{
+	const LogTable *table;
+
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	table = log_table_find();
+	if (table != NULL && (!OidIsValid(extension) || table->extension == extension) &&
+		database_bind(slot, table->log))
+	{
+		extension = table->extension;
+		return true;
+	}
+	AbortCurrentTransaction();
+	MemoryContextSwitchTo(scratch);
+	return false;
+}
+
+static void
+end_transaction(void)
+{
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(scratch);
+}
+
+static void
+remember(const Following *found)
+{
+	MemoryContext old;
+
+	MemoryContextReset(memory);
+	schema = NULL;
+	old = MemoryContextSwitchTo(memory);
+	following = *found;
+	following.source = pstrdup(found->source);
+	following.conninfo = found->conninfo == NULL ? NULL : pstrdup(found->conninfo);
+	database_name = get_database_name(MyDatabaseId);
+	MemoryContextSwitchTo(old);
+}
+
+/*
+ * What does the table say?  If it is what it has said before, all goes on.  False if it
+ * is gone.
+ */
+static bool
+look(DatabaseSlot *slot)
+{
+	Following	found;
+	bool		now;
+
+	if (!start_transaction(slot))
+		return false;
+	now = following_find(&found);
+	if (!now || !follows || found.mode != following.mode ||
+		memcmp(&found.id, &following.id, sizeof(found.id)) != 0)
+	{
+		following_forget();
+		if (now)
+			remember(&found);
+		follows = now;
+		logged = FOLLOWER_NONE;
+		follower_set_state(slot, FOLLOWER_NONE);
+	}
+	end_transaction();
+	looked = true;
+	return true;
+}
+
+static FollowingNext
+waits(DatabaseSlot *slot, SourceWait *wait)
+{
+	if (source_is_silent(&source))
+	{
+		if (phase == PHASE_CONNECTING)
+			turn++;
+		return lost(slot);
+	}
+	source_wait(&source, wait);
+	return FOLLOWING_WAITS;
+}
+
+static FollowingNext
+ask(DatabaseSlot *slot, const char *sql, Phase next)
+{
+	if (source_send(&source, sql) == SOURCE_FAILED)
+		return lost(slot);
+	phase = next;
+	return FOLLOWING_AGAIN;
+}
+
+static FollowingNext
+begin(DatabaseSlot *slot, SourceWait *wait)
+{
+	int64		left = rest_until - clock_ms();
+
+	if (left > 0)
+	{
+		wait->socket = PGINVALID_SOCKET;
+		wait->ms = (long) left;
+		return FOLLOWING_WAITS;
+	}
+	if (logged == FOLLOWER_NONE)
+		follower_set_state(slot, FOLLOWER_CONNECTING);
+	pgstat_report_activity(STATE_RUNNING, "connecting to the source");
+	ready = false;
+	if (source_start(&source, following.conninfo, turn) == SOURCE_FAILED)
+		return lost(slot);
+	phase = PHASE_CONNECTING;
+	return FOLLOWING_AGAIN;
+}
+
+static FollowingNext
+go_on_connecting(DatabaseSlot *slot, SourceWait *wait)
+{
+	if (!ready)
+		return waits(slot, wait);
+	ready = false;
+	switch (source_connect(&source))
+	{
+		case SOURCE_WAITS:
+			return waits(slot, wait);
+		case SOURCE_FAILED:
+			return lost(slot);
+		case SOURCE_READY:
+			break;
+	}
+	follower_set_host(slot, source_host(&source));
+	if (source_settle(&source) == SOURCE_FAILED)
+		return lost(slot);
+	phase = PHASE_SETTLING;
+	return FOLLOWING_AGAIN;
+}
+
+/* What is the end of the log here, and the state behind it? */
+static bool
+look_here(DatabaseSlot *slot)
+{
+	PublishedState published;
+	LogAccess	access;
+	MachineState base;
+	pg_uuid_t	identity;
+	uint64		end;
+
+	if (!start_transaction(slot))
+		return false;
+	database_read(slot, &published);
+	log_access_begin(&access, ACCESS_SNAPSHOTS | ACCESS_IDENTITY, ACCESS_LATEST);
+	if (!snapshots_base(&access, &base))
+		machine_init(&base);
+	end = (uint64) log_last_index(&access);
+	virgin = end == 0 &&
+		(base.last_applied_index == 0 ||
+		 base.last_applied_index == (uint64) following.first_base);
+	if (end == 0)
+		here = base;
+	else
+		states_find(&access, end, &published.machine, &here);
+	identified = identity_of_log(&access, &identity);
+	log_access_end(&access);
+	end_transaction();
+	return true;
+}
+
+static FollowingNext
+compare(DatabaseSlot *slot)
+{
+	char		sql[NAMEDATALEN * 2 + 200];
+
+	if (!look_here(slot))
+		return FOLLOWING_GONE;
+	pgstat_report_activity(STATE_RUNNING, "comparing digests with the source");
+	if (logged == FOLLOWER_NONE)
+		follower_set_state(slot, FOLLOWER_COMPARING);
+	snprintf(sql, sizeof(sql), "SELECT * FROM %s.seq_feed_state(" UINT64_FORMAT ")",
+			 schema, here.last_applied_index);
+	return ask(slot, sql, PHASE_COMPARING);
+}
+
+static char *
+uuid_text(const pg_uuid_t *uuid)
+{
+	return DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(uuid)));
+}
+
+/* What people call us. */
+static char *
+own_name(void)
+{
+	char		host[256] = "";
+
+	(void) gethostname(host, sizeof(host) - 1);
+	return psprintf("%.100s/%.80s", cluster_name != NULL && cluster_name[0] != '\0' ? cluster_name : host,
+					database_name);
+}
+
+/* Tell the source where we are. */
+static FollowingNext
+note(DatabaseSlot *slot)
+{
+	PublishedState published;
+
+	database_read(slot, &published);
+	note_due = clock_ms() + NOTE_INTERVAL_MS;
+	return ask(slot,
+			   psprintf("SELECT %s.seq_feed_note('%s', %s, " UINT64_FORMAT ")", schema,
+						uuid_text(&following.id), quote_literal_cstr(own_name()),
+						published.machine.last_applied_index),
+			   PHASE_NOTING);
+}
+
+static FollowingNext
+ask_for_more(DatabaseSlot *slot, uint64 behind)
+{
+	char		sql[NAMEDATALEN * 2 + 300];
+
+	snprintf(sql, sizeof(sql),
+			 "COPY (SELECT * FROM %s.seq_feed(" UINT64_FORMAT ", %d, '%d ms')) TO STDOUT (FORMAT binary)",
+			 schema, behind, FEED_BYTES, calvin_follower_timeout / 3);
+	copying = false;
+	return ask(slot, sql, PHASE_FEEDING);
+}
+
+/* An answer that is an error: the source does not serve us, or has not enough to. */
+static FollowingNext
+refused(DatabaseSlot *slot, PGresult *result)
+{
+	const char *code = PQresultErrorField(result, PG_DIAG_SQLSTATE);
+	const char *primary = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
+	char	   *message = psprintf("the source answers: %s", primary == NULL ? "nothing" : primary);
+	/* of the server that shuts down, starts up, or needs its rows */
+	bool		passing = code == NULL || strncmp(code, "57", 2) == 0 ||
+		strncmp(code, "40", 2) == 0 || strncmp(code, "08", 2) == 0 ||
+		strncmp(code, "53", 2) == 0;
+	/* what is wrong with the logs is seen when they are compared */
+	bool		again = code != NULL && phase == PHASE_FEEDING &&
+		strcmp(code, "55000") == 0;
+
+	PQclear(result);
+	if (again)
+	{
+		rest(MOST_REST_MS);
+		return FOLLOWING_AGAIN;
+	}
+	return fail(slot, passing ? FOLLOWER_UNREACHABLE : FOLLOWER_REFUSED, message,
+				passing ? NULL :
+				"the role needs EXECUTE on seq_feed, seq_feed_state and seq_feed_note there, with calvin_seq preloaded");
+}
+
+static FollowingNext
+settled(DatabaseSlot *slot, SourceWait *wait)
+{
+	PGresult   *result;
+
+	switch (source_results(&source, &result))
+	{
+		case SOURCE_WAITS:
+			return waits(slot, wait);
+		case SOURCE_FAILED:
+			PQclear(result);
+			return lost(slot);
+		case SOURCE_READY:
+			break;
+	}
+	if (PQresultStatus(result) != PGRES_TUPLES_OK)
+		return refused(slot, result);
+	if (PQntuples(result) == 0)
+	{
+		PQclear(result);
+		return fail(slot, FOLLOWER_REFUSED,
+					pstrdup("the source has no extension calvin_seq in that database"),
+					"see to it that the connection leads to the right database");
+	}
+	schema = MemoryContextStrdup(memory, quote_identifier(PQgetvalue(result, 0, 0)));
+	PQclear(result);
+	compared_once = false;
+	return note(slot);
+}
+
+static FollowingNext
+noted(DatabaseSlot *slot, SourceWait *wait)
+{
+	PGresult   *result;
+
+	switch (source_results(&source, &result))
+	{
+		case SOURCE_WAITS:
+			return waits(slot, wait);
+		case SOURCE_FAILED:
+			PQclear(result);
+			return lost(slot);
+		case SOURCE_READY:
+			break;
+	}
+	if (PQresultStatus(result) != PGRES_TUPLES_OK)
+		return refused(slot, result);
+	PQclear(result);
+	return compared_once ? ask_for_more(slot, here.last_applied_index) : compare(slot);
+}
+
+/* seq_feed_state()'s row. */
+typedef struct SourceState
+{
+	int			digest_version;
+	bool		identified;
+	pg_uuid_t	identity;
+	bool		follows;
+	pg_uuid_t	follower;
+	uint64		applied;
+	uint64		log_end;
+	MachineState base;
+	bool		found;
+	uint64		found_index;
+	uint64		digest;
+} SourceState;
+
+static bool
+uuid_at(const PGresult *result, int column, pg_uuid_t *uuid)
+{
+	if (PQgetisnull(result, 0, column))
+		return false;
+	*uuid = *DatumGetUUIDP(DirectFunctionCall1(uuid_in,
+											   CStringGetDatum(PQgetvalue(result, 0, column))));
+	return true;
+}
+
+static uint64
+number_at(const PGresult *result, int column)
+{
+	return strtoull(PQgetvalue(result, 0, column), NULL, 10);
+}
+
+static uint64
+digest_at(const PGresult *result, int column)
+{
+	return strtoull(PQgetvalue(result, 0, column), NULL, 16);
+}
+
+static bool
+read_state(const PGresult *result, SourceState *state)
+{
+	if (PQntuples(result) != 1 || PQnfields(result) != 12)
+		return false;
+	memset(state, 0, sizeof(*state));
+	state->digest_version = (int) number_at(result, 0);
+	state->identified = uuid_at(result, 1, &state->identity);
+	state->follows = uuid_at(result, 2, &state->follower);
+	state->applied = number_at(result, 3);
+	state->log_end = number_at(result, 4);
+	state->base.last_applied_index = number_at(result, 5);
+	state->base.last_applied_epoch = PQgetisnull(result, 0, 6) ? MACHINE_NO_EPOCH :
+		number_at(result, 6);
+	state->base.digest = digest_at(result, 7);
+	state->base.last_entry = number_at(result, 8) << 32 | (uint32) number_at(result, 9);
+	state->found = !PQgetisnull(result, 0, 10);
+	state->found_index = number_at(result, 10);
+	state->digest = digest_at(result, 11);
+	return true;
+}
+
+/* Is that still what we follow?  In the transaction that has the append lock. */
+static bool
+follows_still(void)
+{
+	Following	now;
+
+	return following_find(&now) && now.mode == FOLLOWING_PULL &&
+		memcmp(&now.id, &following.id, sizeof(now.id)) == 0;
+}
+
+/*
+ * What an empty log gets before its first row, and one without an identity: that of the
+ * source, and its base.
+ */
+static FollowingNext
+adopt(DatabaseSlot *slot, const SourceState *there, bool with_base)
+{
+	const LogTable *table;
+	LogIdentity self;
+	bool		still;
+
+	if (!start_transaction(slot))
+		return FOLLOWING_GONE;
+	table = log_table_require();
+	self = log_become_worker(table);
+	append_lock();
+	still = follows_still();
+	if (still && with_base)
+	{
+		if (append_committed_end() != (int64) here.last_applied_index)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("the log is not empty any more")));
+		following.first_base = (int64) there->base.last_applied_index;
+		snapshots_lock(table);
+		following_put(&following);
+	}
+	if (still && there->identified && !identified)
+		identity_adopt(&there->identity);
+	if (still && with_base)
+		snapshots_rebase(table, &there->base);
+	end_transaction();
+	log_become_self(&self);
+	if (still)
+		return compare(slot);
+	following_forget();
+	return FOLLOWING_AGAIN;
+}
+
+/* Nothing is wrong with the two logs as far as it was compared. */
+static FollowingNext
+agreed(DatabaseSlot *slot, const SourceState *there)
+{
+	if (!identified && there->identified)
+		return adopt(slot, there, false);
+	identified = identified || there->log_end > 0;
+	follower_set_proved(slot, here.last_applied_index);
+	follower_set_source_index(slot, there->applied);
+	follower_set_state(slot, there->applied > here.last_applied_index ?
+					   FOLLOWER_CATCHING_UP : FOLLOWER_FOLLOWING);
+	ereport(LOG,
+			(errmsg("calvin_seq follower: connected to %s, goes on behind log_index " UINT64_FORMAT,
+					source_host(&source), here.last_applied_index),
+			 errdetail("It follows %s, which has applied up to log_index " UINT64_FORMAT ".",
+					   following.source, there->applied)));
+	logged = FOLLOWER_NONE;
+	compared_once = true;
+	received_begin(&received);
+	return ask_for_more(slot, here.last_applied_index);
+}
+
+static FollowingNext
+compare_with(DatabaseSlot *slot, const SourceState *there)
+{
+	uint64		end = here.last_applied_index;
+	pg_uuid_t	identity;
+	bool		differs;
+
+	if (there->digest_version != MACHINE_DIGEST_VERSION)
+		return fail(slot, FOLLOWER_REFUSED,
+					psprintf("the source computes digests of version %d, and we of version %d",
+							 there->digest_version, MACHINE_DIGEST_VERSION),
+					"have both servers run versions of calvin_seq that compute the same");
+	if (there->follows &&
+		memcmp(&there->follower, &following.id, sizeof(pg_uuid_t)) == 0)
+		return fail(slot, FOLLOWER_REFUSED,
+					pstrdup("the source is this database itself, or a copy of it"),
+					"see to it that the connection leads to the source; in a copy, call seq_follow() again");
+	StartTransactionCommand();
+	differs = there->identified && identity_now(&identity) &&
+		memcmp(&there->identity, &identity, sizeof(identity)) != 0;
+	if (differs)
+	{
+		char	   *message;
+
+		end_transaction();
+		message = psprintf("the source has another log: its identity is %s, and ours %s",
+						   uuid_text(&there->identity), uuid_text(&identity));
+		return fail(slot, FOLLOWER_OTHER_LOG, message,
+					"see to it that the connection leads to the right source, or follow it in an empty database");
+	}
+	end_transaction();
+	if (end < there->base.last_applied_index)
+	{
+		if (virgin)
+			return adopt(slot, there, true);
+		return fail(slot, FOLLOWER_TRUNCATED,
+					psprintf("the source has truncated what comes behind log_index " UINT64_FORMAT ", it begins behind log_index " UINT64_FORMAT,
+							 end, there->base.last_applied_index),
+					"follow a source that still has it, or begin anew in an empty database");
+	}
+	if (end > there->applied)
+		return fail(slot, FOLLOWER_SOURCE_BEHIND,
+					psprintf("the source has applied up to log_index " UINT64_FORMAT " only, and we have log_index " UINT64_FORMAT,
+							 there->applied, end),
+					end <= there->log_end ?
+					"it goes on when the source has caught up" :
+					"it goes on if the source catches up; if it has lost what we have, begin anew in an empty database");
+	if (!there->found || there->found_index != end)
+		return fail(slot, FOLLOWER_OTHER_HISTORY,
+					psprintf("the source has no entry at log_index " UINT64_FORMAT ", the last one here",
+							 end),
+					"one of the two logs has lost, or been given, something: follow the right source, or begin anew in an empty database");
+	if (there->digest != here.digest)
+		return fail(slot, FOLLOWER_OTHER_HISTORY,
+					psprintf("the source has another history: at log_index " UINT64_FORMAT " its digest is %016llx, and ours %016llx",
+							 end, (unsigned long long) there->digest,
+							 (unsigned long long) here.digest),
+					"one of the two logs has lost, or been given, something: follow the right source, or begin anew in an empty database");
+	return agreed(slot, there);
+}
+
+static FollowingNext
+compared(DatabaseSlot *slot, SourceWait *wait)
+{
+	PGresult   *result;
+	SourceState there;
+	bool		valid;
+
+	switch (source_results(&source, &result))
+	{
+		case SOURCE_WAITS:
+			return waits(slot, wait);
+		case SOURCE_FAILED:
+			PQclear(result);
+			return lost(slot);
+		case SOURCE_READY:
+			break;
+	}
+	if (PQresultStatus(result) != PGRES_TUPLES_OK)
+		return refused(slot, result);
+	valid = read_state(result, &there);
+	PQclear(result);
+	if (!valid)
+		return not_ours(slot);
+	return compare_with(slot, &there);
+}
+
+/* Put the rows into the log; false if it is gone. */
+static bool
+store(DatabaseSlot *slot, const MachineState *then)
+{
+	LogIdentity self;
+	bool		still;
+
+	pgstat_report_activity(STATE_RUNNING, "storing entries of the source");
+	PAUSE_POINT("following: received");
+	if (!start_transaction(slot))
+		return false;
+	self = log_become_worker(log_table_require());
+	append_lock();
+	still = follows_still();
+	if (still && append_committed_end() != (int64) here.last_applied_index)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the log was changed while it follows"),
+				 errdetail("It ended at log_index " UINT64_FORMAT ", and does now at " INT64_FORMAT ".",
+						   here.last_applied_index, append_committed_end())));
+	if (still)
+	{
+		append_copies(received.rows, received.n);
+		/* of ours that have been there and are back */
+		if (received.nacks > 0)
+			acks_remove(received.acks, received.nacks);
+	}
+	PAUSE_POINT("following: before the commit");
+	end_transaction();
+	log_become_self(&self);
+	PAUSE_POINT("following: committed");
+	if (!still)
+	{
+		following_forget();
+		return true;
+	}
+	follower_note_stored(slot, (uint64) received.n, received.bytes,
+						 received.rows[received.n - 1].appended_at);
+	here = *then;
+	life_succeeded();
+	return true;
+}
+
+static void
+show_progress(DatabaseSlot *slot, uint64 behind)
+{
+	follower_set_source_index(slot, received.applied_index);
+	follower_set_proved(slot, behind);
+	follower_set_state(slot, received.applied_index > behind ?
+					   FOLLOWER_CATCHING_UP : FOLLOWER_FOLLOWING);
+}
+
+/* A feed is complete. */
+static FollowingNext
+fed(DatabaseSlot *slot)
+{
+	MachineState then = here;
+	FollowingNext next = FOLLOWING_AGAIN;
+	bool		huge = received.largest >= HUGE_ENTRY;
+	bool		due;
+
+	if (!received_step(&received, &then))
+		return fail(slot, FOLLOWER_OTHER_HISTORY,
+					psprintf("what the source has sent behind log_index " UINT64_FORMAT " does not lead to its digest at log_index " UINT64_FORMAT,
+							 here.last_applied_index, received.end_index),
+					"it was not stored, and is asked for again");
+	if (received.n > 0 && !identified)
+	{
+		/* the source's log was empty, and has got its identity with these */
+		received_drop(&received);
+		return compare(slot);
+	}
+	show_progress(slot, then.last_applied_index);
+	rest_ms = 0;
+	/* the source goes on while we store, unless it is to be told something else first */
+	due = clock_ms() >= note_due;
+	if (!huge && !due)
+		next = ask_for_more(slot, then.last_applied_index);
+	if (phase != PHASE_FEEDING)
+		return next;
+	if (received.n == 0)
+		life_succeeded();
+	else if (!store(slot, &then))
+		return FOLLOWING_GONE;
+	if (phase == PHASE_FEEDING && huge)
+	{
+		rest(0);
+		rest_ms = 0;
+	}
+	received_begin(&received);
+	source_heard(&source);
+	if (phase == PHASE_FEEDING && due)
+		return note(slot);
+	return next;
+}
+
+static FollowingNext
+feed(DatabaseSlot *slot, SourceWait *wait)
+{
+	PGresult   *result;
+	SourceStatus status;
+
+	while (copying)
+	{
+		char	   *message;
+		int			size;
+
+		status = source_row(&source, &message, &size);
+		if (status == SOURCE_WAITS)
+			return waits(slot, wait);
+		if (status == SOURCE_FAILED)
+			return lost(slot);
+		if (message == NULL)
+			copying = false;
+		else if (!received_add(&received, message, size))
+			return not_ours(slot);
+		CHECK_FOR_INTERRUPTS();
+	}
+	for (;;)
+	{
+		status = source_result(&source, &result);
+		if (status == SOURCE_WAITS)
+		{
+			if (received.complete == false && received.n == 0)
+				pgstat_report_activity(STATE_IDLE, "waiting for the source to apply more");
+			return waits(slot, wait);
+		}
+		if (status == SOURCE_FAILED)
+			return lost(slot);
+		if (result == NULL)
+			return received.complete ? fed(slot) : not_ours(slot);
+		if (PQresultStatus(result) == PGRES_COPY_OUT)
+		{
+			PQclear(result);
+			copying = true;
+			return FOLLOWING_AGAIN;
+		}
+		if (PQresultStatus(result) != PGRES_COMMAND_OK)
+			return refused(slot, result);
+		PQclear(result);
+	}
+}
+
+static FollowingNext
+follow_some(DatabaseSlot *slot, SourceWait *wait)
+{
+	if (!looked && !look(slot))
+		return FOLLOWING_GONE;
+	if (!follows)
+		return FOLLOWING_NOT;
+	if (following.mode != FOLLOWING_PULL)
+	{
+		life_succeeded();
+		pgstat_report_activity(STATE_IDLE, following.mode == FOLLOWING_FED ?
+							   "the log is fed by logical replication" :
+							   "waiting for seq_follow() or seq_unfollow()");
+		wait->socket = PGINVALID_SOCKET;
+		wait->ms = -1;
+		return FOLLOWING_WAITS;
+	}
+	switch (phase)
+	{
+		case PHASE_RESTING:
+			return begin(slot, wait);
+		case PHASE_CONNECTING:
+			return go_on_connecting(slot, wait);
+		case PHASE_SETTLING:
+			return settled(slot, wait);
+		case PHASE_NOTING:
+			return noted(slot, wait);
+		case PHASE_COMPARING:
+			return compared(slot, wait);
+		case PHASE_FEEDING:
+			break;
+	}
+	return feed(slot, wait);
+}
+
+FollowingNext
+following_some(DatabaseSlot *slot, SourceWait waits_for[FOLLOWING_SOCKETS])
+{
+	FollowingNext next;
+
+	if (memory == NULL)
+	{
+		memory = AllocSetContextCreate(TopMemoryContext, "calvin_seq following",
+									   ALLOCSET_DEFAULT_SIZES);
+		scratch = AllocSetContextCreate(TopMemoryContext, "calvin_seq following, for now",
+										ALLOCSET_DEFAULT_SIZES);
+	}
+	MemoryContextReset(scratch);
+	MemoryContextSwitchTo(scratch);
+	waits_for[1].socket = PGINVALID_SOCKET;
+	waits_for[1].ms = -1;
+	next = follow_some(slot, &waits_for[0]);
+	if (compared_once && (next == FOLLOWING_AGAIN || next == FOLLOWING_WAITS) &&
+		shipping_some(slot, following.conninfo, turn, here.last_applied_index, &waits_for[1]))
+		next = FOLLOWING_AGAIN;
+	MemoryContextSwitchTo(TopMemoryContext);
+	return next;
+}

@@ -1,0 +1,315 @@
+/*
+ * shipping.c
+ *	  Acknowledgements of a follower, to its source: over a connection of their own, since
+ *	  the other one waits for what the source appends.
+ *
+ *	   IDLE --> CONNECTING --> SETTLING --> IDLE --> SENDING --> IDLE
+ *
+ * What is waiting is sent, and the source answers where its log ends then.  When the log
+ * here has come so far, they have come back with it, and are waiting no more: whatever is
+ * still there then is sent next.  So nothing needs to be remembered of what was sent, by
+ * anybody; whatever ends meanwhile, they are sent again, and the source appends what it
+ * has not got.
+ */
+#include "compat.h"
+
+#include "access/xact.h"
+#include "lib/stringinfo.h"
+#include "log/acks.h"
+#include "log/completion.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "process/shipping.h"
+#include "shared/clock.h"
+#include "shared/follower.h"
+#include "shared/pause.h"
+#include "shared/settings.h"
+#include "storage/latch.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+/* So many at a time. */
+#define MOST 1000
+
+/* It is looked without a sign, for what a prepared transaction has stored, that often. */
+#define LOOK_INTERVAL_MS 10000
+
+/* After that long without anything to send the connection is closed. */
+#define LINGER_MS 60000
+
+#define MIN_REST_MS 100
+#define MOST_REST_MS 5000
+
+typedef enum Phase
+{
+	PHASE_IDLE,
+	PHASE_CONNECTING,
+	PHASE_SETTLING,
+	PHASE_SENDING
+} Phase;
+
+static Source source;
+static Phase phase = PHASE_IDLE;
+static bool ready;
+static char schema[NAMEDATALEN * 2 + 3];
+static uint64 told;		/* follower_acks() at the last look */
+static bool more = true; /* there may be some, sign or not */
+static uint64 until;	/* they are back when the log here has come so far; 0: none are out */
+static int64 rest_until = 0; /* as clock_ms() tells time, as the others are */
+static int	rest_ms = 0;
+static int64 look_due = 0;
+static int64 used_at = 0;
+static bool complained = false;
+
+void
+shipping_ready(int events)
+{
+	ready = true;
+	if (events & WL_SOCKET_READABLE)
+		source_heard(&source);
+}
+
+void
+shipping_stop(void)
+{
+	source_close(&source);
+	phase = PHASE_IDLE;
+	more = true;
+	until = 0;
+}
+
+static void
+rest(void)
+{
+	rest_ms = rest_ms == 0 ? MIN_REST_MS : Min(rest_ms * 2, MOST_REST_MS);
+	rest_until = clock_ms() + rest_ms;
+}
+
+/* They stay where they are; say so, once. */
+static bool
+fail(DatabaseSlot *slot, char *message)
+{
+	message = psprintf("acknowledgements cannot be shipped: %s", message);
+	follower_set_error(slot, message);
+	if (!complained)
+		ereport(LOG,
+				(errmsg("calvin_seq follower: %s", message)));
+	complained = true;
+	shipping_stop();
+	rest();
+	return true;
+}
+
+static bool
+waits(DatabaseSlot *slot, SourceWait *wait)
+{
+	if (source_is_silent(&source))
+		return fail(slot, source_error(&source));
+	source_wait(&source, wait);
+	return false;
+}
+
+/* Nothing to do for so long. */
+static bool
+sleeps(SourceWait *wait, int64 ms)
+{
+	wait->ms = (long) Max(ms, 0);
+	return false;
+}
+
+/*
+ * With "sent" there are some that the source may have had before: those are back too, if
+ * they are in the log here, whoever has brought them there.
+ */
+static int
+list_waiting(bool sent, Ack **acks, bool *all)
+{
+	MemoryContext context = CurrentMemoryContext;
+	MemoryContext old;
+	int			left = 0;
+	int			n;
+
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	old = MemoryContextSwitchTo(context);
+	n = acks_list(MOST, acks);
+	*all = n < MOST;
+	for (int i = 0; sent && i < n; i++)
+	{
+		Ack			ack = (*acks)[i];
+
+		CHECK_FOR_INTERRUPTS();
+		if (completion_has_ack(ack.epoch, ack.position, ack.vshard))
+			acks_remove(&ack, 1);
+		else
+			(*acks)[left++] = ack;
+	}
+	if (sent)
+		n = left;
+	MemoryContextSwitchTo(old);
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(context);
+	return n;
+}
+
+static char *
+command(const Ack *acks, int n)
+{
+	StringInfoData epochs;
+	StringInfoData positions;
+	StringInfoData vshards;
+
+	initStringInfo(&epochs);
+	initStringInfo(&positions);
+	initStringInfo(&vshards);
+	for (int i = 0; i < n; i++)
+	{
+		const char *comma = i == 0 ? "" : ",";
+
+		appendStringInfo(&epochs, "%s" UINT64_FORMAT, comma, acks[i].epoch);
+		appendStringInfo(&positions, "%s%u", comma, acks[i].position);
+		appendStringInfo(&vshards, "%s%u", comma, acks[i].vshard);
+	}
+	return psprintf("SELECT %s.seq_feed_acks('{%s}', '{%s}', '{%s}')", schema,
+					epochs.data, positions.data, vshards.data);
+}
+
+static bool
+begin(DatabaseSlot *slot, const char *conninfo, int turn, uint64 stored, SourceWait *wait)
+{
+	int64		now = clock_ms();
+	uint64		sign = follower_acks(slot);
+	Ack		   *acks;
+	bool		all;
+	int			n;
+
+	if (now < rest_until)
+		return sleeps(wait, rest_until - now);
+	if (until > stored)
+		return false;			/* the log that comes wakes us */
+	if (!more && sign == told && now < look_due)
+	{
+		if (source_is_open(&source) && now - used_at > LINGER_MS)
+			source_close(&source);
+		return sleeps(wait, look_due - now);
+	}
+	n = list_waiting(until > 0, &acks, &all);
+	told = sign;
+	look_due = now + LOOK_INTERVAL_MS;
+	until = 0;
+	if (n == 0)
+	{
+		more = !all;
+		return true;
+	}
+	used_at = now;
+	if (!source_is_open(&source))
+	{
+		more = true;
+		ready = false;
+		if (source_start(&source, conninfo, turn) == SOURCE_FAILED)
+			return fail(slot, source_error(&source));
+		phase = PHASE_CONNECTING;
+		return true;
+	}
+	if (source_send(&source, command(acks, n)) == SOURCE_FAILED)
+		return fail(slot, source_error(&source));
+	phase = PHASE_SENDING;
+	return true;
+}
+
+static bool
+go_on_connecting(DatabaseSlot *slot, SourceWait *wait)
+{
+	SourceStatus status = SOURCE_WAITS;
+
+	if (ready)
+		status = source_connect(&source);
+	ready = false;
+	if (status == SOURCE_WAITS)
+		return waits(slot, wait);
+	if (status == SOURCE_FAILED || source_settle(&source) == SOURCE_FAILED)
+		return fail(slot, source_error(&source));
+	phase = PHASE_SETTLING;
+	return true;
+}
+
+/* A result with one row, or none and what there is to be done instead. */
+static bool
+take_row(DatabaseSlot *slot, SourceWait *wait, PGresult **row, bool *again)
+{
+	SourceStatus status = source_results(&source, row);
+	const char *answer;
+
+	if (status == SOURCE_WAITS)
+	{
+		*again = waits(slot, wait);
+		return false;
+	}
+	if (status == SOURCE_READY && PQresultStatus(*row) == PGRES_TUPLES_OK &&
+		PQntuples(*row) == 1)
+		return true;
+	answer = *row == NULL ? NULL : PQresultErrorField(*row, PG_DIAG_MESSAGE_PRIMARY);
+	if (answer == NULL)
+		*again = fail(slot, source_error(&source));
+	else
+		*again = fail(slot, psprintf("the source answers: %s", answer));
+	PQclear(*row);
+	return false;
+}
+
+static bool
+settled(DatabaseSlot *slot, SourceWait *wait)
+{
+	PGresult   *row;
+	bool		again;
+
+	if (!take_row(slot, wait, &row, &again))
+		return again;
+	strlcpy(schema, quote_identifier(PQgetvalue(row, 0, 0)), sizeof(schema));
+	PQclear(row);
+	phase = PHASE_IDLE;
+	return true;
+}
+
+static bool
+sent(DatabaseSlot *slot, uint64 stored, SourceWait *wait)
+{
+	PGresult   *row;
+	bool		again;
+
+	if (!take_row(slot, wait, &row, &again))
+		return again;
+	until = strtoull(PQgetvalue(row, 0, 0), NULL, 10);
+	PQclear(row);
+	PAUSE_POINT("shipping: answered");
+	phase = PHASE_IDLE;
+	complained = false;
+	more = true;
+	/* they are back by now, or somebody between has them, or they were lost there */
+	if (until <= stored)
+		rest();
+	else
+		rest_ms = 0;
+	return true;
+}
+
+bool
+shipping_some(DatabaseSlot *slot, const char *conninfo, int turn, uint64 stored,
+			  SourceWait *wait)
+{
+	wait->socket = PGINVALID_SOCKET;
+	wait->ms = -1;
+	switch (phase)
+	{
+		case PHASE_IDLE:
+			return begin(slot, conninfo, turn, stored, wait);
+		case PHASE_CONNECTING:
+			return go_on_connecting(slot, wait);
+		case PHASE_SETTLING:
+			return settled(slot, wait);
+		case PHASE_SENDING:
+			break;
+	}
+	return sent(slot, stored, wait);
+}
