@@ -113,7 +113,7 @@ describe_call(void *arg)
 
 /* What is returned, or left behind, is of no use behind the call: "context" is for it. */
 static void
-call_once(FmgrInfo *flinfo, MemoryContext context, Datum argument)
+call_for_one(FmgrInfo *flinfo, MemoryContext context, Datum argument)
 {
 	LOCAL_FCINFO(fcinfo, 1);
 	PgStat_FunctionCallUsage usage;
@@ -147,7 +147,7 @@ call_for_all(FmgrInfo *flinfo, MemoryContext context, const HandlerFunction *fun
 
 	for (int i = 0; i < rows->n; i++)
 		values[i] = rows->rows[i].value;
-	call_once(flinfo, context,
+	call_for_one(flinfo, context,
 			  PointerGetDatum(construct_array(values, rows->n, function->txn_type, -1,
 											  false, TYPALIGN_DOUBLE)));
 }
@@ -215,7 +215,7 @@ calling_call(const HandlerDefinition *definition, const HandlerFunction *functio
 			context.first = context.last = &rows->rows[i];
 			if (i > 0)
 				be_role_again(definition->role);
-			call_once(flinfo, each, rows->rows[i].value);
+			call_for_one(flinfo, each, rows->rows[i].value);
 		}
 	/* what fails from here on, at the commit, may be of any of them */
 	rows->at = -1;

@@ -19,7 +19,8 @@
 #define FIELDS 5
 #define LARGE_BYTES (256 * 1024)
 
-static const char signature[11] = "PGCOPY\n\377\r\n\0";
+/* Its last byte is the terminator. */
+static const char signature[] = "PGCOPY\n\377\r\n";
 
 static MemoryContext context = NULL;
 static Size rows_size = 0;
