@@ -367,7 +367,7 @@ is(sql($node, $db, "SELECT command FROM evil.attempts WHERE NOT forbidden AND NO
 is(sql($node, $db, "SELECT count(*) > 0, count(*) = (SELECT count(*) FROM evil.deferred) FROM evil.journal WHERE attempt = 'deferred trigger'"),
 	't|t', 'deferred triggers fired, each once');
 is(sql($node, $db, "SELECT string_agg(DISTINCT split_part(place, ' ', 1), ' ') FROM evil.journal"),
-	'seq_cursor_positions seq_group_positions seq_identity seq_log seq_registrations seq_snapshots', 'whatever the tables were written to for');
+	'seq_cursor_positions seq_following seq_group_positions seq_identity seq_log seq_registrations seq_snapshots', 'whatever the tables were written to for');
 is(sql($node, $db, "SELECT string_agg(DISTINCT place, ', ') FROM evil.journal WHERE place ~ '^seq_cursor_positions (BEFORE|AFTER) (INSERT|UPDATE|DELETE) ROW\\Z|^seq_log (BEFORE|AFTER) INSERT ROW\\Z'"),
 	'seq_cursor_positions AFTER DELETE ROW, seq_cursor_positions AFTER INSERT ROW, seq_cursor_positions AFTER UPDATE ROW, '
 	  . 'seq_cursor_positions BEFORE DELETE ROW, seq_cursor_positions BEFORE INSERT ROW, seq_cursor_positions BEFORE UPDATE ROW, '
