@@ -8,7 +8,7 @@
 #   SUITES="compile unit fuzz regress isolation tap chaos bench"    which to run
 #   REGRESS="a b"  ISOLATION="c"  PROVE_TESTS="t/d.pl"    which of their tests
 #   SEED=n               of the second run of chaos
-#   SUITE_TIMEOUT=900    seconds that one suite may take
+#   SUITE_TIMEOUT=1800   seconds that one suite may take
 #   KEEP=1               keep the work directory when something failed
 #   NO_DEPS=1            install no packages
 
@@ -25,7 +25,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
 . "$here/../bench/lib.sh"
 
 SUITES=${SUITES:-compile unit fuzz regress isolation tap chaos bench}
-SUITE_TIMEOUT=${SUITE_TIMEOUT:-900}
+SUITE_TIMEOUT=${SUITE_TIMEOUT:-1800}
 passed=0
 failed=0
 finished=

@@ -418,7 +418,7 @@ CREATE FUNCTION seq_following_before_change() RETURNS trigger
 REVOKE ALL ON FUNCTION seq_following_before_change() FROM PUBLIC;
 CREATE TRIGGER seq_following_restore BEFORE INSERT ON seq_following
 	FOR EACH ROW EXECUTE FUNCTION seq_following_before_change();
-CREATE TRIGGER seq_following_no_change BEFORE UPDATE OR DELETE OR TRUNCATE ON seq_following
+CREATE TRIGGER seq_following_no_change BEFORE UPDATE OR DELETE ON seq_following
 	FOR EACH STATEMENT EXECUTE FUNCTION seq_following_before_change();
 ALTER TABLE seq_following
 	ENABLE ALWAYS TRIGGER seq_following_restore,

@@ -81,9 +81,9 @@ like($other->error("INSERT INTO seq_handler_definitions SELECT * FROM seq_handle
 $admin->query('GRANT pg_monitor TO other');
 is($other->query('SELECT count(*) FROM seq_handlers'), 1, 'who monitors does');
 $admin->query('GRANT INSERT, SELECT, UPDATE ON seq_handler_definitions TO other');
-like($other->error("INSERT INTO seq_handler_definitions SELECT 'x', id, definition, handler_schema, handler_name, takes_array, 10, role_name, workers, max_attempts, batch, backoff_ms, defined_at FROM seq_handler_definitions"),
+like($other->error("INSERT INTO seq_handler_definitions SELECT 'x', id, definition, handler_schema, handler_name, takes_array, 10, role_name, workers, max_attempts, batch, backoff_ms, defined_at, handler_owner FROM seq_handler_definitions"),
 	qr/^42501: permission denied to define a handler that runs as role/, 'with the right to write to the table, nobody is made to run one');
-like($other->error("INSERT INTO seq_handler_definitions SELECT 'x', id, definition, handler_schema, handler_name, takes_array, 0, '$owner', workers, max_attempts, batch, backoff_ms, defined_at FROM seq_handler_definitions"),
+like($other->error("INSERT INTO seq_handler_definitions SELECT 'x', id, definition, handler_schema, handler_name, takes_array, 0, '$owner', workers, max_attempts, batch, backoff_ms, defined_at, handler_owner FROM seq_handler_definitions"),
 	qr/^42501: permission denied to define a handler that runs as role/, 'by his name neither');
 like($other->error("UPDATE seq_handler_definitions SET role = 10"), qr/^55000: cannot UPDATE seq_handler_definitions/, 'nor by a change');
 $admin->query('REVOKE ALL ON seq_handler_definitions FROM other; REVOKE pg_monitor FROM other');

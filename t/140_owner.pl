@@ -336,6 +336,8 @@ foreach my $call (@calls)
 	$before =~ s/^cursor boss_cursor.*\n//m;
 	$before =~ s/^fired .*$/'fired ' . $fired . ' 1'/me;
 	is(changed($before, $boss->query($state)), '', "$name: nor after the commit");
+	# one that follows another takes nothing that is sent
+	sql($node, $db, 'SELECT seq_unfollow()') if $name =~ /^seq_follow(?:_replication)?$/ && $error eq '';
 	wait_applied($node, $db) if $name =~ /^seq_(?:append|ack|sen|submit)/;
 	wait_sequenced($node, $db) if $name =~ /^seq_(?:sen|submit)/;
 }

@@ -102,10 +102,12 @@ fault 'log rewritten', 5, sub {
 	foreach (1 .. 2 + $rng->below(3))
 	{
 		my $table = some_table($cluster, $rng);
+		# those that take columns of others
+		my $wider = $table =~ /^seq_(?:log|cursor_positions|snapshots)$/ ? $table : 'seq_log';
 		my $name = 'extra' . ++$column;
 		my @commands = (
-			[ "ALTER TABLE $table ADD COLUMN $name float8 DEFAULT random()", "ALTER TABLE $table DROP COLUMN $name" ],
-			[ "ALTER TABLE $table ADD COLUMN $name float8 DEFAULT random()", "ALTER TABLE $table DROP COLUMN $name" ],
+			[ "ALTER TABLE $wider ADD COLUMN $name float8 DEFAULT random()", "ALTER TABLE $wider DROP COLUMN $name" ],
+			[ "ALTER TABLE $wider ADD COLUMN $name float8 DEFAULT random()", "ALTER TABLE $wider DROP COLUMN $name" ],
 			["VACUUM FULL $table"],
 			["REINDEX TABLE $table"],
 			["REINDEX TABLE CONCURRENTLY $table"]);
