@@ -188,6 +188,14 @@ SELECT seq_commit(), seq_commit('now');
 SELECT t.told($$SELECT seq_commit('beyond')$$);
 -- nobody has processed anything up to there
 SELECT name, epoch, "position" FROM seq_cursors ORDER BY name::text COLLATE "C";
+-- when the applier has seen them
+DO $$
+BEGIN
+	FOR i IN 1..6000 LOOP
+		EXIT WHEN NOT EXISTS (SELECT FROM seq_subscriptions WHERE state = 'catching up');
+		PERFORM pg_sleep(0.01);
+	END LOOP;
+END $$;
 SELECT name, state, lag FROM seq_subscriptions ORDER BY name COLLATE "C";
 SELECT seq_unsubscribe(), seq_unsubscribe(name => 'beyond'), seq_unsubscribe(name => 'now');
 SELECT seq_subscribe('{97}', queue_size => 8192), seq_subscribe('{97}', 'beyond', queue_size => 8192);
