@@ -12,6 +12,7 @@
 #   ROUNDS=3                 of each, in turns: medians are shown
 #   MESSAGES=200000          of a round in batches of 100 or more; fewer in smaller ones
 #   HELD_MINUTES=5           under a held snapshot, 0: leave that out
+#   HELD="group skip"        what is measured so
 #   PGMQ_SQL=file            pgmq's SQL file, to measure it as well
 #   NO_DEPS=1                install no packages
 
@@ -30,6 +31,7 @@ WORKERS=${WORKERS:-1 2 4 8}
 ROUNDS=${ROUNDS:-3}
 MESSAGES=${MESSAGES:-200000}
 HELD_MINUTES=${HELD_MINUTES:-5}
+HELD=${HELD:-group skip}
 BENCH_SIZE=quick
 BENCH_REPEAT=1
 
@@ -174,7 +176,7 @@ held() {
 }
 
 main() {
-	local batch workers peers
+	local batch workers peers what
 	cluster_traps bench
 	bench_prepare
 	bench_peers
@@ -200,8 +202,7 @@ main() {
 	for workers in $WORKERS; do handlers "$workers"; done
 	if [ "$HELD_MINUTES" -gt 0 ]; then
 		heading "after $HELD_MINUTES minutes under a held snapshot"
-		held group
-		held skip
+		for what in $HELD; do held "$what"; done
 	fi
 	cluster_stop bench
 }
