@@ -1,4 +1,5 @@
-# Groups once more: what was done about the first attacks, under attack.
+# Groups: who is woken where others have all, and what a session knows of a group whose
+# positions were put back.
 use strict;
 use warnings;
 
