@@ -50,11 +50,15 @@ MSGPACK := $(shell for p in msgpack-c msgpack; do \
 ifneq ($(MSGPACK),)
 MSGPACK_CFLAGS := $(patsubst -I%,-isystem %,$(shell $(PKG_CONFIG) --cflags $(MSGPACK)))
 MSGPACK_LIBS := $(shell $(PKG_CONFIG) --libs $(MSGPACK))
+# Where the server's own prefix has none of libpq's headers. Behind all others: with them
+# is a pg_config.h, perhaps of another version.
+LIBPQ_CFLAGS := $(patsubst -I%,-idirafter %,$(shell $(PKG_CONFIG) --cflags-only-I libpq 2>/dev/null))
 endif
 
 # -isystem keeps the warnings for our own code: the server's headers are not
 # written for -Wextra.
-PG_CPPFLAGS = -I$(srcdir)/src -isystem $(includedir_server) -isystem $(libpq_srcdir) $(MSGPACK_CFLAGS)
+PG_CPPFLAGS = -I$(srcdir)/src -isystem $(includedir_server) -isystem $(libpq_srcdir) \
+	$(MSGPACK_CFLAGS) $(LIBPQ_CFLAGS)
 
 # The version is said once, in the control file.
 version := $(shell sed -n "s/^default_version *= *'\(.*\)' *$$/\1/p" '$(top)/sequencer.control')
