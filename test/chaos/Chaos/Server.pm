@@ -278,13 +278,26 @@ sub crashes
 	return @lines;
 }
 
+# What a session that has had a parallel query keeps to its end: SESSION_MAGIC of
+# access/common/session.c.
+sub is_of_session
+{
+	my ($file) = @_;
+	my $magic = '';
+
+	open(my $in, '<:raw', $file) or return 0;
+	read $in, $magic, 4;
+	close $in;
+	return length $magic == 4 && unpack('V', $magic) == 0xabb0fbc9;
+}
+
 # Segments of dynamic shared memory (it is set to be files), but for those that
 # the statistics of the server itself grow by.
 sub segments
 {
 	my ($self) = @_;
 
-	return scalar grep { -f && -s _ < 1024 * 1024 } glob "$self->{data}/pg_dynshmem/mmap.*";
+	return scalar grep { -f && -s _ < 1024 * 1024 && !is_of_session($_) } glob "$self->{data}/pg_dynshmem/mmap.*";
 }
 
 1;
