@@ -78,7 +78,7 @@ fill() {
 script_of() {
 	case $1 in
 		group) echo "WITH m AS MATERIALIZED (SELECT * FROM seq_fetch('g', $2)) INSERT INTO effects (entity, payload) SELECT seq_collection(tx_class), seq_json(plans) FROM m;" ;;
-		skip) echo "WITH m AS (DELETE FROM queue WHERE id IN (SELECT id FROM queue ORDER BY id LIMIT $2 FOR UPDATE SKIP LOCKED) RETURNING *) INSERT INTO effects (entity, payload) SELECT entity, payload FROM m;" ;;
+		skip) echo "WITH m AS (DELETE FROM queue WHERE id = ANY (ARRAY(SELECT id FROM queue ORDER BY id LIMIT $2 FOR UPDATE SKIP LOCKED)) RETURNING *) INSERT INTO effects (entity, payload) SELECT entity, payload FROM m;" ;;
 		pgmq) echo "WITH m AS MATERIALIZED (SELECT * FROM pgmq.read('q', 60, $2)), i AS (INSERT INTO effects (entity, payload) SELECT message ->> 'entity', message FROM m) SELECT pgmq.delete('q', coalesce((SELECT array_agg(msg_id) FROM m), '{}'));" ;;
 		pgq) printf "SELECT pgq.next_batch('q', 'c') AS b \\\\gset\nBEGIN;\nINSERT INTO effects (entity, payload) SELECT ev_type, ev_data::jsonb FROM pgq.get_batch_events(:b);\nSELECT pgq.finish_batch(:b);\nCOMMIT;\n" ;;
 		plain) echo "INSERT INTO effects (entity, payload) SELECT 'orders/' || i % 1000, jsonb_build_object('n', i) FROM generate_series(1, $2) i;" ;;
