@@ -40,7 +40,8 @@ sub random
 	my ($n) = @_;
 
 	open my $fh, '<:raw', '/dev/urandom' or die;
-	my $got = read $fh, my $buffer, $n;
+	my $buffer;
+	my $got = read($fh, $buffer, $n);
 	close $fh;
 	die unless $got == $n;
 	return $buffer;
