@@ -429,23 +429,36 @@ refused(DatabaseSlot *slot, PGresult *result)
 				"the role needs EXECUTE on seq_feed, seq_feed_state and seq_feed_note there, with calvin_seq preloaded");
 }
 
+/* The rows that the source was asked for; false if there are none, and what is next then. */
+static bool
+get_rows(DatabaseSlot *slot, SourceWait *wait, PGresult **result, FollowingNext *next)
+{
+	switch (source_results(&source, result))
+	{
+		case SOURCE_WAITS:
+			*next = waits(slot, wait);
+			return false;
+		case SOURCE_FAILED:
+			PQclear(*result);
+			*next = lost(slot);
+			return false;
+		case SOURCE_READY:
+			break;
+	}
+	if (PQresultStatus(*result) == PGRES_TUPLES_OK)
+		return true;
+	*next = refused(slot, *result);
+	return false;
+}
+
 static FollowingNext
 settled(DatabaseSlot *slot, SourceWait *wait)
 {
 	PGresult   *result;
+	FollowingNext next;
 
-	switch (source_results(&source, &result))
-	{
-		case SOURCE_WAITS:
-			return waits(slot, wait);
-		case SOURCE_FAILED:
-			PQclear(result);
-			return lost(slot);
-		case SOURCE_READY:
-			break;
-	}
-	if (PQresultStatus(result) != PGRES_TUPLES_OK)
-		return refused(slot, result);
+	if (!get_rows(slot, wait, &result, &next))
+		return next;
 	if (PQntuples(result) == 0)
 	{
 		PQclear(result);
@@ -463,19 +476,10 @@ static FollowingNext
 noted(DatabaseSlot *slot, SourceWait *wait)
 {
 	PGresult   *result;
+	FollowingNext next;
 
-	switch (source_results(&source, &result))
-	{
-		case SOURCE_WAITS:
-			return waits(slot, wait);
-		case SOURCE_FAILED:
-			PQclear(result);
-			return lost(slot);
-		case SOURCE_READY:
-			break;
-	}
-	if (PQresultStatus(result) != PGRES_TUPLES_OK)
-		return refused(slot, result);
+	if (!get_rows(slot, wait, &result, &next))
+		return next;
 	PQclear(result);
 	return compared_once ? ask_for_more(slot, here.last_applied_index) : compare(slot);
 }
@@ -676,21 +680,12 @@ static FollowingNext
 compared(DatabaseSlot *slot, SourceWait *wait)
 {
 	PGresult   *result;
+	FollowingNext next;
 	SourceState there;
 	bool		valid;
 
-	switch (source_results(&source, &result))
-	{
-		case SOURCE_WAITS:
-			return waits(slot, wait);
-		case SOURCE_FAILED:
-			PQclear(result);
-			return lost(slot);
-		case SOURCE_READY:
-			break;
-	}
-	if (PQresultStatus(result) != PGRES_TUPLES_OK)
-		return refused(slot, result);
+	if (!get_rows(slot, wait, &result, &next))
+		return next;
 	valid = read_state(result, &there);
 	PQclear(result);
 	if (!valid)
