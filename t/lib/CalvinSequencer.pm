@@ -58,7 +58,7 @@ sub mend_sequencer
 {
 	my ($node, $db) = @_;
 
-	return sql($node, $db, "UPDATE pg_extension SET extversion = '1.0' WHERE extname = 'calvin_seq'");
+	return sql($node, $db, "UPDATE pg_extension SET extversion = '1.1' WHERE extname = 'calvin_seq'");
 }
 
 1;
