@@ -13,6 +13,7 @@
 #   make chaos-plants       and whether planted bugs are caught
 #   make chaos-bursts       count what slow consumers receive of large bursts
 #   make clients            real clients, through a pooler too, and a restart
+#   make cluster            Patroni, etcd and two followers, through faults; cluster-short
 #   make bench              measure it beside what else PostgreSQL offers
 #
 # A warning is an error in `make test`; elsewhere `make COPT=-Werror` says so.
@@ -144,7 +145,7 @@ endif
 
 # Commands of our own: the head of scripts/NAME.sh says what they take.
 scripts = test test-versions sanitize lint demo chaos clients
-.PHONY: fuzz chaos-plants chaos-bursts bench $(scripts)
+.PHONY: fuzz chaos-plants chaos-bursts cluster cluster-short bench $(scripts)
 $(scripts):
 	@bash '$(subst ','\'',$(top))/scripts/$@.sh'
 
@@ -154,6 +155,9 @@ fuzz:
 
 chaos-plants chaos-bursts:
 	@bash '$(subst ','\'',$(top))/scripts/chaos.sh' --$(patsubst chaos-%,%,$@)
+
+cluster cluster-short:
+	@$(if $(findstring short,$@),CLUSTER=short )bash '$(subst ','\'',$(top))/scripts/patroni.sh'
 
 bench:
 	@bash '$(subst ','\'',$(top))/bench/run.sh'

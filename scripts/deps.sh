@@ -5,7 +5,8 @@
 #     missing. Nothing is started: the packages' own cluster is not created.
 #
 # DEPS=build leaves out what only the tests and the benchmark need, DEPS=bench
-# what only the tests need, DEPS=clients as well, but adds what `make clients` needs;
+# what only the tests need, DEPS=clients and DEPS=cluster as well, but add what `make clients`
+# and `make cluster` need;
 # DEPS=fuzz, DEPS=lint and DEPS=plants add what `make fuzz`, `make lint` and
 # `make chaos-plants` need.
 
@@ -44,6 +45,8 @@ have_fuzzer() {
 # Of the system's Python, to which Debian's packages belong.
 have_python() { /usr/bin/python3 -c "import $1" 2>/dev/null; }
 have_go_library() { [ -d "/usr/share/gocode/src/github.com/$1" ]; }
+# Not every user's PATH has those of the administrator.
+have_command() { have "$1" || [ -x "/usr/sbin/$1" ] || [ -x "/sbin/$1" ]; }
 have_pgbouncer() { have pgbouncer || [ -x /usr/sbin/pgbouncer ]; }
 have_coverage() { have "${CLANG:-clang}" && have "$("${CLANG:-clang}" -print-prog-name=llvm-cov)"; }
 has_package() { apt-cache show "$1" >/dev/null 2>&1; }
@@ -56,7 +59,7 @@ missing() {
 	have_build_files || echo server-headers
 	have_server || echo server
 	have_msgpack || echo msgpack-c
-	case ${DEPS:-} in build | bench | clients) ;; *) have_perl_tests || echo perl-tests ;; esac
+	case ${DEPS:-} in build | bench | clients | cluster) ;; *) have_perl_tests || echo perl-tests ;; esac
 	have_libpq || echo libpq
 	[ "${DEPS:-}" = build ] || have perl || echo perl
 	have gzip || echo gzip
@@ -80,6 +83,15 @@ missing() {
 			have_go_library lib/pq || echo golang-github-lib-pq-dev
 			have_go_library vmihailenco/msgpack/v5 || echo golang-github-vmihailenco-msgpack.v5-dev
 			have_pgbouncer || echo pgbouncer
+			;;
+		cluster)
+			have patroni || echo patroni
+			# Patroni's package is content with any of the stores that it can use.
+			have_python etcd || echo python3-etcd
+			have_python psycopg2 || echo python3-psycopg2
+			have etcd || echo etcd-server
+			have etcdctl || echo etcd-client
+			have_command ip || echo iproute2
 			;;
 		plants)
 			have patch || echo patch
@@ -155,8 +167,8 @@ apt_get() {
 	return "$status"
 }
 
-# The server's package would create and start a cluster, the pooler's would start
-# it: a setting beside the administrator's, and a policy unless he has one, there
+# The server's package would create and start a cluster, the pooler's, Patroni's and
+# etcd's would start them: a setting beside the administrator's, and a policy unless he has one, there
 # only while the packages are installed, tell them not to.
 policy=/usr/sbin/policy-rc.d
 made_policy=
