@@ -158,6 +158,16 @@ count_hosts(PQconninfoOption *options)
 	return hosts == NULL ? 1 : count_parts(hosts);
 }
 
+int
+conninfo_hosts(const char *conninfo)
+{
+	PQconninfoOption *options = parse(conninfo);
+	int			hosts = count_hosts(options);
+
+	PQconninfoFree(options);
+	return hosts;
+}
+
 static const char *
 turned(const PQconninfoOption *option, int hosts, int turn)
 {

@@ -28,6 +28,9 @@ typedef struct ConninfoParams
  */
 extern void conninfo_params(const char *conninfo, int turn, ConninfoParams *params);
 
+/* How many hosts it names; of a service file it is not known. */
+extern int	conninfo_hosts(const char *conninfo);
+
 /* A number among its options, or the default. */
 extern int	conninfo_number(const char *conninfo, const char *keyword, int otherwise);
 

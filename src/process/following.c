@@ -37,6 +37,7 @@
 #include "pgstat.h"
 #include "process/following.h"
 #include "process/life.h"
+#include "process/reaching.h"
 #include "process/received.h"
 #include "process/shipping.h"
 #include "shared/clock.h"
@@ -87,8 +88,6 @@ static Source source;
 static Phase phase = PHASE_RESTING;
 static int64 rest_until = 0; /* as clock_ms() tells time */
 static int	rest_ms = 0;
-static int	turn = 0;		 /* of several hosts */
-static bool ready;			 /* the socket is, for who connects */
 static FollowerState logged = FOLLOWER_NONE; /* what was said last in the server log */
 
 static char *database_name; /* in "memory" */
@@ -104,12 +103,16 @@ static Received received;
 void
 following_ready(int which, int events)
 {
+	if (phase == PHASE_CONNECTING)
+	{
+		reaching_ready(which);
+		return;
+	}
 	if (which == 1)
 	{
 		shipping_ready(events);
 		return;
 	}
-	ready = true;
 	if (events & WL_SOCKET_READABLE)
 		source_heard(&source);
 }
@@ -118,6 +121,7 @@ static void
 rest(int most_ms)
 {
 	source_close(&source);
+	reaching_stop();
 	shipping_stop();
 	received_drop(&received);
 	copying = compared_once = false;
@@ -137,6 +141,7 @@ following_forget(void)
 {
 	looked = false;
 	source_close(&source);
+	reaching_stop();
 	shipping_stop();
 	received_drop(&received);
 	copying = compared_once = false;
@@ -253,11 +258,7 @@ static FollowingNext
 waits(DatabaseSlot *slot, SourceWait *wait)
 {
 	if (source_is_silent(&source))
-	{
-		if (phase == PHASE_CONNECTING)
-			turn++;
 		return lost(slot);
-	}
 	source_wait(&source, wait);
 	return FOLLOWING_WAITS;
 }
@@ -285,23 +286,19 @@ begin(DatabaseSlot *slot, SourceWait *wait)
 	if (logged == FOLLOWER_NONE)
 		follower_set_state(slot, FOLLOWER_CONNECTING);
 	pgstat_report_activity(STATE_RUNNING, "connecting to the source");
-	ready = false;
-	if (source_start(&source, following.conninfo, turn) == SOURCE_FAILED)
+	if (reaching_start(&source, following.conninfo) == SOURCE_FAILED)
 		return lost(slot);
 	phase = PHASE_CONNECTING;
 	return FOLLOWING_AGAIN;
 }
 
 static FollowingNext
-go_on_connecting(DatabaseSlot *slot, SourceWait *wait)
+go_on_connecting(DatabaseSlot *slot, SourceWait waits_for[REACHING_SOCKETS])
 {
-	if (!ready)
-		return waits(slot, wait);
-	ready = false;
-	switch (source_connect(&source))
+	switch (reaching_some(&source, waits_for))
 	{
 		case SOURCE_WAITS:
-			return waits(slot, wait);
+			return FOLLOWING_WAITS;
 		case SOURCE_FAILED:
 			return lost(slot);
 		case SOURCE_READY:
@@ -837,8 +834,10 @@ feed(DatabaseSlot *slot, SourceWait *wait)
 }
 
 static FollowingNext
-follow_some(DatabaseSlot *slot, SourceWait *wait)
+follow_some(DatabaseSlot *slot, SourceWait waits_for[FOLLOWING_SOCKETS])
 {
+	SourceWait *wait = &waits_for[0];
+
 	if (!looked && !look(slot))
 		return FOLLOWING_GONE;
 	if (!follows)
@@ -858,7 +857,7 @@ follow_some(DatabaseSlot *slot, SourceWait *wait)
 		case PHASE_RESTING:
 			return begin(slot, wait);
 		case PHASE_CONNECTING:
-			return go_on_connecting(slot, wait);
+			return go_on_connecting(slot, waits_for);
 		case PHASE_SETTLING:
 			return settled(slot, wait);
 		case PHASE_NOTING:
@@ -887,9 +886,9 @@ following_some(DatabaseSlot *slot, SourceWait waits_for[FOLLOWING_SOCKETS])
 	MemoryContextSwitchTo(scratch);
 	waits_for[1].socket = PGINVALID_SOCKET;
 	waits_for[1].ms = -1;
-	next = follow_some(slot, &waits_for[0]);
+	next = follow_some(slot, waits_for);
 	if (compared_once && (next == FOLLOWING_AGAIN || next == FOLLOWING_WAITS) &&
-		shipping_some(slot, following.conninfo, turn, here.last_applied_index, &waits_for[1]))
+		shipping_some(slot, following.conninfo, reaching_turn(), here.last_applied_index, &waits_for[1]))
 		next = FOLLOWING_AGAIN;
 	MemoryContextSwitchTo(TopMemoryContext);
 	return next;

@@ -18,7 +18,7 @@ typedef enum FollowingNext
 	FOLLOWING_GONE	 /* extension dropped or created anew: retire */
 } FollowingNext;
 
-/* The connection that the log comes by, and that for acknowledgements. */
+/* The connection that the log comes by, and that for acknowledgements; two that connect. */
 #define FOLLOWING_SOCKETS 2
 
 /* Does what can be done now; starts and ends its own transactions. */

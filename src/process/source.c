@@ -2,8 +2,8 @@
  * source.c
  *	  The connection of a follower to its source: libpq, without ever waiting in it.
  *
- * A host that does not answer is given up after connect_timeout, and the next attempt
- * begins with the one after it: libpq by itself goes on only from one that refuses.
+ * A host that does not answer is given up after connect_timeout: libpq by itself goes on only
+ * from one that refuses.
  * A source that is source->silent for calvin_seq.follower_timeout is taken for gone.
  *
  * What libpq does wait for is the name server, so hosts are better addresses where
@@ -87,6 +87,7 @@ watch_host(Source *source)
 
 	if (strcmp(source->tried, now) == 0)
 		return;
+	source->passed += source->tried[0] != '\0';
 	strlcpy(source->tried, now, sizeof(source->tried));
 	source->deadline = clock_ms() + source->connect_ms;
 }
@@ -99,6 +100,7 @@ source_start(Source *source, const char *conninfo, int turn)
 	source_close(source);
 	source->silent = source->connected = source->unsent = false;
 	source->tried[0] = '\0';
+	source->passed = 0;
 	conninfo_params(conninfo, turn, &params);
 	source->connect_ms = 1000 * conninfo_number(conninfo, "connect_timeout", CONNECT_TIMEOUT_S);
 	if (source->connect_ms <= 0)
@@ -117,6 +119,15 @@ source_start(Source *source, const char *conninfo, int turn)
 	source->polling = PGRES_POLLING_WRITING;
 	watch_host(source);
 	return SOURCE_WAITS;
+}
+
+void
+source_hurry(Source *source, int ms)
+{
+	if (ms >= source->connect_ms)
+		return;
+	source->connect_ms = ms;
+	source->deadline = clock_ms() + ms;
 }
 
 SourceStatus

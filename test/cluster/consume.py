@@ -64,7 +64,7 @@ def keep_on(name, step, *args):
                 connection = connect(60, host=directory, port=54320, dbname="app", user="postgres", application_name=name)
                 state = {"subscribed": False, "rounds": 0}
             step(connection.cursor(), state, *args)
-        except psycopg2.Error as error:
+        except (psycopg2.Error, OSError, ValueError) as error:
             # what did not commit comes again
             print(time.strftime("%H:%M:%S"), name, str(error).strip(), flush=True)
             close(connection)

@@ -59,7 +59,7 @@ def submit(client):
         if connection is None:
             try:
                 host, connection = reach(turn)
-            except psycopg2.Error:
+            except (psycopg2.Error, OSError, ValueError):
                 turn += 1
                 ends.wait(0.05)
                 continue
@@ -76,7 +76,7 @@ def submit(client):
             else:
                 cursor.execute(statement_of(client), values)
             outcome = "A"
-        except psycopg2.Error as error:
+        except (psycopg2.Error, OSError, ValueError) as error:
             outcome = outcome_of(error)
             if outcome == "U" or connection.closed or error.pgcode == "25006":
                 close(connection)

@@ -174,7 +174,7 @@ class Follower(Server):
                 END $$""")
         self.sql("SELECT seq_create_group('worked', 16, %s, from_epoch => 0)", (self.owned,))
         self.sql("SELECT seq_create_group('handled', 16, %s, from_epoch => 0)", (self.owned,))
-        self.sql("SELECT seq_handle('handled', 'handle(seq_txn)', workers => 2)")
+        self.sql("SELECT seq_handle('handled', 'handle(seq_txn)', workers => 2, max_attempts => 1000)")
         self.sql("SELECT seq_register('streamed', %s, 0)", (streamed,))
 
     def start_consumers(self, here, streamed, env):

@@ -9,13 +9,12 @@ sixth submit. scripts/patroni.sh has built what it needs, and says what can be s
 import os
 import signal
 import statistics
-import subprocess
 import sys
 import time
 
 import check
 import psycopg2
-from hosts import HERE, Network
+from hosts import HERE, Network, run
 from members import PASSWORDS, PORT, Follower, Member
 from watch import Answers, Roles
 
@@ -98,8 +97,10 @@ class Story:
         self.prepare_source(leader)
         for follower in self.followers:
             if follower.name == "f1" and NAMESPACES:
-                subprocess.run(["mount", "-t", "tmpfs", "-o", "size=640m,mode=700", "tmpfs", follower.host.dir], check=True)
-                follower.host.give(follower.host.dir)
+                # a disk that can be filled
+                os.mkdir(follower.data, 0o700)
+                run("mount", "-t", "tmpfs", "-o", "size=512m,mode=700", "tmpfs", follower.data)
+                follower.host.give(follower.data)
             follower.create()
             follower.start()
             self.prepare_follower(follower)
@@ -236,13 +237,16 @@ class Story:
         old = self.leader()
         say(f"{old.name}: Patroni alone is killed, so nobody tells its server to stop")
         since = time.time()
+        sizes = {f.name: f.log_size() for f in self.followers}
         old.kill_patroni()
 
         def between(_):
-            time.sleep(5)
+            time.sleep(3)
             acknowledged = [a for a in self.answers.read() if a[0] == "A" and a[3] == old.host.address and a[4] > self.promotion(since, self.others(old))[0]]
             point(not acknowledged, f"Patroni killed: {old.name}, which takes writes still, acknowledges none", acknowledged[:3])
             for follower in self.followers:
+                for line in follower.log_has("calvin_seq follower: ", sizes[follower.name]):
+                    say(f"{follower.name}: {line[line.find('calvin_seq'):]}")
                 say(f"{follower.name} is {follower.state()[0]}, connected to {follower.state()[1]}")
             old.start_patroni()
             say(f"{old.name}: Patroni is started, which stops the server")
@@ -321,7 +325,7 @@ class Story:
         follower, other = self.followers
         say(f"{follower.name}: its disk is filled")
         place = follower.log_size()
-        with open(f"{follower.host.dir}/ballast", "wb", buffering=0) as ballast:
+        with open(f"{follower.data}/ballast", "wb", buffering=0) as ballast:
             try:
                 while True:
                     ballast.write(b"\0" * (1 << 20))
@@ -334,7 +338,7 @@ class Story:
         say(f"{follower.name}: {line[line.find(']') + 1:].strip()}; the server {'runs' if follower.runs() else 'has ended'}")
         self.effects_since(since, [other])
         point(True, f"disk full: {other.name} goes on")
-        os.remove(f"{follower.host.dir}/ballast")
+        os.remove(f"{follower.data}/ballast")
         say(f"{follower.name}: its disk has space again")
         if not follower.runs():
             follower.start()
@@ -349,15 +353,18 @@ class Story:
         self.load.wait(60)
         say("nobody submits any more")
         leader = self.leader()
-        end = leader.value("SELECT max(log_index) FROM seq_log")
+        end, rows = leader.value("SELECT max(log_index) FROM seq_log"), None
 
         def quiet():
-            nonlocal end
-            rows = [f.sql("SELECT state, lag, acks_waiting FROM seq_follower")[0] for f in self.followers]
-            pending = sum(f.value("SELECT seq_pending('worked') + seq_pending('handled') + seq_pending('streamed')") for f in self.followers)
+            nonlocal end, rows
+            rows = [f.sql("""SELECT state, lag, acks_waiting, seq_pending('worked'), seq_pending('handled'), seq_pending('streamed')
+                FROM seq_follower""")[0] for f in self.followers]
             before, end = end, leader.value("SELECT max(log_index) FROM seq_log")
-            return before == end and not pending and all(row == ("following", 0, 0) for row in rows)
-        until("consumers have something left to do", quiet, 120, 0.5)
+            return before == end and all(row == ("following", 0, 0, 0, 0, 0) for row in rows)
+        try:
+            until("consumers have something left to do", quiet, 180, 0.5)
+        except Failed as failure:
+            raise Failed(f"{failure}: {rows}") from failure
         for follower in self.followers:
             follower.stop_consumers()
         self.check(leader)

@@ -29,7 +29,7 @@ class Roles(threading.Thread):
                 cursor.execute("SELECT pg_is_in_recovery()")
                 self.note("standby" if cursor.fetchone()[0] else "primary")
                 time.sleep(0.01)
-            except psycopg2.Error:
+            except (psycopg2.Error, OSError, ValueError):
                 self.note(None)
                 if connection is not None:
                     connection.close()
