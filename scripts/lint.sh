@@ -42,7 +42,7 @@ tidy() {
 check_tidy() {
 	local status=0
 	sources | grep -v -e ^src/wire/ -e ^src/machine/ |
-		tidy "-D_GNU_SOURCE -DCALVIN_SEQ_VERSION=0 -Wno-unused-parameter -Isrc -isystem $("$pg_config" --includedir-server)" || status=1
+		tidy "-D_GNU_SOURCE -DCALVIN_SEQ_VERSION=0 -Wno-unused-parameter -Isrc -isystem $("$pg_config" --includedir-server) -isystem $("$pg_config" --includedir)" || status=1
 	pure_sources | tidy "-Isrc -Itest/unit -Itest/fuzz -DCHECK=codec_check -DENTRIES" || status=1
 	return "$status"
 }

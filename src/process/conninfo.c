@@ -204,5 +204,5 @@ conninfo_number(const char *conninfo, const char *keyword, int otherwise)
 	char	   *value = find_value(options, keyword);
 
 	PQconninfoFree(options);
-	return value == NULL ? otherwise : atoi(value);
+	return value == NULL ? otherwise : (int) strtol(value, NULL, 10);
 }
