@@ -30,15 +30,17 @@ CREATE TABLE group_effects (n bigint GENERATED ALWAYS AS IDENTITY, grp text, vsh
 CREATE TABLE acked (epoch bigint, pos bigint, vshard int);
 CREATE TABLE knobs (acks boolean, share float8);
 INSERT INTO knobs VALUES (true, 0.1);
-CREATE FUNCTION acknowledge(rs seq_txn[], by text) RETURNS void LANGUAGE plpgsql AS $$
+CREATE FUNCTION acknowledge(rs seq_txn[], grp text) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+	n bigint;
 BEGIN
 	IF NOT (SELECT acks FROM knobs) THEN RETURN; END IF;
 	WITH picked AS (
 		INSERT INTO acked SELECT r.epoch, r."position", r.vshard FROM unnest(rs) r, knobs k
-			WHERE (r.vshard = ANY (__EVEN__)) = (by = 'g') AND random() < k.share
+			WHERE (r.vshard = ANY (__EVEN__)) = (grp = 'g') AND random() < k.share
 			RETURNING *)
 	-- asked for twice it is no entry more
-	SELECT count(seq_ack(epoch, pos, vshard)) FROM picked, generate_series(0, (random() < 0.1)::int) INTO by;
+	SELECT count(seq_ack(epoch, pos, vshard)) INTO n FROM picked, generate_series(0, (random() < 0.1)::int);
 END $$;
 CREATE FUNCTION work(grp text, rs seq_txn[]) RETURNS SETOF group_effects LANGUAGE plpgsql AS $$
 BEGIN
