@@ -37,9 +37,11 @@ sub new
 	if ($self->{pid} == 0)
 	{
 		close $write;
+		open STDERR, '>', "$self->{dir}/log" or POSIX::_exit(1);
+		STDERR->autoflush(1);
 		$SIG{PIPE} = 'IGNORE';
 		srand $of{seed};
-		eval { Chaos::Relay::Process->new($read)->run; 1 } or print STDERR "relay: $@";
+		eval { Chaos::Relay::Process->new($read)->run; 1 } or print STDERR $@;
 		POSIX::_exit(1);
 	}
 	close $read;
@@ -200,7 +202,8 @@ sub accept_one
 
 	accept(my $client, $link->{listener}) or return;
 	socket(my $server, PF_UNIX, SOCK_STREAM, 0) or return;
-	return if time() < ($link->{refuse} || 0) || !connect($server, pack_sockaddr_un($link->{to}));
+	return if time() < ($link->{refuse} || 0);
+	connect($server, pack_sockaddr_un($link->{to})) or return note($link, "$link->{to}: $!");
 	$_->blocking(0) foreach $client, $server;
 	my $pair = { link => $link };
 	my @sides = map { { fh => $_, out => '', pair => $pair } } $client, $server;
@@ -212,11 +215,14 @@ sub accept_one
 	return;
 }
 
+sub note { my ($link, $what) = @_; printf STDERR "%.3f %s %s\n", time(), $link->{name}, $what; return; }
+
 sub drop
 {
 	my ($pair) = @_;
 
 	return if $pair->{gone};
+	note($pair->{link}, 'a connection ends');
 	$pair->{gone} = 1;
 	foreach my $side (@{ $pair->{sides} })
 	{
@@ -235,6 +241,7 @@ sub take_some
 	if (!$n)
 	{
 		return if !defined $n && ($! == EAGAIN || $! == EWOULDBLOCK || $! == EINTR);
+		note($link, ($side->{answers} ? 'the server' : 'the client') . ' ends it' . (defined $n ? '' : ": $!"));
 		# what came before passes, if it can at once
 		$self->send_some($side->{other}, time());
 		return drop($side->{pair});
