@@ -10,6 +10,7 @@
 #   make test-versions      the tests on PostgreSQL 15 to 18, in throw-away trees
 #   make demo               a narrated tour on a throw-away server
 #   make chaos              faults against a model: SEED=n ROUNDS=n PLANT=name
+#   make chaos-followers    the same where there are followers
 #   make chaos-plants       and whether planted bugs are caught
 #   make chaos-bursts       count what slow consumers receive of large bursts
 #   make clients            real clients, through a pooler too, and a restart
@@ -144,7 +145,7 @@ endif
 
 # Commands of our own: the head of scripts/NAME.sh says what they take.
 scripts = test test-versions sanitize lint demo chaos clients
-.PHONY: fuzz chaos-plants chaos-bursts bench $(scripts)
+.PHONY: fuzz chaos-followers chaos-plants chaos-bursts bench $(scripts)
 $(scripts):
 	@bash '$(subst ','\'',$(top))/scripts/$@.sh'
 
@@ -152,7 +153,7 @@ $(scripts):
 fuzz:
 	@FUZZ_SECONDS='$(or $(SECONDS),60)' bash '$(subst ','\'',$(top))/scripts/fuzz.sh'
 
-chaos-plants chaos-bursts:
+chaos-followers chaos-plants chaos-bursts:
 	@bash '$(subst ','\'',$(top))/scripts/chaos.sh' --$(patsubst chaos-%,%,$@)
 
 bench:
