@@ -40,6 +40,15 @@ taken_count(void)
 	return ntaken;
 }
 
+bool
+taken_any_of(uint64 id)
+{
+	for (int i = 0; i < ntaken; i++)
+		if (taken[i].id == id)
+			return true;
+	return false;
+}
+
 static Taken *
 find(uint64 id, int partition)
 {

@@ -23,10 +23,12 @@ typedef struct ConninfoParams
 } ConninfoParams;
 
 /*
- * For PQconnectStartParams(), with what followers set themselves.  Of several hosts
- * the first "turn" come last.
+ * For PQconnectStartParams(), with what followers set themselves.  Of several hosts, be
+ * they in a service file, the first "turn" come last.  "primary": only one that is no
+ * standby will do.
  */
-extern void conninfo_params(const char *conninfo, int turn, ConninfoParams *params);
+extern void conninfo_params(const char *conninfo, int turn, bool primary,
+							ConninfoParams *params);
 
 /* A number among its options, or the default. */
 extern int	conninfo_number(const char *conninfo, const char *keyword, int otherwise);

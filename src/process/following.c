@@ -37,6 +37,7 @@
 #include "pgstat.h"
 #include "process/following.h"
 #include "process/life.h"
+#include "process/noting.h"
 #include "process/received.h"
 #include "process/shipping.h"
 #include "shared/clock.h"
@@ -109,6 +110,11 @@ following_ready(int which, int events)
 		shipping_ready(events);
 		return;
 	}
+	if (which == 2)
+	{
+		noting_ready(events);
+		return;
+	}
 	ready = true;
 	if (events & WL_SOCKET_READABLE)
 		source_heard(&source);
@@ -138,6 +144,7 @@ following_forget(void)
 	looked = false;
 	source_close(&source);
 	shipping_stop();
+	noting_forget();
 	received_drop(&received);
 	copying = compared_once = false;
 	phase = PHASE_RESTING;
@@ -376,18 +383,23 @@ own_name(void)
 					database_name);
 }
 
-/* Tell the source where we are. */
-static FollowingNext
-note(DatabaseSlot *slot)
+/* Where we are, as the arguments of seq_feed_note(). */
+static char *
+own_position(DatabaseSlot *slot)
 {
 	PublishedState published;
 
 	database_read(slot, &published);
+	return psprintf("'%s', %s, " UINT64_FORMAT, uuid_text(&following.id),
+					quote_literal_cstr(own_name()), published.machine.last_applied_index);
+}
+
+/* Tell the source where we are. */
+static FollowingNext
+note(DatabaseSlot *slot)
+{
 	note_due = clock_ms() + NOTE_INTERVAL_MS;
-	return ask(slot,
-			   psprintf("SELECT %s.seq_feed_note('%s', %s, " UINT64_FORMAT ")", schema,
-						uuid_text(&following.id), quote_literal_cstr(own_name()),
-						published.machine.last_applied_index),
+	return ask(slot, psprintf("SELECT %s.seq_feed_note(%s)", schema, own_position(slot)),
 			   PHASE_NOTING);
 }
 
@@ -477,10 +489,15 @@ noted(DatabaseSlot *slot, SourceWait *wait)
 {
 	PGresult   *result;
 	FollowingNext next;
+	bool		stored;
 
 	if (!get_rows(slot, wait, &result, &next))
 		return next;
+	stored = PQntuples(result) == 1 && strcmp(PQgetvalue(result, 0, 0), "t") == 0;
 	PQclear(result);
+	/* a standby cannot */
+	if (!stored)
+		noting_want(own_position(slot));
 	return compared_once ? ask_for_more(slot, here.last_applied_index) : compare(slot);
 }
 
@@ -885,11 +902,17 @@ following_some(DatabaseSlot *slot, SourceWait waits_for[FOLLOWING_SOCKETS])
 	}
 	MemoryContextReset(scratch);
 	MemoryContextSwitchTo(scratch);
-	waits_for[1].socket = PGINVALID_SOCKET;
-	waits_for[1].ms = -1;
+	for (int i = 1; i < FOLLOWING_SOCKETS; i++)
+	{
+		waits_for[i].socket = PGINVALID_SOCKET;
+		waits_for[i].ms = -1;
+	}
 	next = follow_some(slot, &waits_for[0]);
 	if (compared_once && (next == FOLLOWING_AGAIN || next == FOLLOWING_WAITS) &&
 		shipping_some(slot, following.conninfo, turn, here.last_applied_index, &waits_for[1]))
+		next = FOLLOWING_AGAIN;
+	if (compared_once && (next == FOLLOWING_AGAIN || next == FOLLOWING_WAITS) &&
+		noting_some(following.conninfo, turn, &waits_for[2]))
 		next = FOLLOWING_AGAIN;
 	MemoryContextSwitchTo(TopMemoryContext);
 	return next;

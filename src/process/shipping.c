@@ -207,7 +207,7 @@ begin(DatabaseSlot *slot, const char *conninfo, int turn, uint64 stored, SourceW
 	{
 		more = true;
 		ready = false;
-		if (source_start(&source, conninfo, turn) == SOURCE_FAILED)
+		if (source_start_primary(&source, conninfo, turn) == SOURCE_FAILED)
 			return fail(slot, source_error(&source));
 		phase = PHASE_CONNECTING;
 		return true;

@@ -91,15 +91,15 @@ watch_host(Source *source)
 	source->deadline = clock_ms() + source->connect_ms;
 }
 
-SourceStatus
-source_start(Source *source, const char *conninfo, int turn)
+static SourceStatus
+start(Source *source, const char *conninfo, int turn, bool primary)
 {
 	ConninfoParams params;
 
 	source_close(source);
 	source->silent = source->connected = source->unsent = false;
 	source->tried[0] = '\0';
-	conninfo_params(conninfo, turn, &params);
+	conninfo_params(conninfo, turn, primary, &params);
 	source->connect_ms = 1000 * conninfo_number(conninfo, "connect_timeout", CONNECT_TIMEOUT_S);
 	if (source->connect_ms <= 0)
 		source->connect_ms = 1000 * CONNECT_TIMEOUT_S;
@@ -117,6 +117,18 @@ source_start(Source *source, const char *conninfo, int turn)
 	source->polling = PGRES_POLLING_WRITING;
 	watch_host(source);
 	return SOURCE_WAITS;
+}
+
+SourceStatus
+source_start(Source *source, const char *conninfo, int turn)
+{
+	return start(source, conninfo, turn, false);
+}
+
+SourceStatus
+source_start_primary(Source *source, const char *conninfo, int turn)
+{
+	return start(source, conninfo, turn, true);
 }
 
 SourceStatus

@@ -44,6 +44,9 @@ typedef struct SourceWait
 /* Begin to connect; "turn" as in conninfo.h. */
 extern SourceStatus source_start(Source *source, const char *conninfo, int turn);
 
+/* The same, to a server that is no standby. */
+extern SourceStatus source_start_primary(Source *source, const char *conninfo, int turn);
+
 /* Go on with it, when what was waited for has come. */
 extern SourceStatus source_connect(Source *source);
 
