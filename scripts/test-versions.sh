@@ -4,15 +4,17 @@
 #     Runs all tests on several versions of PostgreSQL: `make test-versions`.
 #
 # Each version comes from the first Debian release that has it, in a tree of
-# its own outside the clone, from the mirror that this machine's apt uses.
-# There the tests run as `make test` does. The last line is "N passed, M
-# failed"; the status is not zero unless M is.
+# its own outside the clone, from the mirror that this machine's apt uses; one
+# that only experimental has, from there, in a tree of sid. There the tests run
+# as `make test` does. The last line is "N passed, M failed"; the status is not
+# zero unless M is. No release has 16, which is thus untested unless a server
+# of it is named.
 #
 #   VERSIONS="17 18"     which ones; those asked for by name must be to be had
 #   PG_CONFIG_16=PATH    take a server of this machine for that version
 #   CACHE=DIR            keep the trees there, for a quick next run; otherwise
 #                        they are temporary
-#   RELEASES="trixie"    Debian releases to look in, oldest first
+#   RELEASES="trixie"    Debian releases to look in, oldest first, experimental last
 #   SUITES=, REGRESS=, ISOLATION=, PROVE_TESTS=, SUITE_TIMEOUT=    as test.sh has them
 #
 # It needs root, for chroot. All mounts are made in a mount namespace that
@@ -28,9 +30,9 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
 # shellcheck source=scripts/report.sh
 . "$here/report.sh"
 
-RELEASES=${RELEASES:-bookworm trixie forky sid}
+RELEASES=${RELEASES:-bookworm trixie forky sid experimental}
 asked=${VERSIONS:-}
-VERSIONS=${VERSIONS:-15 16 17 18}
+VERSIONS=${VERSIONS:-15 17 18 19}
 
 finish() {
 	local status=$?
@@ -94,14 +96,23 @@ release_of() {
 # A base system with make and the server's headers, and then what deps.sh
 # finds missing: a release's own names of packages are put to the test too.
 make_tree() {
-	local tree=$1 release=$2 version=$3 script=
+	local tree=$1 release=$2 version=$3 base=$2 script='' packages=("postgresql-server-dev-$3")
+	if [ "$release" = experimental ]; then
+		# It completes sid, and apt takes from it only what it is asked for by name.
+		base=sid
+		packages=("postgresql-"{"$version","client-$version","server-dev-$version"}/experimental
+			libpq5/experimental libpq-dev/experimental)
+	fi
 	if [ ! -e "$tree/.ready" ]; then
 		rm -rf "$tree"
 		mkdir -p "$tree"
 		# A release newer than debootstrap is set up like the newest it knows.
-		[ -e "/usr/share/debootstrap/scripts/$release" ] || script=sid
+		[ -e "/usr/share/debootstrap/scripts/$base" ] || script=sid
 		boxed debootstrap --variant=minbase ${mirror_keyring:+"--keyring=$mirror_keyring"} \
-			"$release" "$tree" "$mirror" ${script:+"$script"} || return 1
+			"$base" "$tree" "$mirror" ${script:+"$script"} || return 1
+		if [ "$release" != "$base" ]; then
+			echo "deb [$mirror_options] $mirror $release main" >"$tree/etc/apt/sources.list.d/$release.list"
+		fi
 		apt-config dump | grep -E '^Acquire::(http|https|Check-|Retries)' \
 			>"$tree/etc/apt/apt.conf.d/90calvin_seq" || true
 		mkdir -p "$tree/etc/postgresql-common"
@@ -115,7 +126,7 @@ make_tree() {
 	tar -C "$top" --exclude-vcs -cf - . | tar -C "$tree/srv/calvin_seq" --no-same-owner -xf - || return 1
 	if [ ! -e "$tree/.ready" ]; then
 		enter "$tree" sh -c 'apt-get -q update && apt-get -qy --no-install-recommends install "$@" && apt-get clean' \
-			sh make "postgresql-server-dev-$version" || return 1
+			sh make "${packages[@]}" || return 1
 	fi
 	enter "$tree" bash /srv/calvin_seq/scripts/deps.sh || return 1
 	touch "$tree/.ready"

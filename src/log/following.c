@@ -67,7 +67,7 @@ static bool
 read_row(const SideAccess *access, Following *following, ItemPointer place)
 {
 	TupleTableSlot *slot = table_slot_create(access->rel, NULL);
-	TableScanDesc scan = table_beginscan(access->rel, access->snapshot, 0, NULL);
+	TableScanDesc scan = compat_table_beginscan(access->rel, access->snapshot);
 	bool		found = table_scan_getnextslot(scan, ForwardScanDirection, slot);
 
 	if (found && following != NULL)

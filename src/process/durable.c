@@ -56,7 +56,7 @@ interrupt_wait(void)
 static void
 handle_sigusr1(SIGNAL_ARGS)
 {
-	procsignal_sigusr1_handler(postgres_signal_arg);
+	procsignal_sigusr1_handler(COMPAT_SIGNAL_ARGS);
 	if (InterruptPending)
 		interrupt_wait();
 }
@@ -64,7 +64,7 @@ handle_sigusr1(SIGNAL_ARGS)
 static void
 handle_sighup(SIGNAL_ARGS)
 {
-	SignalHandlerForConfigReload(postgres_signal_arg);
+	SignalHandlerForConfigReload(COMPAT_SIGNAL_ARGS);
 	interrupt_wait();
 }
 

@@ -15,6 +15,7 @@
 #include "sql/result.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
+#include "utils/tuplestore.h"
 #include "utils/uuid.h"
 
 CALVIN_FUNCTION(seq_feed_note);
