@@ -11,6 +11,7 @@
 #   SUITE_TIMEOUT=1800   seconds that one suite may take
 #   KEEP=1               keep the work directory when something failed
 #   NO_DEPS=1            install no packages
+#   OLD_PG_CONFIG=PATH   of an older server with its headers, from which the tests upgrade
 
 set -euo pipefail
 
@@ -97,7 +98,25 @@ build() {
 	guarded pgxs_make -s -j "$jobs" "CC=${CC:-gcc}" "COPT=-Werror${COPT:+ $COPT}" all ||
 		die "the build failed"
 	make_private_server
+	[ -z "${OLD_PG_CONFIG:-}" ] || build_old
 	unset PAUSE_POINTS
+}
+
+# The same extension in a private copy of the server that tests of upgrades begin with.
+# Headers of before C23 do not always compile by it, which newer compilers begin with.
+build_old() {
+	local pg_config=$OLD_PG_CONFIG old=$work/old
+	heading "build: $("$pg_config" --version), to upgrade from"
+	as_user mkdir "$old"
+	as_user cp -R "$work/tree" "$old/tree"
+	(
+		work=$old
+		COPT="-Werror -std=gnu17${COPT:+ $COPT}"
+		system_bin=$("$pg_config" --bindir)
+		pgxs_make -s clean >/dev/null
+		pgxs_make -s -j "$jobs" "CC=${CC:-gcc}" "COPT=$COPT" all && make_private_server
+	) || die "the build for the older server failed"
+	export CALVIN_OLD_SERVER=$old/server${pg_config%/bin/pg_config}
 }
 
 compiler_version() { "$1" --version | head -n 1; }
