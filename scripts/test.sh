@@ -105,18 +105,17 @@ build() {
 # The same extension in a private copy of the server that tests of upgrades begin with.
 # Headers of before C23 do not always compile by it, which newer compilers begin with.
 build_old() {
-	local pg_config=$OLD_PG_CONFIG old=$work/old
+	local old=$work/old system_bin server bin pg_config=$OLD_PG_CONFIG COPT="-std=gnu17${COPT:+ $COPT}"
 	heading "build: $("$pg_config" --version), to upgrade from"
 	as_user mkdir "$old"
 	as_user cp -R "$work/tree" "$old/tree"
-	(
-		work=$old
-		COPT="-Werror -std=gnu17${COPT:+ $COPT}"
-		system_bin=$("$pg_config" --bindir)
-		pgxs_make -s clean >/dev/null
-		pgxs_make -s -j "$jobs" "CC=${CC:-gcc}" "COPT=$COPT" all && make_private_server
-	) || die "the build for the older server failed"
-	export CALVIN_OLD_SERVER=$old/server${pg_config%/bin/pg_config}
+	local work=$old
+	system_bin=$("$pg_config" --bindir)
+	pgxs_make -s clean >/dev/null
+	guarded pgxs_make -s -j "$jobs" "CC=${CC:-gcc}" "COPT=-Werror $COPT" all ||
+		die "the build for the older server failed"
+	make_private_server
+	export CALVIN_OLD_SERVER=${bin%/bin}
 }
 
 compiler_version() { "$1" --version | head -n 1; }
