@@ -163,7 +163,7 @@ sub kept
 
 	return join "\n", map { sql($node, $db, $_) } 'SELECT log_index, md5(entry), kind, epoch, appended_at FROM seq_log ORDER BY 1',
 	  'SELECT name, vshard, epoch, position, version, committed_at FROM seq_cursors ORDER BY 1, 2',
-	  'SELECT log_index, last_applied_epoch, digest, digest_version, base FROM seq_snapshots ORDER BY 1',
+	  'SELECT log_index, last_applied_epoch, digest, digest_version FROM seq_snapshots WHERE base',
 	  'SELECT name, vshard, epoch, "position", reason FROM seq_parked ORDER BY 1, 2',
 	  'SELECT name, owner, kind, vshards, partitions FROM seq_consumers ORDER BY 1', 'TABLE seq_identity';
 }
@@ -227,15 +227,15 @@ sub upgrade
 	unlink "$dir/after.txt";
 	shell(block('pg_upgrade', 'sh', 'before.txt\n\z') =~ s/before\.txt/after.txt/r, "$mode: the digests after", $node);
 	my %after = map { ($_ => 1) } split /\n/, slurp_file("$dir/after.txt");
-	is(join("\n", grep { !$after{$_} && !/^waits\|/ } @before), '', "$mode: all digests are as they were");
+	is(join("\n", grep { !$after{$_} && !/^(waits|copy)\|/ } @before), '', "$mode: all digests are as they were, but where more has come");
 	is((grep { /^from_1_0\|/ } keys %after)[0] =~ s/^from_1_0\|//r, join('|', (split /\|/, $state_1_0)[ 1, 0, 2 ]), "$mode: also after the update from 1.0");
 	# what it has left is of this run
 	system_or_bail('rm', '-f', glob("$dir/*.sh"), "$dir/update_extensions.sql", "$dir/after.txt");
 
 	sql($node, 'postgres', 'CREATE DATABASE fresh TEMPLATE template0');
 	create_extension($node, 'fresh');
-	my $fresh = catalogue($node, 'fresh');
-	is(catalogue($node, $_), $fresh, "$mode: the objects in $_ are those of a fresh extension") foreach qw(nothing waits from_1_0);
+	my $fresh = objects($node, 'fresh');
+	is(objects($node, $_), $fresh, "$mode: the objects in $_ are those of a fresh extension") foreach qw(nothing waits from_1_0);
 	check_app($node, $mode);
 	check_waits($node, $mode);
 
@@ -245,7 +245,7 @@ sub upgrade
 		send_to($node, 'app', 'orders/1', 26);
 		is_copy($node, 'app', $elsewhere, 'follower', "$mode: its follower goes on");
 		sql($elsewhere, 'follower', 'SELECT seq_unfollow()');
-		is(sql($elsewhere, 'follower', "SELECT count(*) FROM seq_fetch('theirs')"), 6, "$mode: and gives what has come, once");
+		is(sql($elsewhere, 'follower', "SELECT count(*) FROM seq_fetch('theirs')"), 7, "$mode: and gives what has come, once");
 	}
 	my $next = sql($elsewhere, 'postgres', 'SELECT seq_next_epoch()');
 	append_batches($elsewhere, 'postgres', $next, $next + 2, [$txn]);
@@ -261,6 +261,15 @@ sub wait_applied_all
 
 	wait_applied($node, $_) foreach qw(app copy nothing template1 waits from_1_0);
 	return;
+}
+
+# All of them, but for what pg_upgrade leaves nobody the means to tell from what others
+# have added: whether a table's constraint is a member.
+sub objects
+{
+	my ($node, $db) = @_;
+
+	return catalogue($node, $db) =~ s/^member constraint \S+_(check\d*|not_null) .*\n//mgr;
 }
 
 sub check_1_0
