@@ -7,7 +7,7 @@
 #   make fuzz SECONDS=60    the fuzzers of the codec and the state machine
 #   make lint               what compilers do not complain about
 #   make sanitize           the tests under sanitizers and valgrind
-#   make test-versions      the tests on PostgreSQL 15 to 18, in throw-away trees
+#   make test-versions      the tests on PostgreSQL 15, 17, 18, 19, in throw-away trees
 #   make demo               a narrated tour on a throw-away server
 #   make chaos              faults against a model: SEED=n ROUNDS=n PLANT=name
 #   make chaos-followers    the same where there are followers

@@ -11,6 +11,7 @@
 # of it is named.
 #
 #   VERSIONS="17 18"     which ones; those asked for by name must be to be had
+#   UPGRADES="15-18"     from and to which version t/170_upgraded_server.pl upgrades
 #   PG_CONFIG_16=PATH    take a server of this machine for that version
 #   CACHE=DIR            keep the trees there, for a quick next run; otherwise
 #                        they are temporary
@@ -33,6 +34,9 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
 RELEASES=${RELEASES:-bookworm trixie forky sid experimental}
 asked=${VERSIONS:-}
 VERSIONS=${VERSIONS:-15 17 18 19}
+# Not from 17: its last minor releases have what 18's in Debian do not know yet
+# (docs/upgrading.md).
+UPGRADES=${UPGRADES-15-18 18-19}
 
 finish() {
 	local status=$?
@@ -132,6 +136,33 @@ make_tree() {
 	touch "$tree/.ready"
 }
 
+# The older version that this one is upgraded from.
+upgraded_from() {
+	local pair
+	for pair in $UPGRADES; do
+		if [ "${pair#*-}" = "$1" ]; then echo "${pair%-*}"; fi
+	done
+}
+
+# add_old_server TREE VERSION: the server from the first release that has it, that is of
+# the release's own packages and not of what came as security updates. Its headers are
+# unpacked only: the compiler that their package wants is that of its release.
+add_old_server() {
+	local tree=$1 version=$2 release
+	[ ! -e "$tree/.old-$version" ] || return 0
+	release=$(release_of "$version") || return 1
+	echo "deb [$mirror_options] $mirror $release main" >"$tree/etc/apt/sources.list.d/$release.list"
+	# shellcheck disable=SC2016
+	enter "$tree" sh -ec '
+		apt-get -q update
+		apt-get -qy --no-install-recommends install "postgresql-$1/$2" "postgresql-client-$1/$2"
+		cd "$(mktemp -d)"
+		apt-get -q download "postgresql-server-dev-$1/$2"
+		dpkg -x "postgresql-server-dev-$1"_*.deb /
+		apt-get clean' sh "$version" "$release" || return 1
+	touch "$tree/.old-$version"
+}
+
 # What test.sh is told, as assignments.
 test_settings() {
 	local name
@@ -141,7 +172,7 @@ test_settings() {
 }
 
 test_version() {
-	local version=$1 release tree status=0 begun=$SECONDS log="$scratch/$1.log" own="PG_CONFIG_$1" settings
+	local version=$1 release tree status=0 begun=$SECONDS log="$scratch/$1.log" own="PG_CONFIG_$1" settings old
 	mapfile -d '' -t settings < <(test_settings)
 	if [ -n "${!own:-}" ]; then
 		heading "PostgreSQL $version: ${!own}"
@@ -167,6 +198,17 @@ test_version() {
 		: >"$log"
 		record_run "$version" "$release" 1 "$log" "$begun"
 		return
+	fi
+	old=$(upgraded_from "$version")
+	if [ -n "$old" ]; then
+		if ! quietly add_old_server "$tree" "$old"; then
+			note "PostgreSQL $old, to upgrade from, could not be had"
+			: >"$log"
+			record_run "$version" "$release" 1 "$log" "$begun"
+			return
+		fi
+		settings+=("PG_CONFIG=/usr/lib/postgresql/$version/bin/pg_config"
+			"OLD_PG_CONFIG=/usr/lib/postgresql/$old/bin/pg_config")
 	fi
 	heading "PostgreSQL $version: the tests, in $release"
 	# Not by the environment: to those of the Makefile's own names it would give their values.

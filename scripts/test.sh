@@ -11,6 +11,7 @@
 #   SUITE_TIMEOUT=1800   seconds that one suite may take
 #   KEEP=1               keep the work directory when something failed
 #   NO_DEPS=1            install no packages
+#   OLD_PG_CONFIG=PATH   of an older server with its headers, from which the tests upgrade
 
 set -euo pipefail
 
@@ -97,7 +98,24 @@ build() {
 	guarded pgxs_make -s -j "$jobs" "CC=${CC:-gcc}" "COPT=-Werror${COPT:+ $COPT}" all ||
 		die "the build failed"
 	make_private_server
+	[ -z "${OLD_PG_CONFIG:-}" ] || build_old
 	unset PAUSE_POINTS
+}
+
+# The same extension in a private copy of the server that tests of upgrades begin with.
+# Headers of before C23 do not always compile by it, which newer compilers begin with.
+build_old() {
+	local old=$work/old system_bin server bin pg_config=$OLD_PG_CONFIG COPT="-std=gnu17${COPT:+ $COPT}"
+	heading "build: $("$pg_config" --version), to upgrade from"
+	as_user mkdir "$old"
+	as_user cp -R "$work/tree" "$old/tree"
+	local work=$old
+	system_bin=$("$pg_config" --bindir)
+	pgxs_make -s clean >/dev/null
+	guarded pgxs_make -s -j "$jobs" "CC=${CC:-gcc}" "COPT=-Werror $COPT" all ||
+		die "the build for the older server failed"
+	make_private_server
+	export CALVIN_OLD_SERVER=${bin%/bin}
 }
 
 compiler_version() { "$1" --version | head -n 1; }

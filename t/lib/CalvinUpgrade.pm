@@ -14,7 +14,7 @@ use FindBin;
 use PostgreSQL::Test::Utils;
 
 our @EXPORT = qw(own_installation build_library install_library add_script
-  add_extension catalogue);
+  add_extension catalogue as_of_version);
 
 my ($root, $libdir, $extdir);
 
@@ -96,6 +96,27 @@ sub add_script
 
 	append_to_file("$extdir/calvin_seq--$versions.sql", $text);
 	return;
+}
+
+# A database of an older version with the rows of one of the present version.  Its library
+# is not here, but what it stored is: rows are put in as they are.
+sub as_of_version
+{
+	my ($node, $source, $version, $db) = @_;
+	my @tables = qw(seq_log seq_cursor_positions seq_snapshots);
+
+	sql($node, $db, "CREATE EXTENSION calvin_seq VERSION '$version'");
+	sql($node, $db, 'ALTER EVENT TRIGGER seq_log_guard DISABLE; '
+		  . join(' ', map { "ALTER TABLE $_ DISABLE TRIGGER USER;" } @tables));
+	foreach my $table (@tables)
+	{
+		my $columns = sql($node, $db, "SELECT string_agg(quote_ident(attname), ', ') FROM pg_attribute WHERE attrelid = '$table'::regclass AND attnum > 0");
+		my $file = PostgreSQL::Test::Utils::tempdir() . "/$table";
+
+		sql($node, $source, "COPY $table ($columns) TO '$file'");
+		sql($node, $db, "COPY $table ($columns) FROM '$file'");
+	}
+	return sql($node, $db, "DO \$\$ DECLARE t record; BEGIN FOR t IN SELECT tgrelid::regclass AS r, tgname FROM pg_trigger WHERE tgrelid IN ('seq_log'::regclass, 'seq_cursor_positions'::regclass, 'seq_snapshots'::regclass) AND NOT tgisinternal LOOP EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I', t.r, t.tgname); END LOOP; END \$\$; ALTER EVENT TRIGGER seq_log_guard ENABLE ALWAYS;");
 }
 
 # All objects of the extension in a database, one a line, as far as they can
