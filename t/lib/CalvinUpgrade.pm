@@ -13,8 +13,8 @@ use File::Basename qw(dirname);
 use FindBin;
 use PostgreSQL::Test::Utils;
 
-our @EXPORT = qw(own_installation build_library install_library add_script
-  add_extension catalogue);
+our @EXPORT = qw(own_installation build_library install_library
+  installed_library add_script add_extension scripts_of catalogue);
 
 my ($root, $libdir, $extdir);
 
@@ -80,6 +80,15 @@ sub install_library
 	return;
 }
 
+# A copy of the present one, to put back.
+sub installed_library
+{
+	my $copy = PostgreSQL::Test::Utils::tempdir() . '/calvin_seq.so';
+
+	system_or_bail('cp', '-L', "$libdir/calvin_seq.so", $copy);
+	return $copy;
+}
+
 # An extension beside it.
 sub add_extension
 {
@@ -96,6 +105,19 @@ sub add_script
 
 	append_to_file("$extdir/calvin_seq--$versions.sql", $text);
 	return;
+}
+
+# What CREATE EXTENSION runs for a version: the script of one, and the updates from there.
+sub scripts_of
+{
+	my ($node, $version) = @_;
+	my ($first) = grep { -e "$extdir/calvin_seq--$_.sql" }
+	  split /\n/, sql($node, 'postgres', "SELECT version FROM pg_available_extension_versions WHERE name = 'calvin_seq'");
+	my @path = $first eq $version ? ($version) : split /--/,
+	  sql($node, 'postgres', "SELECT path FROM pg_extension_update_paths('calvin_seq') WHERE source = '$first' AND target = '$version'");
+
+	return join '', slurp_file("$extdir/calvin_seq--$first.sql"),
+	  map { slurp_file("$extdir/calvin_seq--$path[$_ - 1]--$path[$_].sql") } 1 .. $#path;
 }
 
 # All objects of the extension in a database, one a line, as far as they can
