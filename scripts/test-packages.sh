@@ -15,6 +15,7 @@
 #   RELEASES="bookworm trixie"    which ones
 #   STEPS="build deb dist docker" which of these; all begin with build
 #   REGRESS=, ISOLATION=, PROVE_TESTS=    which of the tests autopkgtest runs
+#   DEB_BUILD_OPTIONS=nocheck     no tests while the packages are built
 
 set -euo pipefail
 
@@ -51,7 +52,7 @@ fresh() {
 
 step_build() {
 	fresh build
-	enter "$tree" make -s -C /srv/calvin_seq deb || return 1
+	enter "$tree" env ${DEB_BUILD_OPTIONS:+"DEB_BUILD_OPTIONS=$DEB_BUILD_OPTIONS"} make -s -C /srv/calvin_seq deb || return 1
 	cp "$tree"/srv/calvin_seq/dist/*.deb "$scratch/debs"
 	rm -f "$scratch/debs"/*-dbgsym_*
 }

@@ -57,12 +57,14 @@ sub build_library
 
 	return unless defined $pg_config;
 	system_or_bail('mkdir', '-p', $dir);
-	system_or_bail('cp', '-R', map({ "$top/$_" } qw(Makefile sequencer.control src sql)), $dir);
+	# with their times, so that objects which are built already are up to date
+	system_or_bail('cp', '-Rp', map({ "$top/$_" } qw(Makefile sequencer.control src sql)), $dir);
 	my $control = slurp_file("$dir/sequencer.control") =~ s/^(default_version *= *).*/$1'$version'/mr;
 	unlink "$dir/sequencer.control";
 	append_to_file("$dir/sequencer.control", $control);
 	local $ENV{MAKEFLAGS} = '';
 	local $ENV{MAKELEVEL} = '';
+	local $ENV{PAUSE_POINTS} = $ENV{CALVIN_PAUSE_POINTS} // '';
 	# what the other objects were built with
 	$macros = join ' ', grep { defined } $macros, $ENV{COPT};
 	system_log('make', '-s', '-C', $dir, "PG_CONFIG=$pg_config", 'with_llvm=no', "COPT=$macros", 'all') == 0
