@@ -386,14 +386,8 @@ SKIP:
 #
 {
 	process_all($_, 'g') foreach $one, $two;
-	send_more(30);
-	$request = request_vshards($two, $db, 'g', vshards(30));
 	sql($_, $db, "SELECT seq_drop_group(name) FROM seq_consumers WHERE name IN ('h', 'w', 'app', 'filtered')") foreach $one, $two;
-	process_all($two, 'g');
-	like(sql_error($one, $db, release_sql($request)) . sql_error($two, $db, release_sql($request)), qr/^55000/, 'only whose they are');
 	my ($owner, $new) = sql($one, $db, 'SELECT ' . vshard_of('e/30') . " = ANY (vshards) FROM seq_registrations WHERE name = 'g'") eq 't' ? ($one, $two) : ($two, $one);
-	sql($new, $db, "SELECT seq_drop_move(move) FROM seq_moves WHERE state = 'requested'");
-	sql($owner, $db, "SELECT seq_drop_move(move) FROM seq_moves WHERE state = 'requested'");
 	send_more(30);
 	process_all($new, 'g');
 	sql($new, $db, 'SELECT seq_truncate(seq_current_committed_epoch(), true)');
