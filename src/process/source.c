@@ -232,6 +232,7 @@ is_copy(const PGresult *result)
 SourceStatus
 source_results(Source *source, PGresult **last)
 {
+	*last = NULL;
 	for (;;)
 	{
 		PGresult   *result;
