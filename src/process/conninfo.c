@@ -8,8 +8,9 @@
 #include "libpq-fe.h"
 #include "process/conninfo.h"
 
-/* Options that hold secrets, and those that are ours to set. */
-static const char *const secrets[] = {"password", "sslpassword", "oauth_client_secret"};
+/* Options that hold secrets, with those that libpq marks so, and those that are ours to set. */
+static const char *const secrets[] = {"password", "sslpassword", "oauth_client_secret",
+"scram_client_key", "scram_server_key"};
 static const char *const own[] = {"client_encoding", "replication"};
 
 static bool
@@ -62,7 +63,8 @@ conninfo_check(const char *conninfo)
 		if (!is_given(option))
 			continue;
 		any = true;
-		secret = is_among(option->keyword, secrets, lengthof(secrets));
+		secret = option->dispchar[0] == '*' ||
+			is_among(option->keyword, secrets, lengthof(secrets));
 		if (secret || is_among(option->keyword, own, lengthof(own)))
 		{
 			refused = pstrdup(option->keyword);

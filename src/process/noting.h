@@ -7,10 +7,14 @@
 
 #include "compat.h"
 
+#include "machine/machine.h"
 #include "process/source.h"
 
-/* Tell it, as soon as that can be done; with the arguments of seq_feed_note(). */
-extern void noting_want(const char *arguments);
+/*
+ * Tell it, as soon as that can be done, if its log is ours: with the arguments of
+ * seq_feed_note(), and the state behind our last row.
+ */
+extern void noting_want(const char *arguments, const MachineState *here);
 
 /*
  * Do what can be done now, with a primary that the connection string leads to; true if
