@@ -15,6 +15,7 @@
 #   make chaos-plants       and whether planted bugs are caught
 #   make chaos-bursts       count what slow consumers receive of large bursts
 #   make clients            real clients, through a pooler too, and a restart
+#   make cluster            Patroni, etcd and two followers, through faults; cluster-short
 #   make bench              measure it beside what else PostgreSQL offers
 #   make dist, make deb     what is released, Debian packages of it: both in dist/
 #   make test-packages      these, installed and tried in throw-away trees
@@ -154,7 +155,7 @@ endif
 
 # Commands of our own: the head of scripts/NAME.sh says what they take.
 scripts = test test-versions test-packages test-update dist deb sanitize lint demo chaos clients
-.PHONY: fuzz chaos-followers chaos-plants chaos-bursts bench $(scripts)
+.PHONY: fuzz chaos-followers chaos-plants chaos-bursts cluster cluster-short bench $(scripts)
 $(scripts):
 	@bash '$(subst ','\'',$(top))/scripts/$@.sh'
 
@@ -164,6 +165,9 @@ fuzz:
 
 chaos-followers chaos-plants chaos-bursts:
 	@bash '$(subst ','\'',$(top))/scripts/chaos.sh' --$(patsubst chaos-%,%,$@)
+
+cluster cluster-short:
+	@$(if $(findstring short,$@),CLUSTER=short )bash '$(subst ','\'',$(top))/scripts/patroni.sh'
 
 bench:
 	@bash '$(subst ','\'',$(top))/bench/run.sh'

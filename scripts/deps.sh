@@ -5,7 +5,7 @@
 #     debian/control.in says. Nothing is started: the packages' own cluster is not created.
 #
 # DEPS=NAME adds what its field X-Depends-NAME has: fuzz, lint, plants and so on.
-# DEPS=build, bench, clients and monitoring leave out what is marked <!nocheck>, which
+# DEPS=build, bench, clients, cluster and monitoring leave out what is marked <!nocheck>, which
 # only the tests need. DEPS=deb is all that a package is built with.
 
 set -euo pipefail
@@ -64,7 +64,7 @@ wanted() {
 		# The C library's headers are only recommended by the compiler.
 		printf '%s\n' make gcc libc6-dev
 		have_server || echo "postgresql-$major"
-		field Build-Depends | case ${DEPS:-} in build | bench | clients | monitoring) grep -v '<!nocheck>' ;; *) cat ;; esac
+		field Build-Depends | case ${DEPS:-} in build | bench | clients | cluster | monitoring) grep -v '<!nocheck>' ;; *) cat ;; esac
 		[ -z "${DEPS:-}" ] || field "X-Depends-$DEPS"
 	} | while IFS= read -r line; do
 		line=${line%% <*}
@@ -131,8 +131,8 @@ apt_get() {
 	return "$status"
 }
 
-# The server's package would create and start a cluster, the pooler's would start
-# it: a setting beside the administrator's, and a policy unless he has one, there
+# The server's package would create and start a cluster, the pooler's, Patroni's and
+# etcd's would start them: a setting beside the administrator's, and a policy unless he has one, there
 # only while the packages are installed, tell them not to.
 policy=/usr/sbin/policy-rc.d
 made_policy=

@@ -216,14 +216,14 @@ set_turned(ConninfoParams *params, int *n, const char *keyword, const char *list
 		set(params, n, keyword, rotate(list, turn % hosts->n));
 }
 
-void
-conninfo_params(const char *conninfo, int turn, bool primary, ConninfoParams *params)
+/* What is given of the options, and the hosts that they lead to; how many options. */
+static int
+find_params(const char *conninfo, bool look_up, ConninfoParams *params, Hosts *hosts)
 {
 	PQconninfoOption *options = parse(conninfo);
 	bool		service = find_value(options, "service") != NULL;
 	int			most = 0;
 	int			n = 0;
-	Hosts		hosts;
 
 	for (PQconninfoOption *option = options; option->keyword != NULL; option++)
 		most++;
@@ -236,10 +236,19 @@ conninfo_params(const char *conninfo, int turn, bool primary, ConninfoParams *pa
 		params->keywords[n] = pstrdup(option->keyword);
 		params->values[n++] = pstrdup(option->val);
 	}
-	find_hosts(options, &hosts);
+	find_hosts(options, hosts);
 	PQconninfoFree(options);
-	if (service && turn > 0)
-		find_hosts_of_service(params, n, &hosts);
+	if (service && look_up)
+		find_hosts_of_service(params, n, hosts);
+	return n;
+}
+
+void
+conninfo_params(const char *conninfo, int turn, bool primary, ConninfoParams *params)
+{
+	Hosts		hosts;
+	int			n = find_params(conninfo, turn > 0, params, &hosts);
+
 	set_turned(params, &n, "host", hosts.host, &hosts, turn);
 	set_turned(params, &n, "hostaddr", hosts.hostaddr, &hosts, turn);
 	set_turned(params, &n, "port", hosts.port, &hosts, turn);
@@ -247,6 +256,16 @@ conninfo_params(const char *conninfo, int turn, bool primary, ConninfoParams *pa
 		set(params, &n, "target_session_attrs", "primary");
 	set(params, &n, "client_encoding", "UTF8");
 	set(params, &n, "fallback_application_name", "calvin_seq follower");
+}
+
+int
+conninfo_hosts(const char *conninfo)
+{
+	ConninfoParams params;
+	Hosts		hosts;
+
+	(void) find_params(conninfo, true, &params, &hosts);
+	return hosts.n;
 }
 
 int

@@ -30,6 +30,9 @@ typedef struct ConninfoParams
 extern void conninfo_params(const char *conninfo, int turn, bool primary,
 							ConninfoParams *params);
 
+/* How many hosts it leads to, by a service file too. */
+extern int	conninfo_hosts(const char *conninfo);
+
 /* A number among its options, or the default. */
 extern int	conninfo_number(const char *conninfo, const char *keyword, int otherwise);
 

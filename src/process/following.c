@@ -39,6 +39,7 @@
 #include "process/following.h"
 #include "process/life.h"
 #include "process/noting.h"
+#include "process/reaching.h"
 #include "process/received.h"
 #include "process/shipping.h"
 #include "shared/clock.h"
@@ -93,8 +94,6 @@ static Source source;
 static Phase phase = PHASE_RESTING;
 static int64 rest_until = 0; /* as clock_ms() tells time */
 static int	rest_ms = 0;
-static int	turn = 0;		 /* of several hosts */
-static bool ready;			 /* the socket is, for who connects */
 static FollowerState logged = FOLLOWER_NONE; /* what was said last in the server log */
 
 static char *database_name; /* in "memory" */
@@ -113,6 +112,11 @@ static Received received;
 void
 following_ready(int which, int events)
 {
+	if (phase == PHASE_CONNECTING)
+	{
+		reaching_ready(which);
+		return;
+	}
 	if (which == 1)
 	{
 		shipping_ready(events);
@@ -123,7 +127,6 @@ following_ready(int which, int events)
 		noting_ready(events);
 		return;
 	}
-	ready = true;
 	if (events & WL_SOCKET_READABLE)
 		source_heard(&source);
 }
@@ -132,6 +135,7 @@ static void
 rest(int most_ms)
 {
 	source_close(&source);
+	reaching_stop();
 	shipping_stop();
 	received_drop(&received);
 	copying = noted_once = compared_since = false;
@@ -159,6 +163,7 @@ following_forget(void)
 {
 	looked = false;
 	source_close(&source);
+	reaching_stop();
 	shipping_stop();
 	noting_forget();
 	received_drop(&received);
@@ -275,11 +280,7 @@ static FollowingNext
 waits(DatabaseSlot *slot, SourceWait *wait)
 {
 	if (source_is_silent(&source))
-	{
-		if (phase == PHASE_CONNECTING)
-			turn++;
 		return lost(slot);
-	}
 	source_wait(&source, wait);
 	return FOLLOWING_WAITS;
 }
@@ -307,23 +308,19 @@ begin(DatabaseSlot *slot, SourceWait *wait)
 	if (logged == FOLLOWER_NONE)
 		follower_set_state(slot, FOLLOWER_CONNECTING);
 	pgstat_report_activity(STATE_RUNNING, "connecting to the source");
-	ready = false;
-	if (source_start(&source, following.conninfo, turn) == SOURCE_FAILED)
+	if (reaching_start(&source, following.conninfo) == SOURCE_FAILED)
 		return lost(slot);
 	phase = PHASE_CONNECTING;
 	return FOLLOWING_AGAIN;
 }
 
 static FollowingNext
-go_on_connecting(DatabaseSlot *slot, SourceWait *wait)
+go_on_connecting(DatabaseSlot *slot, SourceWait waits_for[REACHING_SOCKETS])
 {
-	if (!ready)
-		return waits(slot, wait);
-	ready = false;
-	switch (source_connect(&source))
+	switch (reaching_some(&source, waits_for))
 	{
 		case SOURCE_WAITS:
-			return waits(slot, wait);
+			return FOLLOWING_WAITS;
 		case SOURCE_FAILED:
 			return lost(slot);
 		case SOURCE_READY:
@@ -922,8 +919,10 @@ feed(DatabaseSlot *slot, SourceWait *wait)
 }
 
 static FollowingNext
-follow_some(DatabaseSlot *slot, SourceWait *wait)
+follow_some(DatabaseSlot *slot, SourceWait waits_for[FOLLOWING_SOCKETS])
 {
+	SourceWait *wait = &waits_for[0];
+
 	if (!looked && !look(slot))
 		return FOLLOWING_GONE;
 	if (!follows)
@@ -943,7 +942,7 @@ follow_some(DatabaseSlot *slot, SourceWait *wait)
 		case PHASE_RESTING:
 			return begin(slot, wait);
 		case PHASE_CONNECTING:
-			return go_on_connecting(slot, wait);
+			return go_on_connecting(slot, waits_for);
 		case PHASE_SETTLING:
 			return settled(slot, wait);
 		case PHASE_NOTING:
@@ -975,12 +974,12 @@ following_some(DatabaseSlot *slot, SourceWait waits_for[FOLLOWING_SOCKETS])
 		waits_for[i].socket = PGINVALID_SOCKET;
 		waits_for[i].ms = -1;
 	}
-	next = follow_some(slot, &waits_for[0]);
+	next = follow_some(slot, waits_for);
 	if (compared_since && (next == FOLLOWING_AGAIN || next == FOLLOWING_WAITS) &&
-		shipping_some(slot, following.conninfo, turn, &here, &waits_for[1]))
+		shipping_some(slot, following.conninfo, reaching_turn(), &here, &waits_for[1]))
 		next = FOLLOWING_AGAIN;
 	if (compared_since && (next == FOLLOWING_AGAIN || next == FOLLOWING_WAITS) &&
-		noting_some(following.conninfo, turn, &waits_for[2]))
+		noting_some(following.conninfo, reaching_turn(), &waits_for[2]))
 		next = FOLLOWING_AGAIN;
 	MemoryContextSwitchTo(TopMemoryContext);
 	return next;

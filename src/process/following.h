@@ -20,7 +20,7 @@ typedef enum FollowingNext
 
 /*
  * The connection that the log comes by, that for acknowledgements, and that to the primary
- * of a standby.
+ * of a standby; two that connect.
  */
 #define FOLLOWING_SOCKETS 3
 
