@@ -13,6 +13,7 @@
 #   make chaos-plants       and whether planted bugs are caught
 #   make chaos-bursts       count what slow consumers receive of large bursts
 #   make clients            real clients, through a pooler too, and a restart
+#   make monitoring         exporters, alert rules and dashboard, with the real ones
 #   make bench              measure it beside what else PostgreSQL offers
 #
 # A warning is an error in `make test`; elsewhere `make COPT=-Werror` says so.
@@ -143,7 +144,7 @@ clean:
 endif
 
 # Commands of our own: the head of scripts/NAME.sh says what they take.
-scripts = test test-versions sanitize lint demo chaos clients
+scripts = test test-versions sanitize lint demo chaos clients monitoring
 .PHONY: fuzz chaos-plants chaos-bursts bench $(scripts)
 $(scripts):
 	@bash '$(subst ','\'',$(top))/scripts/$@.sh'

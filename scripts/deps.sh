@@ -6,8 +6,8 @@
 #
 # DEPS=build leaves out what only the tests and the benchmark need, DEPS=bench
 # what only the tests need, DEPS=clients as well, but adds what `make clients` needs;
-# DEPS=fuzz, DEPS=lint and DEPS=plants add what `make fuzz`, `make lint` and
-# `make chaos-plants` need.
+# DEPS=fuzz, DEPS=lint, DEPS=plants and DEPS=monitoring add what `make fuzz`, `make lint`,
+# `make chaos-plants` and `make monitoring` need.
 
 set -euo pipefail
 
@@ -56,7 +56,7 @@ missing() {
 	have_build_files || echo server-headers
 	have_server || echo server
 	have_msgpack || echo msgpack-c
-	case ${DEPS:-} in build | bench | clients) ;; *) have_perl_tests || echo perl-tests ;; esac
+	case ${DEPS:-} in build | bench | clients | monitoring) ;; *) have_perl_tests || echo perl-tests ;; esac
 	have_libpq || echo libpq
 	[ "${DEPS:-}" = build ] || have perl || echo perl
 	have gzip || echo gzip
@@ -83,6 +83,11 @@ missing() {
 			;;
 		plants)
 			have patch || echo patch
+			;;
+		monitoring)
+			have prometheus && have promtool || echo prometheus
+			have prometheus-sql-exporter || echo prometheus-sql-exporter
+			have prometheus-postgres-exporter || echo prometheus-postgres-exporter
 			;;
 	esac
 	have xz || ! compgen -G "$top/test/vectors/*.xz" >/dev/null || echo xz
@@ -155,8 +160,8 @@ apt_get() {
 	return "$status"
 }
 
-# The server's package would create and start a cluster, the pooler's would start
-# it: a setting beside the administrator's, and a policy unless he has one, there
+# The server's package would create and start a cluster, the pooler's and the monitoring's
+# would start themselves: a setting beside the administrator's, and a policy unless he has one, there
 # only while the packages are installed, tell them not to.
 policy=/usr/sbin/policy-rc.d
 made_policy=

@@ -33,6 +33,7 @@
 #include "shared/pause.h"
 #include "shared/requests.h"
 #include "shared/submitters.h"
+#include "shared/waits.h"
 #include "shared/worker_slot.h"
 #include "storage/latch.h"
 #include "utils/guc.h"
@@ -448,7 +449,7 @@ wait_for_work(bool standby)
 					 WL_LATCH_SET | WL_EXIT_ON_PM_DEATH |
 					 (standby ? WL_TIMEOUT : 0),
 					 standby ? standby_poll_interval : -1L,
-					 PG_WAIT_EXTENSION);
+					 wait_event(WAIT_APPLIER));
 	ResetLatch(MyLatch);
 }
 

@@ -31,6 +31,7 @@
 #include "postmaster/interrupt.h"
 #include "process/durable.h"
 #include "replication/syncrep.h"
+#include "shared/waits.h"
 #include "storage/procsignal.h"
 #include "utils/elog.h"
 #include "utils/guc.h"
@@ -132,7 +133,9 @@ durable_leave_to_others(XLogRecPtr lsn)
 	for (int i = 0; i < OTHERS_LOOKS && GetFlushRecPtr(NULL) < lsn; i++)
 	{
 		CHECK_FOR_INTERRUPTS();
+		pgstat_report_wait_start(wait_event(WAIT_FLUSH));
 		pg_usleep(OTHERS_LOOK_US);
+		pgstat_report_wait_end();
 	}
 }
 

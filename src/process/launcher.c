@@ -26,6 +26,7 @@
 #include "shared/database.h"
 #include "shared/handler_slot.h"
 #include "shared/requests.h"
+#include "shared/waits.h"
 #include "shared/worker_slot.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
@@ -231,7 +232,7 @@ calvin_seq_launcher_main(Datum arg)
 		(void) WaitLatch(MyLatch,
 						 WL_LATCH_SET | WL_EXIT_ON_PM_DEATH |
 						 (timeout >= 0 ? WL_TIMEOUT : 0),
-						 timeout, PG_WAIT_EXTENSION);
+						 timeout, wait_event(WAIT_LAUNCHER));
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
 		if (ConfigReloadPending)
