@@ -6,6 +6,7 @@
 
 #include "catalog/pg_type_d.h"
 #include "consumer/backlog.h"
+#include "log/hint.h"
 #include "miscadmin.h"
 #include "shared/handler_slot.h"
 #include "shared/subscription.h"
@@ -173,7 +174,7 @@ seq_pending(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("there is no consumer \"%s\"", name),
 				 errdetail("It is not registered, and has no durable cursor."),
-				 errhint("seq_consumers shows those there are.")));
+				 errhint_for_role("seq_consumers shows those there are.")));
 	if (backlog->lost)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
