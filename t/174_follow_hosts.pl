@@ -85,7 +85,7 @@ sub append
 
 my ($silent, $mute) = map { host_that(sub { sleep }) } 1 .. 2;
 my $source = new_node('source', -streaming => 1);
-my $follower = new_node('follower', 'calvin_seq.follower_timeout' => '3s');
+my $follower = new_node('follower', 'calvin_seq.follower_timeout' => '10s');
 create_extension($_, $db) foreach $source, $follower;
 append($source);
 $source->backup('backup');
