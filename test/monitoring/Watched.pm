@@ -43,7 +43,8 @@ sub finish
 sub wait_point
 {
 	my ($self, $description, $sub, $seconds) = @_;
-	my $until = time() + ($seconds || $self->{patience});
+	my $begin = time();
+	my $until = $begin + ($seconds || $self->{patience});
 	my ($good, $more);
 
 	until ($good)
@@ -52,6 +53,7 @@ sub wait_point
 		last if $good || time() > $until;
 		sleep 0.2;
 	}
+	printf "# after %.0f s\n", time() - $begin if time() - $begin > 5;
 	return $self->point($good, $description, $more);
 }
 
@@ -318,8 +320,7 @@ sub fires
 
 	foreach my $name (@names)
 	{
-		$self->{fired}{$name} = 1;
-		$self->wait_point("$name fires, by @$jobs", sub {
+		$self->{fired}{$name} = $self->wait_point("$name fires, by @$jobs", sub {
 			my %by = map { ($_->[1]{job} => 1) } grep { $_->[0] eq 'firing' } @{ $self->active->{$name} || [] };
 
 			return ((grep { !$by{$_} } @$jobs) == 0, 'by: ' . join ' ', sort keys %by);
