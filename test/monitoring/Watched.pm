@@ -263,6 +263,26 @@ sub wait_value
 	return $self->wait_point($description, sub { my $is = $self->query($expr) // 'nothing'; return ($is eq $value, "$expr is $is, not $value") });
 }
 
+# CloudNativePG's way: each query in a transaction that only reads, as pg_monitor itself.
+sub queries_as_pg_monitor
+{
+	my ($self, $cluster, $db) = @_;
+	my $text = slurp("$self->{dir}/cnpg.yaml");
+	my $n = 0;
+
+	while ($text =~ /^cnpg_(calvin_seq_\w+):\n  query: \|\n((?:    .*\n)+)  metrics:\n((?:    .*\n)+)/mg)
+	{
+		my ($name, $sql, $metrics) = ($1, $2, $3);
+		my @columns = $metrics =~ /^    - (\w+):$/mg;
+		my $list = join ', ', @columns;
+		my ($good, $said) = $self->run_sql($cluster, $db, "BEGIN READ ONLY; SET LOCAL ROLE pg_monitor; SELECT $list FROM ($sql) q; COMMIT");
+
+		$self->point($good, "$name in $cluster, read only and as pg_monitor, has what it says", $said);
+		$n++;
+	}
+	return $self->point($n == 7, "the ConfigMap has all queries", "it has $n");
+}
+
 # Until rules were evaluated with what has been scraped since.
 sub settle
 {

@@ -77,6 +77,7 @@ $w->wait_value('count(count by (__name__) ({__name__=~"calvin_seq_.*", job="post
 	$w->query('count(count by (__name__) ({__name__=~"calvin_seq_.*", job="sql_exporter"}))'), 'both exporters have the same names');
 $w->wait_value('min(calvin_seq_sequencer_well) + min(calvin_seq_state_applier_running) + min(calvin_seq_follower_well)', 3, 'all is well');
 $w->wait_value('max(calvin_seq_behind_seconds{name="idle"})', 0, 'an idle consumer is not behind');
+$w->queries_as_pg_monitor($_, 'app') foreach 'source', 'follower';
 $w->settle;
 $w->none_active('nothing fires while all is well');
 
