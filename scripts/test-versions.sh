@@ -30,6 +30,8 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
 . "$here/mirror.sh"
 # shellcheck source=scripts/report.sh
 . "$here/report.sh"
+# shellcheck source=scripts/trees.sh
+. "$here/trees.sh"
 
 RELEASES=${RELEASES:-bookworm trixie forky sid experimental}
 asked=${VERSIONS:-}
@@ -46,36 +48,6 @@ finish() {
 	if [ -n "$scratch" ]; then rm -rf "$scratch"; fi
 	report_and_exit "$status" version
 }
-
-need_tools() {
-	[ "$(id -u)" -eq 0 ] || die "the trees need root"
-	command -v apt-get >/dev/null || die "the trees need apt-get, to know a mirror"
-	command -v debootstrap >/dev/null || install_package debootstrap
-	unshare --mount --pid --fork true 2>/dev/null ||
-		die "mounts are not permitted here (unshare --mount fails), so there can be no trees"
-}
-
-# A command with mounts, processes and shared memory of its own, all of which
-# end with it, or with us. Its first process stays a shell, which reaps.
-boxed() {
-	# shellcheck disable=SC2016
-	unshare --mount --pid --ipc --fork --kill-child --mount-proc \
-		bash -c '"$@"; exit $?' bash "$@"
-}
-
-# in_box TREE COMMAND...: inside of boxed, as root of the tree.
-in_box() {
-	local tree=$1
-	shift
-	mount --rbind /dev "$tree/dev"
-	mount -t tmpfs -o mode=1777 tmpfs "$tree/dev/shm"
-	mount -t proc proc "$tree/proc"
-	env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root \
-		LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive chroot "$tree" "$@"
-}
-export -f in_box
-
-enter() { boxed bash -ec 'in_box "$@"' bash "$@"; }
 
 # The first release that has the version, from one look at the lists of all.
 release_of() {

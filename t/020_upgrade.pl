@@ -29,7 +29,9 @@ CREATE FUNCTION seq_next_only() RETURNS int LANGUAGE sql AS 'SELECT 2';
 REVOKE ALL ON FUNCTION seq_next_only() FROM PUBLIC;
 ALTER TABLE seq_cursor_positions ADD note text;
 SQL
-my $base = slurp_file("$FindBin::RealBin/../sql/calvin_seq--$current.sql");
+my $base = scripts_of($node, $current);
+# without one of its own, the way back from the next version would be one to it
+add_script($current, $base) if grep { $_ eq '1.0' } @older;
 add_script("$current--$next", $update);
 add_script("$next--$current", 'DROP FUNCTION seq_next_only(); ALTER TABLE seq_cursor_positions DROP note;');
 add_script($next, $base . $update);

@@ -18,6 +18,7 @@
 #include "replication/logicalworker.h"
 #include "shared/database.h"
 #include "shared/follower.h"
+#include "shared/pause.h"
 #include "shared/wakeup.h"
 #include "utils/builtins.h"
 #include "utils/snapmgr.h"
@@ -187,6 +188,7 @@ follows(DatabaseSlot *slot, Following *following)
 		return false;
 	if (following_find(following))
 		return true;
+	PAUSE_POINT("following: looked");
 	if (slot != NULL)
 		follower_found_open(slot, word);
 	return false;

@@ -31,6 +31,7 @@
 #include "postmaster/interrupt.h"
 #include "process/durable.h"
 #include "replication/syncrep.h"
+#include "storage/latch.h"
 #include "storage/procsignal.h"
 #include "utils/elog.h"
 #include "utils/guc.h"
@@ -38,6 +39,9 @@
 /* How often, and how far apart, it is looked whether others have flushed. */
 #define OTHERS_LOOKS 15
 #define OTHERS_LOOK_US 100
+
+/* How often a session looks whether standbys have confirmed what it waits for. */
+#define SESSION_LOOK_MS 20
 
 static volatile sig_atomic_t waiting = false;
 static emit_log_hook_type prev_emit_log_hook = NULL;
@@ -94,6 +98,34 @@ durable_wal_end(void)
 	if (lsn % XLOG_BLCKSZ == SizeOfXLogShortPHD)
 		return lsn - SizeOfXLogShortPHD;
 	return lsn;
+}
+
+static bool
+standbys_have(XLogRecPtr lsn)
+{
+	XLogRecPtr	confirmed;
+
+	LWLockAcquire(SyncRepLock, LW_SHARED);
+	confirmed = WalSndCtl->lsn[SYNC_REP_WAIT_FLUSH];
+	LWLockRelease(SyncRepLock);
+	return lsn <= confirmed;
+}
+
+/*
+ * SyncRepWaitForLSN() would not tell us that its wait was cancelled.  Nobody does this
+ * often, so it is looked rather than told.
+ */
+void
+durable_wait_in_session(XLogRecPtr lsn)
+{
+	XLogFlush(lsn);
+	while (compat_commits_wait() && !standbys_have(lsn))
+	{
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						 SESSION_LOOK_MS, PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+	}
 }
 
 /* Wait for synchronous standbys; false if something wants to be served. */
