@@ -16,6 +16,7 @@
 #   make chaos-bursts       count what slow consumers receive of large bursts
 #   make clients            real clients, through a pooler too, and a restart
 #   make cluster            Patroni, etcd and two followers, through faults; cluster-short
+#   make monitoring         exporters, alert rules and dashboard, with the real ones
 #   make bench              measure it beside what else PostgreSQL offers
 #   make dist, make deb     what is released, Debian packages of it: both in dist/
 #   make test-packages      these, installed and tried in throw-away trees
@@ -154,7 +155,7 @@ clean:
 endif
 
 # Commands of our own: the head of scripts/NAME.sh says what they take.
-scripts = test test-versions test-packages test-update dist deb sanitize lint demo chaos clients
+scripts = test test-versions test-packages test-update dist deb sanitize lint demo chaos clients monitoring
 .PHONY: fuzz chaos-followers chaos-plants chaos-bursts cluster cluster-short bench $(scripts)
 $(scripts):
 	@bash '$(subst ','\'',$(top))/scripts/$@.sh'

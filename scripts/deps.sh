@@ -132,7 +132,7 @@ apt_get() {
 }
 
 # The server's package would create and start a cluster, the pooler's, Patroni's and
-# etcd's would start them: a setting beside the administrator's, and a policy unless he has one, there
+# etcd's and the monitoring's would start them: a setting beside the administrator's, and a policy unless he has one, there
 # only while the packages are installed, tell them not to.
 policy=/usr/sbin/policy-rc.d
 made_policy=

@@ -239,14 +239,4 @@
 #define COMPAT_MORE_TIMEOUTS
 #endif
 
-/* The wait events of an extension have names of their own since 17. */
-#if PG_VERSION_NUM >= 170000
-#include "utils/wait_event.h"
-#define compat_wait_event(cache, name) \
-	((cache) != 0 ? (cache) : ((cache) = WaitEventExtensionNew(name)))
-#else
-#include "utils/wait_event.h"
-#define compat_wait_event(cache, name) ((void) (cache), PG_WAIT_EXTENSION)
-#endif
-
 #endif							/* CALVIN_COMPAT_H */

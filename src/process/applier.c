@@ -35,6 +35,7 @@
 #include "shared/pause.h"
 #include "shared/requests.h"
 #include "shared/submitters.h"
+#include "shared/waits.h"
 #include "shared/worker_slot.h"
 #include "storage/latch.h"
 #include "utils/guc.h"
@@ -454,9 +455,9 @@ wait_for_replay(void)
 		deadline_left(applier.replay_noted + standby_poll_interval) : standby_poll_interval;
 
 	if (left > 0)
-		replay_wait(InvalidXLogRecPtr, left);
+		replay_wait(InvalidXLogRecPtr, left, wait_event(WAIT_APPLIER));
 	else
-		replay_wait(applier.replayed, -1);
+		replay_wait(applier.replayed, -1, wait_event(WAIT_APPLIER));
 }
 
 static void
@@ -469,7 +470,7 @@ wait_for_work(bool standby)
 	if (standby)
 		wait_for_replay();
 	else
-		replay_wait(InvalidXLogRecPtr, -1);
+		replay_wait(InvalidXLogRecPtr, -1, wait_event(WAIT_APPLIER));
 }
 
 /*

@@ -27,6 +27,7 @@
 #include "shared/database.h"
 #include "shared/handler_slot.h"
 #include "shared/requests.h"
+#include "shared/waits.h"
 #include "shared/worker_slot.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
@@ -230,7 +231,7 @@ calvin_seq_launcher_main(Datum arg)
 		timeout = sooner(timeout, start_workers());
 		pgstat_report_stat(true);
 		pgstat_report_activity(STATE_IDLE, "waiting for databases to come and go");
-		replay_wait(replayed, timeout);
+		replay_wait(replayed, timeout, wait_event(WAIT_LAUNCHER));
 		CHECK_FOR_INTERRUPTS();
 		if (ConfigReloadPending)
 		{

@@ -16,6 +16,7 @@
 #include "process/worker.h"
 #include "shared/clock.h"
 #include "shared/database.h"
+#include "shared/waits.h"
 #include "shared/worker_slot.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
@@ -146,7 +147,7 @@ life_rest(void)
 	{
 		(void) WaitLatch(MyLatch,
 						 WL_LATCH_SET | WL_EXIT_ON_PM_DEATH | WL_TIMEOUT,
-						 (long) left, PG_WAIT_EXTENSION);
+						 (long) left, wait_event(WAIT_RETRY));
 		ResetLatch(MyLatch);
 		life_serve_signals();
 	}

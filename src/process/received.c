@@ -234,7 +234,7 @@ parse(Received *received, Cursor *cursor, bool *taken)
 	if (!begun && !take_header(cursor))
 		return false;
 	/* it comes with the first row, or by itself */
-	if (!begun && cursor.at == cursor.end)
+	if (!begun && cursor->at == cursor->end)
 	{
 		begun = true;
 		return true;

@@ -89,7 +89,7 @@ leave(void)
 #endif
 
 void
-replay_wait(XLogRecPtr seen, long timeout_ms)
+replay_wait(XLogRecPtr seen, long timeout_ms, uint32 wait_event)
 {
 	bool		entered = seen != InvalidXLogRecPtr;
 
@@ -99,7 +99,7 @@ replay_wait(XLogRecPtr seen, long timeout_ms)
 		(void) WaitLatch(MyLatch,
 						 WL_LATCH_SET | WL_EXIT_ON_PM_DEATH |
 						 (timeout_ms >= 0 ? WL_TIMEOUT : 0),
-						 timeout_ms, PG_WAIT_EXTENSION);
+						 timeout_ms, wait_event);
 	if (entered)
 		leave();
 	ResetLatch(MyLatch);

@@ -17,6 +17,6 @@ extern bool replay_wakes(void);
  * than up to "seen" is replayed, or recovery has ended.  The last two count where
  * replay_wakes(), and seen is valid.  The latch is reset.
  */
-extern void replay_wait(XLogRecPtr seen, long timeout_ms);
+extern void replay_wait(XLogRecPtr seen, long timeout_ms, uint32 wait_event);
 
 #endif							/* CALVIN_PROCESS_REPLAY_WAIT_H */

@@ -12,6 +12,7 @@
 #include "pgstat.h"
 #include "port/pg_bswap.h"
 #include "shared/clock.h"
+#include "shared/waits.h"
 #include "sql/args.h"
 #include "sql/result.h"
 #include "storage/latch.h"
@@ -80,7 +81,7 @@ next_txn(Receiving *receiving, Delivery *delivery)
 
 		(void) WaitLatch(MyLatch,
 						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-						 left, PG_WAIT_EXTENSION);
+						 left, wait_event(WAIT_RECEIVE));
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
 		consumer_check(receiving->consumer);
