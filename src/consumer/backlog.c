@@ -72,8 +72,11 @@ add_positions(Backlog *backlog)
 
 		backlog->wanted[v] = partition >= 0;
 		backlog->nwanted += partition >= 0;
-		if (partition >= 0)
-			backlog->next[v] = positions[partition].next;
+		if (partition < 0)
+			continue;
+		backlog->next[v] = positions[partition].next;
+		if (group->starts != NULL && group_key_less(backlog->next[v], group->starts[v]))
+			backlog->next[v] = group->starts[v];
 	}
 	backlog->nparked = parked_list(group->id, least, PG_INT64_MAX, &backlog->parked);
 	pfree(positions);

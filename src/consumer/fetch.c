@@ -478,6 +478,7 @@ is_next(Fetch *fetch, uint16 vshard)
 	key.vshard = vshard;
 	fetch->place = fetch->taking_of[partition];
 	if (group_key_less(key, fetch->taken[fetch->place].position.next) ||
+		group_is_before_start(group, key) ||
 		!group_wants(group, &fetch->txn, vshard) || is_parked(fetch, key))
 		return false;
 	fetch->key = key;

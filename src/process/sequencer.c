@@ -163,7 +163,7 @@ calvin_seq_sequencer_main(Datum arg)
 	{
 		life_clean_up();
 		sequence_forget();
-		following_forget();
+		following_failed(slot);
 		life_rest();
 	}
 	PG_exception_stack = &jump;
