@@ -118,7 +118,19 @@ wait_applied($source, $db);
 wait_follower_state($follower, $db, 'failed');
 is(follower($follower, $db, 'last_error, connected_to IS NULL'), 'the disk is full|t', 'an error here: the state says so');
 is(follower($follower, $db, 'proved_index = log_index AND log_index < ' . sql($source, $db, 'SELECT last_applied_index FROM seq_state')), 't', 'and nothing is said to be there that is not');
+foreach my $change ("NEW.entry := NEW.entry || '\\x00'::bytea; RETURN NEW", 'RETURN NULL', 'NEW.log_index := NEW.log_index + 1; RETURN NEW')
+{
+	my $before = log_md5($follower, $db);
+	my $now = sql($follower, $db, 'SELECT clock_timestamp()');
+
+	sql($follower, $db, "CREATE OR REPLACE FUNCTION look() RETURNS trigger LANGUAGE plpgsql AS \$\$ BEGIN $change; END \$\$");
+	# it tries again by itself, but not soon
+	sql($follower, $db, 'SELECT pg_terminate_backend(pid, 60000) FROM seq_follower');
+	wait_for_sql($follower, $db, "SELECT state = 'failed' AND last_error ~ 'trigger|inserted' AND last_error_at > '$now' FROM seq_follower");
+	is(log_md5($follower, $db), $before, "a trigger: $change: nothing is stored");
+}
 sql($follower, $db, 'DROP TRIGGER zz ON seq_log');
+sql($follower, $db, 'SELECT pg_terminate_backend(pid, 60000) FROM seq_follower');
 is_copy($source, $db, $follower, $db, 'without it it goes on');
 wait_follower_state($follower, $db, 'following');
 

@@ -399,6 +399,12 @@ note(DatabaseSlot *slot)
 	PublishedState published;
 
 	database_read(slot, &published);
+	if (published.machine.last_applied_index == here.last_applied_index &&
+		published.machine.digest != here.digest)
+		return fail(slot, FOLLOWER_OTHER_HISTORY,
+					psprintf("what was applied here at log_index " UINT64_FORMAT " is not what the source has sent",
+							 here.last_applied_index),
+					"the log here was changed: begin anew in an empty database");
 	note_due = clock_ms() + NOTE_INTERVAL_MS;
 	return ask(slot,
 			   psprintf("SELECT %s.seq_feed_note('%s', %s, " UINT64_FORMAT ")", schema,
@@ -671,6 +677,31 @@ compared(DatabaseSlot *slot, SourceWait *wait)
 	return compare_with(slot, &there);
 }
 
+/*
+ * Is what is in the log now, in this transaction, what was received?  With our triggers
+ * alone it is.
+ */
+static void
+require_stored(const MachineState *then)
+{
+	LogAccess	access;
+	MachineState stored;
+
+	if (log_table_require()->bare)
+		return;
+	log_access_begin(&access, ACCESS_SNAPSHOTS | ACCESS_IDENTITY, ACCESS_SELF);
+	states_find(&access, PG_INT64_MAX, &here, &stored);
+	log_access_end(&access);
+	if (stored.last_applied_index != then->last_applied_index ||
+		stored.digest != then->digest)
+		ereport(ERROR,
+				(errcode(ERRCODE_TRIGGERED_ACTION_EXCEPTION),
+				 errmsg("a trigger on seq_log has changed what the source has sent"),
+				 errdetail("At log_index " UINT64_FORMAT " the digest is %016llx, and that of the source %016llx.",
+						   stored.last_applied_index, (unsigned long long) stored.digest,
+						   (unsigned long long) then->digest)));
+}
+
 /* Put the rows into the log; false if it is gone. */
 static bool
 store(DatabaseSlot *slot, const MachineState *then)
@@ -694,6 +725,7 @@ store(DatabaseSlot *slot, const MachineState *then)
 	if (still)
 	{
 		append_copies(received.rows, received.n);
+		require_stored(then);
 		/* of ours that have been there and are back */
 		if (received.nacks > 0)
 			acks_remove(received.acks, received.nacks);
