@@ -25,7 +25,7 @@ use Chaos::Run qw(run_faults);
 
 $| = 1;
 
-my %option = (seed => int(time() * 1000) % 1_000_000_000, rounds => 20, txns => 500, only => '', batch => 60);
+my %option = (seed => int(time() * 1000) % 1_000_000_000, rounds => 20, txns => 300, only => '', batch => 60);
 GetOptions(\%option, 'dir=s', 'bin=s', 'seed=i', 'rounds=i', 'txns=i', 'batch=i', 'only=s') && $option{dir} && $option{bin} or die "see the head of $0\n";
 
 my @only = split /,/, $option{only};

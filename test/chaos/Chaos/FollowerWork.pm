@@ -95,6 +95,10 @@ use Chaos::Entry qw(@vshards random_batch noop_entry ack_entry corrupt_entry);
 
 our @ISA = ('Chaos::Appender');
 
+# Not as fast as it goes: followers, of which there are two, do more with each entry.
+sub plan_single { my ($self, $epoch) = @_; $self->SUPER::plan_single($epoch); push @{ $self->{plan} }, $self->{rng}->real(0.15); return; }
+sub plan_transaction { my ($self, $epoch) = @_; $self->SUPER::plan_transaction($epoch); push @{ $self->{plan} }, $self->{rng}->real(0.15); return; }
+
 # What seq_append would not let in, holes, and acknowledgements.
 sub plan_odd
 {
