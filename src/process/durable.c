@@ -31,6 +31,8 @@
 #include "postmaster/interrupt.h"
 #include "process/durable.h"
 #include "replication/syncrep.h"
+#include "replication/walsender.h"
+#include "storage/lwlock.h"
 #include "storage/procsignal.h"
 #include "utils/elog.h"
 #include "utils/guc.h"
@@ -124,6 +126,20 @@ bool
 durable_at_once(XLogRecPtr lsn)
 {
 	return lsn <= GetFlushRecPtr(NULL) && !compat_commits_wait();
+}
+
+bool
+durable_by_now(XLogRecPtr lsn)
+{
+	bool		confirmed;
+
+	XLogFlush(lsn);
+	if (max_wal_senders == 0 || !compat_commits_wait())
+		return true;
+	LWLockAcquire(SyncRepLock, LW_SHARED);
+	confirmed = WalSndCtl->lsn[SYNC_REP_WAIT_FLUSH] >= lsn;
+	LWLockRelease(SyncRepLock);
+	return confirmed;
 }
 
 void
