@@ -241,7 +241,7 @@ sub next_plan
 	my $sql = $rng->any(
 		"SELECT seq_append($hex, true)",
 		q{SELECT seq_send('intruder', '{}')},
-		q{SELECT seq_submit('{"write_set": [{"Document": {"collection": "intruder", "surrogates": [1]}}], "plans": "", "tenant_id": 0}')},
+		q{SELECT seq_submit('{"write_set": [{"Document": {"collection": "intruder", "surrogates": [1]}}], "plans": "\\\\x00", "tenant_id": 0}')},
 		"INSERT INTO seq_log (entry) VALUES ($hex)",
 		"INSERT INTO seq_log (log_index, entry) SELECT max(log_index) + 1, $hex FROM seq_log");
 
