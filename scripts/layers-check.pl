@@ -183,6 +183,16 @@ sub check_alone
 	return;
 }
 
+# What a wait is called, one file says.
+sub check_waits
+{
+	my ($path, $text) = @_;
+
+	complain("$path: a wait without a name of its own (src/shared/waits.h)")
+	  if $path ne 'src/shared/waits.c' && $text =~ /\bPG_WAIT_EXTENSION\b/;
+	return;
+}
+
 my %shared_field = shared_fields(slurp('src/shared/shmem.h'));
 
 for my $path (sort glob 'src/*.[ch] src/*/*.[ch]')
@@ -195,6 +205,7 @@ for my $path (sort glob 'src/*.[ch] src/*/*.[ch]')
 	check_shared($path, $text, \%shared_field) unless defined $layer && $rank{$layer} <= $rank{shared};
 	check_access($path, $text);
 	check_alone($path, $text);
+	check_waits($path, $text);
 	if (defined $layer && $pure{$layer}) { check_purity($path, $text) }
 	else { check_errcodes($path, $text) }
 }
