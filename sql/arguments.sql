@@ -55,7 +55,8 @@ INSERT INTO tried VALUES
 	('jsonb', true, $$format('{"EpochBatch": {"epoch": 3, "epoch_system_ms": 0, "txns": [null%s]}}', repeat(',null', 100000))$$);
 UPDATE tried SET value = CASE WHEN large THEN format('(%s)::%s', value, type) ELSE format('%L::%s', value, type) END;
 
--- Functions with the values that their arguments have when another is tried.
+-- Functions with the values that their arguments have when another is tried. Those of type
+-- internal can be had by nobody.
 CREATE TEMP TABLE functions AS
 	SELECT p.oid::regprocedure AS function, format('%I.%I', nspname, proname) AS name, pronargs AS nargs,
 		ARRAY(SELECT format_type(t, NULL)::regtype FROM unnest(proargtypes::oid[]) t) AS types,
@@ -65,7 +66,8 @@ CREATE TEMP TABLE functions AS
 				WHEN 'text'::regtype THEN 'default' WHEN 'text[]'::regtype THEN '{a}' WHEN 'regprocedure'::regtype THEN 'now()' WHEN 'boolean'::regtype THEN 'true' ELSE '0' END END
 			FROM unnest(proargtypes::oid[], proargnames[1:pronargs]) WITH ORDINALITY AS a (t, n, i) ORDER BY i) AS ordinary
 	FROM pg_depend JOIN pg_proc p ON classid = 'pg_proc'::regclass AND objid = p.oid JOIN pg_namespace n ON n.oid = pronamespace
-	WHERE deptype = 'e' AND refclassid = 'pg_extension'::regclass AND refobjid = (SELECT oid FROM pg_extension WHERE extname = 'calvin_seq');
+	WHERE deptype = 'e' AND refclassid = 'pg_extension'::regclass AND refobjid = (SELECT oid FROM pg_extension WHERE extname = 'calvin_seq')
+	AND 'internal'::regtype <> ALL (proargtypes::oid[]);
 -- All their types are among those above.
 SELECT function FROM functions WHERE EXISTS (SELECT FROM unnest(types) t WHERE t NOT IN (SELECT type FROM tried));
 

@@ -23,6 +23,7 @@
 #include "consumer/taken.h"
 #include "log/attach.h"
 #include "log/batches.h"
+#include "log/hint.h"
 #include "log/parked.h"
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -694,7 +695,7 @@ fetch_refuse(const char *function)
 				(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
 				 errmsg("cannot execute %s during recovery", function),
 				 errdetail("What groups have processed and parked is stored on the primary."),
-				 errhint("Fetch on the primary; a standby can be subscribed to with seq_subscribe().")));
+				 errhint_for_role("Fetch on the primary; a standby can be subscribed to with seq_subscribe().")));
 	PreventCommandIfReadOnly(function);
 	PreventCommandIfParallelMode(function);
 	taken_begin();

@@ -9,6 +9,7 @@
 #include "consumer/behind.h"
 #include "log/attach.h"
 #include "log/followers.h"
+#include "log/hint.h"
 #include "log/reader.h"
 #include "log/snapshots.h"
 #include "miscadmin.h"
@@ -307,7 +308,7 @@ seq_pending(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("there is no consumer \"%s\"", name),
 				 errdetail("It is not registered, and has no durable cursor."),
-				 errhint("seq_consumers shows those there are.")));
+				 errhint_for_role("seq_consumers shows those there are.")));
 	if (backlog->lost)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

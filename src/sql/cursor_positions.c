@@ -7,6 +7,7 @@
 #include "access/htup_details.h"
 #include "catalog/pg_type_d.h"
 #include "log/cursors.h"
+#include "log/hint.h"
 #include "log/insert.h"
 #include "sql/result.h"
 #include "sql/triggers.h"
@@ -81,6 +82,6 @@ seq_cursor_positions_before_insert(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_UNIQUE_VIOLATION),
 				 errmsg("there is a durable cursor \"%s\" of vshard %d already",
 						NameStr(*DatumGetName(name)), (int) vshard),
-				 errhint("Use seq_drop_cursor() first.")));
+				 errhint_for_role("Use seq_drop_cursor() first.")));
 	return PointerGetDatum(trigger->tg_trigtuple);
 }

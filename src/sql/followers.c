@@ -8,6 +8,7 @@
 #include "catalog/pg_type_d.h"
 #include "log/append.h"
 #include "log/followers.h"
+#include "log/hint.h"
 #include "log/reader.h"
 #include "log/snapshots.h"
 #include "sql/args.h"
@@ -66,7 +67,7 @@ seq_drop_follower(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("there is no follower \"%s\"", text_to_cstring(given)),
-				 errhint("See seq_followers.")));
+				 errhint_for_role("See seq_followers.")));
 	PG_RETURN_VOID();
 }
 

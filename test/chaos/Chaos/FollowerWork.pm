@@ -95,6 +95,10 @@ use Chaos::Entry qw(@vshards random_batch noop_entry ack_entry corrupt_entry);
 
 our @ISA = ('Chaos::Appender');
 
+# Not as fast as it goes: followers, of which there are two, do more with each entry.
+sub plan_single { my ($self, $epoch) = @_; $self->SUPER::plan_single($epoch); push @{ $self->{plan} }, $self->{rng}->real(0.15); return; }
+sub plan_transaction { my ($self, $epoch) = @_; $self->SUPER::plan_transaction($epoch); push @{ $self->{plan} }, $self->{rng}->real(0.15); return; }
+
 # What seq_append would not let in, holes, and acknowledgements.
 sub plan_odd
 {
@@ -237,7 +241,7 @@ sub next_plan
 	my $sql = $rng->any(
 		"SELECT seq_append($hex, true)",
 		q{SELECT seq_send('intruder', '{}')},
-		q{SELECT seq_submit('{"write_set": [{"Document": {"collection": "intruder", "surrogates": [1]}}], "plans": "", "tenant_id": 0}')},
+		q{SELECT seq_submit('{"write_set": [{"Document": {"collection": "intruder", "surrogates": [1]}}], "plans": "\\\\x00", "tenant_id": 0}')},
 		"INSERT INTO seq_log (entry) VALUES ($hex)",
 		"INSERT INTO seq_log (log_index, entry) SELECT max(log_index) + 1, $hex FROM seq_log");
 

@@ -30,6 +30,8 @@ sub make_servers
 	my ($self) = @_;
 	my $relay = $self->{relay} = Chaos::Relay->new(dir => "$self->{dir}/r", seed => $self->{seed});
 
+	open my $fh, '>', "$self->{dir}/retention.conf" or die $!;
+	close $fh;
 	$self->SUPER::make_servers;
 	$self->{witnessed} = [];
 	$self->{acked} = [];
@@ -80,7 +82,7 @@ sub add_workload
 	my ($self) = @_;
 
 	$self->{appenders} = [
-		Chaos::Appender->new(name => 'appender', cluster => $self),
+		Chaos::SourceAppender->new(name => 'appender', cluster => $self),
 		Chaos::SourceAppender->new(name => 'raw', cluster => $self, odd => 1) ];
 	$self->{submitters} = [
 		(map { Chaos::Submitter->new(name => "submitter$_", cluster => $self) } 1, 2),
@@ -286,6 +288,8 @@ sub make_anew
 	$_->vanish foreach $self->at_follower($follower), $follower->{control};
 	Chaos::Cluster::do_all($follower, q{SELECT seq_unhandle('h')}, 'DROP EXTENSION calvin_seq CASCADE', 'DROP SCHEMA public CASCADE', 'CREATE SCHEMA public');
 	$follower->{control}->vanish;
+	# what its log was before is no part of the model's
+	@{ $self->{$_} } = grep { $_->[0] ne $follower->{name} } @{ $self->{$_} } foreach qw(samples witnessed);
 	@{$follower}{qw(from at)} = ($self->{checked_epoch} + 1, {});
 	$self->make_follower($follower);
 	$follower->{control}->vanish;
