@@ -193,6 +193,21 @@ sub check_waits
 	return;
 }
 
+# What compat.h calls by a name of its own is called by that name alone.
+sub check_versions
+{
+	my ($path, $text, @wrapped) = @_;
+
+	return if $path eq 'src/compat.h';
+	$text =~ s{/\*.*?\*/}{}gs;
+	for my $call (@wrapped)
+	{
+		complain("$path calls $call(), which is compat_$call() in src/compat.h") if $text =~ /\b$call\s*\(/;
+	}
+	return;
+}
+
+my %wrapped = map { $_ => 1 } slurp('src/compat.h') =~ /^#define compat_(\w+)\(/mg;
 my %shared_field = shared_fields(slurp('src/shared/shmem.h'));
 
 for my $path (sort glob 'src/*.[ch] src/*/*.[ch]')
@@ -206,6 +221,7 @@ for my $path (sort glob 'src/*.[ch] src/*/*.[ch]')
 	check_access($path, $text);
 	check_alone($path, $text);
 	check_waits($path, $text);
+	check_versions($path, $text, sort keys %wrapped);
 	if (defined $layer && $pure{$layer}) { check_purity($path, $text) }
 	else { check_errcodes($path, $text) }
 }

@@ -134,7 +134,7 @@ landing_now(void)
 
 	side_access_begin(&access, SIDE_LANDING, AccessShareLock, ACCESS_LATEST);
 	row = table_slot_create(access.rel, NULL);
-	scan = table_beginscan(access.rel, access.snapshot, 0, NULL);
+	scan = compat_table_beginscan(access.rel, access.snapshot);
 	while (table_scan_getnextslot(scan, ForwardScanDirection, row))
 	{
 		CHECK_FOR_INTERRUPTS();

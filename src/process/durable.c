@@ -38,6 +38,7 @@
 #include "storage/procsignal.h"
 #include "utils/elog.h"
 #include "utils/guc.h"
+#include "utils/wait_event.h"
 
 /* How often, and how far apart, it is looked whether others have flushed. */
 #define OTHERS_LOOKS 15
