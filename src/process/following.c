@@ -2,14 +2,14 @@
  * following.c
  *	  A database that follows: what its worker does in place of sequencing.
  *
- *	   RESTING --time--> CONNECTING --> SETTLING --> NOTING --> COMPARING --> FEEDING
- *		  ^						 ^			  ^		   ^			|	 |	  ^	  |
- *		  +--- whatever fails ---+------------+--------+------------+----|----+	  |
- *														|				 |		  |
- *														+--- now and then +-------+
+ *	   RESTING --time--> CONNECTING --> SETTLING --> COMPARING --> NOTING --> COMPARING --> FEEDING
+ *		  ^						 ^			  ^			 ^			  ^ ^		  ^			   ^ |
+ *		  +--- whatever fails ---+------------+----------+------------+-|---------+------------+ |
+ *																		+--- now and then <------+
  *
- * Noting tells the source what it need not keep for us: what is durable here.  First of
- * all, so that what we compare is kept.
+ * Noting tells the source what it need not keep for us: what is durable here.  Not before
+ * we know that it is our source, since it keeps the rest; and what that was found by is
+ * compared again, since only now it is kept.
  * Comparing proves that what is here is a part of the source's log, or says why it is
  * not.  Each feed brings the rows behind that, and the source's digest behind those:
  * nothing is stored that does not lead to it.  The next feed is asked for before the
@@ -37,8 +37,11 @@
 #include "pgstat.h"
 #include "process/following.h"
 #include "process/life.h"
+#include "process/noting.h"
+#include "process/reaching.h"
 #include "process/received.h"
 #include "process/shipping.h"
+#include "process/source_state.h"
 #include "shared/clock.h"
 #include "shared/database.h"
 #include "shared/follower.h"
@@ -48,6 +51,7 @@
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/guc.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
@@ -65,6 +69,9 @@
 
 /* How often the source is told where we are. */
 #define NOTE_INTERVAL_MS Min(10000, calvin_follower_timeout / 3)
+
+/* For how long the source waits for more: as long it has a snapshot. */
+#define FEED_WAIT_MS Min(10000, calvin_follower_timeout / 3)
 
 typedef enum Phase
 {
@@ -87,29 +94,39 @@ static Source source;
 static Phase phase = PHASE_RESTING;
 static int64 rest_until = 0; /* as clock_ms() tells time */
 static int	rest_ms = 0;
-static int	turn = 0;		 /* of several hosts */
-static bool ready;			 /* the socket is, for who connects */
 static FollowerState logged = FOLLOWER_NONE; /* what was said last in the server log */
 
 static char *database_name; /* in "memory" */
-static char *schema = NULL; /* the extension's there, quoted; in "memory" */
+static char schema[NAMEDATALEN * 2 + 3]; /* the extension's there, quoted */
 static MachineState here;	/* behind our last row */
-static bool virgin;			/* there never was one */
+static uint64 begins;		/* our log, behind that log_index */
+static bool virgin;			/* there never was a row */
 static bool identified;		/* our log has an identity, or the source's has none */
 static bool copying;		/* a feed's rows are coming */
-static bool compared_once; /* on this connection */
+static bool noted_once;		/* on this connection; where we begin is known there */
+static bool compared_since; /* and it was compared since */
+static bool asked_again;	/* and it has refused to go on, which was not explained */
 static int64 note_due;	   /* as clock_ms() tells time */
 static Received received;
 
 void
 following_ready(int which, int events)
 {
+	if (phase == PHASE_CONNECTING)
+	{
+		reaching_ready(which);
+		return;
+	}
 	if (which == 1)
 	{
 		shipping_ready(events);
 		return;
 	}
-	ready = true;
+	if (which == 2)
+	{
+		noting_ready(events);
+		return;
+	}
 	if (events & WL_SOCKET_READABLE)
 		source_heard(&source);
 }
@@ -118,12 +135,21 @@ static void
 rest(int most_ms)
 {
 	source_close(&source);
+	reaching_stop();
 	shipping_stop();
 	received_drop(&received);
-	copying = compared_once = false;
+	copying = noted_once = compared_since = false;
 	phase = PHASE_RESTING;
 	rest_ms = rest_ms == 0 ? MIN_REST_MS : Min(rest_ms * 2, most_ms);
 	rest_until = clock_ms() + rest_ms;
+}
+
+void
+following_failed(DatabaseSlot *slot)
+{
+	if (looked && follows && following.mode == FOLLOWING_PULL)
+		follower_set_state(slot, FOLLOWER_FAILED);
+	following_forget();
 }
 
 void
@@ -137,9 +163,11 @@ following_forget(void)
 {
 	looked = false;
 	source_close(&source);
+	reaching_stop();
 	shipping_stop();
+	noting_forget();
 	received_drop(&received);
-	copying = compared_once = false;
+	copying = noted_once = compared_since = false;
 	phase = PHASE_RESTING;
 	rest_ms = 0;
 	rest_until = 0;
@@ -212,7 +240,6 @@ remember(const Following *found)
 	MemoryContext old;
 
 	MemoryContextReset(memory);
-	schema = NULL;
 	old = MemoryContextSwitchTo(memory);
 	following = *found;
 	following.source = pstrdup(found->source);
@@ -253,11 +280,7 @@ static FollowingNext
 waits(DatabaseSlot *slot, SourceWait *wait)
 {
 	if (source_is_silent(&source))
-	{
-		if (phase == PHASE_CONNECTING)
-			turn++;
 		return lost(slot);
-	}
 	source_wait(&source, wait);
 	return FOLLOWING_WAITS;
 }
@@ -285,23 +308,19 @@ begin(DatabaseSlot *slot, SourceWait *wait)
 	if (logged == FOLLOWER_NONE)
 		follower_set_state(slot, FOLLOWER_CONNECTING);
 	pgstat_report_activity(STATE_RUNNING, "connecting to the source");
-	ready = false;
-	if (source_start(&source, following.conninfo, turn) == SOURCE_FAILED)
+	if (reaching_start(&source, following.conninfo) == SOURCE_FAILED)
 		return lost(slot);
 	phase = PHASE_CONNECTING;
 	return FOLLOWING_AGAIN;
 }
 
 static FollowingNext
-go_on_connecting(DatabaseSlot *slot, SourceWait *wait)
+go_on_connecting(DatabaseSlot *slot, SourceWait waits_for[REACHING_SOCKETS])
 {
-	if (!ready)
-		return waits(slot, wait);
-	ready = false;
-	switch (source_connect(&source))
+	switch (reaching_some(&source, waits_for))
 	{
 		case SOURCE_WAITS:
-			return waits(slot, wait);
+			return FOLLOWING_WAITS;
 		case SOURCE_FAILED:
 			return lost(slot);
 		case SOURCE_READY:
@@ -331,6 +350,7 @@ look_here(DatabaseSlot *slot)
 	if (!snapshots_base(&access, &base))
 		machine_init(&base);
 	end = (uint64) log_last_index(&access);
+	begins = base.last_applied_index;
 	virgin = end == 0 &&
 		(base.last_applied_index == 0 ||
 		 base.last_applied_index == (uint64) following.first_base);
@@ -372,8 +392,24 @@ own_name(void)
 	char		host[256] = "";
 
 	(void) gethostname(host, sizeof(host) - 1);
-	return psprintf("%.100s/%.80s", cluster_name != NULL && cluster_name[0] != '\0' ? cluster_name : host,
-					database_name);
+	/* names of databases are in whatever encoding */
+	return source_text(psprintf("%.100s/%.80s", cluster_name != NULL && cluster_name[0] != '\0' ? cluster_name : host,
+								database_name));
+}
+
+/*
+ * Where we are, as the arguments of seq_feed_note().  The base may not have been taken up
+ * by the applier.
+ */
+static char *
+own_position(DatabaseSlot *slot)
+{
+	PublishedState published;
+
+	database_read(slot, &published);
+	return psprintf("'%s', %s, " UINT64_FORMAT, uuid_text(&following.id),
+					quote_literal_cstr(own_name()),
+					Max(published.machine.last_applied_index, begins));
 }
 
 /* Tell the source where we are. */
@@ -383,11 +419,14 @@ note(DatabaseSlot *slot)
 	PublishedState published;
 
 	database_read(slot, &published);
+	if (published.machine.last_applied_index == here.last_applied_index &&
+		published.machine.digest != here.digest)
+		return fail(slot, FOLLOWER_OTHER_HISTORY,
+					psprintf("what was applied here at log_index " UINT64_FORMAT " is not what the source has sent",
+							 here.last_applied_index),
+					"the log here was changed: begin anew in an empty database");
 	note_due = clock_ms() + NOTE_INTERVAL_MS;
-	return ask(slot,
-			   psprintf("SELECT %s.seq_feed_note('%s', %s, " UINT64_FORMAT ")", schema,
-						uuid_text(&following.id), quote_literal_cstr(own_name()),
-						published.machine.last_applied_index),
+	return ask(slot, psprintf("SELECT %s.seq_feed_note(%s)", schema, own_position(slot)),
 			   PHASE_NOTING);
 }
 
@@ -398,7 +437,7 @@ ask_for_more(DatabaseSlot *slot, uint64 behind)
 
 	snprintf(sql, sizeof(sql),
 			 "COPY (SELECT * FROM %s.seq_feed(" UINT64_FORMAT ", %d, '%d ms')) TO STDOUT (FORMAT binary)",
-			 schema, behind, FEED_BYTES, calvin_follower_timeout / 3);
+			 schema, behind, FEED_BYTES, (int) FEED_WAIT_MS);
 	copying = false;
 	return ask(slot, sql, PHASE_FEEDING);
 }
@@ -409,18 +448,27 @@ refused(DatabaseSlot *slot, PGresult *result)
 {
 	const char *code = PQresultErrorField(result, PG_DIAG_SQLSTATE);
 	const char *primary = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
-	char	   *message = psprintf("the source answers: %s", primary == NULL ? "nothing" : primary);
-	/* of the server that shuts down, starts up, or needs its rows */
-	bool		passing = code == NULL || strncmp(code, "57", 2) == 0 ||
-		strncmp(code, "40", 2) == 0 || strncmp(code, "08", 2) == 0 ||
-		strncmp(code, "53", 2) == 0;
-	/* what is wrong with the logs is seen when they are compared */
-	bool		again = code != NULL && phase == PHASE_FEEDING &&
-		strcmp(code, "55000") == 0;
+	ExecStatusType status = PQresultStatus(result);
+	char	   *message;
+	bool		passing;
+	bool		again;
 
+	if (code == NULL || primary == NULL)
+	{
+		PQclear(result);
+		return result != NULL && status == PGRES_FATAL_ERROR ? lost(slot) : not_ours(slot);
+	}
+	message = psprintf("the source answers: %s", source_text(primary));
+	/* of the server that shuts down, starts up, or needs its rows, or has them locked */
+	passing = strncmp(code, "57", 2) == 0 || strncmp(code, "40", 2) == 0 ||
+		strncmp(code, "08", 2) == 0 || strncmp(code, "53", 2) == 0 ||
+		strcmp(code, "55P03") == 0;
+	/* what is wrong with the logs is seen when they are compared; if not, this is it */
+	again = phase == PHASE_FEEDING && strcmp(code, "55000") == 0 && !asked_again;
 	PQclear(result);
 	if (again)
 	{
+		asked_again = true;
 		rest(MOST_REST_MS);
 		return FOLLOWING_AGAIN;
 	}
@@ -456,20 +504,23 @@ settled(DatabaseSlot *slot, SourceWait *wait)
 {
 	PGresult   *result;
 	FollowingNext next;
+	bool		none;
+	char	   *name;
 
 	if (!get_rows(slot, wait, &result, &next))
 		return next;
-	if (PQntuples(result) == 0)
-	{
-		PQclear(result);
+	none = PQntuples(result) == 0;
+	name = source_schema(result);
+	PQclear(result);
+	if (none)
 		return fail(slot, FOLLOWER_REFUSED,
 					pstrdup("the source has no extension calvin_seq in that database"),
 					"see to it that the connection leads to the right database");
-	}
-	schema = MemoryContextStrdup(memory, quote_identifier(PQgetvalue(result, 0, 0)));
-	PQclear(result);
-	compared_once = false;
-	return note(slot);
+	if (name == NULL)
+		return not_ours(slot);
+	strlcpy(schema, name, sizeof(schema));
+	noted_once = compared_since = false;
+	return compare(slot);
 }
 
 static FollowingNext
@@ -477,71 +528,22 @@ noted(DatabaseSlot *slot, SourceWait *wait)
 {
 	PGresult   *result;
 	FollowingNext next;
+	const char *answer;
+	bool		valid;
+	bool		stored;
 
 	if (!get_rows(slot, wait, &result, &next))
 		return next;
+	valid = source_value(result, 1, 0, &answer);
+	stored = valid && strcmp(answer, "t") == 0;
 	PQclear(result);
-	return compared_once ? ask_for_more(slot, here.last_applied_index) : compare(slot);
-}
-
-/* seq_feed_state()'s row. */
-typedef struct SourceState
-{
-	int			digest_version;
-	bool		identified;
-	pg_uuid_t	identity;
-	bool		follows;
-	pg_uuid_t	follower;
-	uint64		applied;
-	uint64		log_end;
-	MachineState base;
-	bool		found;
-	uint64		found_index;
-	uint64		digest;
-} SourceState;
-
-static bool
-uuid_at(const PGresult *result, int column, pg_uuid_t *uuid)
-{
-	if (PQgetisnull(result, 0, column))
-		return false;
-	*uuid = *DatumGetUUIDP(DirectFunctionCall1(uuid_in,
-											   CStringGetDatum(PQgetvalue(result, 0, column))));
-	return true;
-}
-
-static uint64
-number_at(const PGresult *result, int column)
-{
-	return strtoull(PQgetvalue(result, 0, column), NULL, 10);
-}
-
-static uint64
-digest_at(const PGresult *result, int column)
-{
-	return strtoull(PQgetvalue(result, 0, column), NULL, 16);
-}
-
-static bool
-read_state(const PGresult *result, SourceState *state)
-{
-	if (PQntuples(result) != 1 || PQnfields(result) != 12)
-		return false;
-	memset(state, 0, sizeof(*state));
-	state->digest_version = (int) number_at(result, 0);
-	state->identified = uuid_at(result, 1, &state->identity);
-	state->follows = uuid_at(result, 2, &state->follower);
-	state->applied = number_at(result, 3);
-	state->log_end = number_at(result, 4);
-	state->base.last_applied_index = number_at(result, 5);
-	state->base.last_applied_epoch = PQgetisnull(result, 0, 6) ? MACHINE_NO_EPOCH :
-		number_at(result, 6);
-	state->base.digest = digest_at(result, 7);
-	state->base.last_entry = number_at(result, 8) << 32 | (uint32) number_at(result, 9);
-	state->found = !PQgetisnull(result, 0, 10);
-	state->found_index = number_at(result, 10);
-	state->digest = digest_at(result, 11);
-	return true;
+	if (!valid)
+		return not_ours(slot);
+	/* a standby cannot */
+	if (!stored)
+		noting_want(own_position(slot), &here);
+	noted_once = true;
+	return compared_since ? ask_for_more(slot, here.last_applied_index) : compare(slot);
 }
 
 /* Is that still what we follow?  In the transaction that has the append lock. */
@@ -587,6 +589,8 @@ adopt(DatabaseSlot *slot, const SourceState *there, bool with_base)
 		snapshots_rebase(table, &there->base);
 	end_transaction();
 	log_become_self(&self);
+	/* we begin elsewhere */
+	noted_once = noted_once && !with_base;
 	if (still)
 		return compare(slot);
 	following_forget();
@@ -599,6 +603,8 @@ agreed(DatabaseSlot *slot, const SourceState *there)
 {
 	if (!identified && there->identified)
 		return adopt(slot, there, false);
+	if (!noted_once)
+		return note(slot);
 	identified = identified || there->log_end > 0;
 	follower_set_proved(slot, here.last_applied_index);
 	follower_set_source_index(slot, there->applied);
@@ -610,8 +616,8 @@ agreed(DatabaseSlot *slot, const SourceState *there)
 			 errdetail("It follows %s, which has applied up to log_index " UINT64_FORMAT ".",
 					   following.source, there->applied)));
 	logged = FOLLOWER_NONE;
-	compared_once = true;
-	received_begin(&received);
+	compared_since = true;
+	received_begin(&received, FEED_BYTES);
 	return ask_for_more(slot, here.last_applied_index);
 }
 
@@ -686,11 +692,36 @@ compared(DatabaseSlot *slot, SourceWait *wait)
 
 	if (!get_rows(slot, wait, &result, &next))
 		return next;
-	valid = read_state(result, &there);
+	valid = source_state_read(result, &there);
 	PQclear(result);
 	if (!valid)
 		return not_ours(slot);
 	return compare_with(slot, &there);
+}
+
+/*
+ * Is what is in the log now, in this transaction, what was received?  With our triggers
+ * alone it is.
+ */
+static void
+require_stored(const MachineState *then)
+{
+	LogAccess	access;
+	MachineState stored;
+
+	if (log_table_require()->bare)
+		return;
+	log_access_begin(&access, ACCESS_SNAPSHOTS | ACCESS_IDENTITY, ACCESS_SELF);
+	states_find(&access, PG_INT64_MAX, &here, &stored);
+	log_access_end(&access);
+	if (stored.last_applied_index != then->last_applied_index ||
+		stored.digest != then->digest)
+		ereport(ERROR,
+				(errcode(ERRCODE_TRIGGERED_ACTION_EXCEPTION),
+				 errmsg("a trigger on seq_log has changed what the source has sent"),
+				 errdetail("At log_index " UINT64_FORMAT " the digest is %016llx, and that of the source %016llx.",
+						   stored.last_applied_index, (unsigned long long) stored.digest,
+						   (unsigned long long) then->digest)));
 }
 
 /* Put the rows into the log; false if it is gone. */
@@ -716,6 +747,7 @@ store(DatabaseSlot *slot, const MachineState *then)
 	if (still)
 	{
 		append_copies(received.rows, received.n);
+		require_stored(then);
 		/* of ours that have been there and are back */
 		if (received.nacks > 0)
 			acks_remove(received.acks, received.nacks);
@@ -736,12 +768,13 @@ store(DatabaseSlot *slot, const MachineState *then)
 	return true;
 }
 
+/* What was received is here now. */
 static void
-show_progress(DatabaseSlot *slot, uint64 behind)
+show_progress(DatabaseSlot *slot)
 {
 	follower_set_source_index(slot, received.applied_index);
-	follower_set_proved(slot, behind);
-	follower_set_state(slot, received.applied_index > behind ?
+	follower_set_proved(slot, here.last_applied_index);
+	follower_set_state(slot, received.applied_index > here.last_applied_index ?
 					   FOLLOWER_CATCHING_UP : FOLLOWER_FOLLOWING);
 }
 
@@ -765,8 +798,8 @@ fed(DatabaseSlot *slot)
 		received_drop(&received);
 		return compare(slot);
 	}
-	show_progress(slot, then.last_applied_index);
 	rest_ms = 0;
+	asked_again = false;
 	/* the source goes on while we store, unless it is to be told something else first */
 	due = clock_ms() >= note_due;
 	if (!huge && !due)
@@ -777,12 +810,14 @@ fed(DatabaseSlot *slot)
 		life_succeeded();
 	else if (!store(slot, &then))
 		return FOLLOWING_GONE;
+	if (phase == PHASE_FEEDING)
+		show_progress(slot);
 	if (phase == PHASE_FEEDING && huge)
 	{
 		rest(0);
 		rest_ms = 0;
 	}
-	received_begin(&received);
+	received_begin(&received, FEED_BYTES);
 	source_heard(&source);
 	if (phase == PHASE_FEEDING && due)
 		return note(slot);
@@ -837,8 +872,10 @@ feed(DatabaseSlot *slot, SourceWait *wait)
 }
 
 static FollowingNext
-follow_some(DatabaseSlot *slot, SourceWait *wait)
+follow_some(DatabaseSlot *slot, SourceWait waits_for[FOLLOWING_SOCKETS])
 {
+	SourceWait *wait = &waits_for[0];
+
 	if (!looked && !look(slot))
 		return FOLLOWING_GONE;
 	if (!follows)
@@ -858,7 +895,7 @@ follow_some(DatabaseSlot *slot, SourceWait *wait)
 		case PHASE_RESTING:
 			return begin(slot, wait);
 		case PHASE_CONNECTING:
-			return go_on_connecting(slot, wait);
+			return go_on_connecting(slot, waits_for);
 		case PHASE_SETTLING:
 			return settled(slot, wait);
 		case PHASE_NOTING:
@@ -885,11 +922,17 @@ following_some(DatabaseSlot *slot, SourceWait waits_for[FOLLOWING_SOCKETS])
 	}
 	MemoryContextReset(scratch);
 	MemoryContextSwitchTo(scratch);
-	waits_for[1].socket = PGINVALID_SOCKET;
-	waits_for[1].ms = -1;
-	next = follow_some(slot, &waits_for[0]);
-	if (compared_once && (next == FOLLOWING_AGAIN || next == FOLLOWING_WAITS) &&
-		shipping_some(slot, following.conninfo, turn, here.last_applied_index, &waits_for[1]))
+	for (int i = 1; i < FOLLOWING_SOCKETS; i++)
+	{
+		waits_for[i].socket = PGINVALID_SOCKET;
+		waits_for[i].ms = -1;
+	}
+	next = follow_some(slot, waits_for);
+	if (compared_since && (next == FOLLOWING_AGAIN || next == FOLLOWING_WAITS) &&
+		shipping_some(slot, following.conninfo, reaching_turn(), &here, &waits_for[1]))
+		next = FOLLOWING_AGAIN;
+	if (compared_since && (next == FOLLOWING_AGAIN || next == FOLLOWING_WAITS) &&
+		noting_some(following.conninfo, reaching_turn(), &waits_for[2]))
 		next = FOLLOWING_AGAIN;
 	MemoryContextSwitchTo(TopMemoryContext);
 	return next;
