@@ -102,7 +102,7 @@ run_followers() {
 # Of each kind one that comes upon most.
 short_selection="worker killed,follower restarted,cut in the middle of an answer,a byte changed on its way"
 short_selection+=",failover with confirmations held,cascade,unfollowed and followed again,left behind"
-short_selection+=",followers truncated,many acknowledgements,follower loses what was not durable"
+short_selection+=",followers truncated,many acknowledgements,follower loses what was not durable,follower loses what it has acknowledged"
 run_bursts() {
 	run_perl bursts.pl ${BURSTS:+"--bursts=$BURSTS"} ${ENTRIES:+"--entries=$ENTRIES"} ${RESTARTS:+"--restarts=$RESTARTS"}
 }
