@@ -170,7 +170,7 @@ CREATE TEMP VIEW type_members AS
 CREATE TEMP VIEW calls AS
 	SELECT p.oid, p.oid::regprocedure AS function, prorettype IN ('trigger'::regtype, 'event_trigger'::regtype) AS for_triggers,
 		format('SELECT %I.%I(%s)', nspname, proname, (
-			SELECT string_agg(format('%L::%s', CASE t::regtype::text WHEN 'bytea' THEN '' WHEN 'jsonb' THEN 'null' WHEN 'integer[]' THEN '{1}' WHEN 'bigint[]' THEN '{1}'
+			SELECT string_agg(format('%L::%s', CASE t::regtype::text WHEN 'bytea' THEN '' WHEN 'jsonb' THEN 'null' WHEN 'uuid' THEN '00000000-0000-0000-0000-000000000000' WHEN 'integer[]' THEN '{1}' WHEN 'bigint[]' THEN '{1}'
 				WHEN 'interval' THEN '0' WHEN 'text' THEN 'default' WHEN 'boolean' THEN 'f' ELSE '0' END, t::regtype), ', ' ORDER BY n)
 			FROM unnest(proargtypes::oid[]) WITH ORDINALITY AS a(t, n) WHERE n <= pronargs - pronargdefaults)) AS call
 	FROM members JOIN pg_proc p ON classid = 'pg_proc'::regclass AND objid = p.oid

@@ -11,6 +11,7 @@
 #include "access/xact.h"
 #include "consumer/group.h"
 #include "log/hint.h"
+#include "log/starts.h"
 #include "mb/pg_wchar.h"
 #include "utils/memutils.h"
 #include "wire/write_set.h"
@@ -57,6 +58,20 @@ divide_vshards(FetchGroup *group, const Registration *registration)
 }
 
 static void
+find_starts(FetchGroup *group)
+{
+	GroupKey   *keys;
+	int			n = starts_list(group->id, &keys);
+
+	if (n == 0)
+		return;
+	group->starts = palloc0(sizeof(GroupKey) * WIRE_VSHARDS);
+	for (int i = 0; i < n; i++)
+		group->starts[keys[i].vshard] = keys[i];
+	pfree(keys);
+}
+
+static void
 make_filter(GroupFilter *filter, const char *name)
 {
 	Size		len = strlen(name);
@@ -87,6 +102,7 @@ make_group(const Registration *registration)
 	group->name = registration->name;
 	group->partitions = registration->partitions;
 	divide_vshards(group, registration);
+	find_starts(group);
 	if (registration->collections != NULL)
 	{
 		group->nfilters = registration->ncollections;

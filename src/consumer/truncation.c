@@ -198,15 +198,20 @@ typedef struct FollowerNeeds
 } FollowerNeeds;
 
 /*
- * Their positions only go forward, so one look will do.  Who lacks something that went
- * before cannot be helped any more.
+ * Behind the fence their positions only go forward, so one look will do.  Who lacks
+ * something that went before cannot be helped any more.  False if somebody is just
+ * coming, whom nobody is to wait for.
  */
-static void
-look_at_followers(const Truncation *truncation, FollowerNeeds *needs)
+static bool
+look_at_followers(const Truncation *truncation, Respect respect, bool wait,
+				  FollowerNeeds *needs)
 {
 	FollowerPosition *positions;
-	int			n = followers_list(&positions);
+	int			n;
 
+	if (respect == RESPECT_ALL && !followers_fence(wait))
+		return false;
+	n = followers_list(&positions);
 	memset(needs, 0, sizeof(*needs));
 	needs->positions = positions;
 	for (int i = 0; i < n; i++)
@@ -220,6 +225,7 @@ look_at_followers(const Truncation *truncation, FollowerNeeds *needs)
 			needs->furthest = &positions[needs->n];
 		needs->n++;
 	}
+	return true;
 }
 
 static void
@@ -406,6 +412,7 @@ remove_before(DatabaseSlot *database, uint64 epoch, Respect respect, bool wait,
 	Look		look = {0};
 	bool		has_batch;
 	bool		seen = true;
+	bool		alone;
 	uint64		removed;
 
 	if (!truncate_plan(table, epoch, &truncation))
@@ -419,12 +426,12 @@ remove_before(DatabaseSlot *database, uint64 epoch, Respect respect, bool wait,
 	else
 		database_read(database, &look.state);
 	/* they need every entry, whatever it is */
-	look_at_followers(&truncation, &look.followers);
+	alone = look_at_followers(&truncation, respect, wait, &look.followers);
 	if (held == NULL)
 		refuse(&truncation, respect, &look);
 	else
 	{
-		*held = !seen || is_held(&truncation, respect, &look);
+		*held = !seen || !alone || is_held(&truncation, respect, &look);
 		if (*held)
 		{
 			if (seen && has_batch)

@@ -19,6 +19,7 @@
 #include "replication/logicalworker.h"
 #include "shared/database.h"
 #include "shared/follower.h"
+#include "shared/pause.h"
 #include "shared/wakeup.h"
 #include "utils/builtins.h"
 #include "utils/snapmgr.h"
@@ -68,7 +69,7 @@ static bool
 read_row(const SideAccess *access, Following *following, ItemPointer place)
 {
 	TupleTableSlot *slot = table_slot_create(access->rel, NULL);
-	TableScanDesc scan = table_beginscan(access->rel, access->snapshot, 0, NULL);
+	TableScanDesc scan = compat_table_beginscan(access->rel, access->snapshot);
 	bool		found = table_scan_getnextslot(scan, ForwardScanDirection, slot);
 
 	if (found && following != NULL)
@@ -188,6 +189,7 @@ follows(DatabaseSlot *slot, Following *following)
 		return false;
 	if (following_find(following))
 		return true;
+	PAUSE_POINT("following: looked");
 	if (slot != NULL)
 		follower_found_open(slot, word);
 	return false;

@@ -188,20 +188,29 @@ group_store_write(GroupStore *store, int partition, const GroupPosition *positio
 }
 
 void
-group_positions_create(uint64 id, int partitions, uint64 epoch)
+group_positions_put(uint64 id, int partitions, const GroupPosition *positions)
 {
-	GroupPosition position = {0};
 	GroupStore	store;
 
-	position.next.epoch = epoch;
 	group_store_begin(&store, id, true);
 	for (int i = 0; i < partitions; i++)
 	{
 		CHECK_FOR_INTERRUPTS();
 		begin_version(&store.insert, NULL);
-		insert_version(&store.insert, id, i, 1, &position);
+		insert_version(&store.insert, id, i, 1, &positions[i]);
 	}
 	group_store_end(&store);
+}
+
+void
+group_positions_create(uint64 id, int partitions, uint64 epoch)
+{
+	GroupPosition *positions = palloc0(sizeof(GroupPosition) * partitions);
+
+	for (int i = 0; i < partitions; i++)
+		positions[i].next.epoch = epoch;
+	group_positions_put(id, partitions, positions);
+	pfree(positions);
 }
 
 void

@@ -19,6 +19,7 @@
 #include "log/owner.h"
 #include "log/reader.h"
 #include "log/remove.h"
+#include "miscadmin.h"
 #include "shared/submitters.h"
 #include "utils/snapmgr.h"
 
@@ -115,6 +116,28 @@ landing_take(DatabaseSlot *slot, Batch *batch)
 	PopActiveSnapshot();
 	side_access_end(&access);
 	return verdict;
+}
+
+uint64
+landing_now(void)
+{
+	SideAccess	access;
+	TupleTableSlot *row;
+	TableScanDesc scan;
+	uint64		n = 0;
+
+	side_access_begin(&access, SIDE_LANDING, AccessShareLock, ACCESS_LATEST);
+	row = table_slot_create(access.rel, NULL);
+	scan = table_beginscan(access.rel, access.snapshot, 0, NULL);
+	while (table_scan_getnextslot(scan, ForwardScanDirection, row))
+	{
+		CHECK_FOR_INTERRUPTS();
+		n++;
+	}
+	table_endscan(scan);
+	ExecDropSingleTupleTableSlot(row);
+	side_access_end(&access);
+	return n;
 }
 
 void

@@ -32,4 +32,10 @@ extern void durable_leave_to_others(XLogRecPtr lsn);
  */
 extern void durable_wait(XLogRecPtr lsn, int waiter);
 
+/*
+ * Wait in a session until all up to there is safe, which ends with it if that is
+ * cancelled.
+ */
+extern void durable_wait_in_session(XLogRecPtr lsn);
+
 #endif							/* CALVIN_PROCESS_DURABLE_H */

@@ -12,6 +12,7 @@
 #include "sql/result.h"
 #include "sql/triggers.h"
 #include "utils/timestamp.h"
+#include "utils/tuplestore.h"
 
 CALVIN_FUNCTION(seq_cursors_info);
 CALVIN_FUNCTION(seq_cursor_positions_before_insert);

@@ -85,8 +85,9 @@ seq_park(PG_FUNCTION_ARGS)
 	attempts = position.attempts;
 	forget_attempts(partition, key, &store, &position);
 	group_store_end(&store);
-	if (group_key_less(key, position.next) &&
-		(!taken_from(group->id, partition, &from) || group_key_less(key, from)))
+	if (group_is_before_start(group, key) ||
+		(group_key_less(key, position.next) &&
+		 (!taken_from(group->id, partition, &from) || group_key_less(key, from))))
 	{
 		parked_refuse(group->id, key);
 		ereport(ERROR,
