@@ -121,7 +121,7 @@ step_docker() {
 # What a step says of tests: pg_regress has two forms, prove another.
 tests_in_log() {
 	awk '/All [0-9]+ tests passed/ { sub(/.*All /, ""); n += $1 } /Tests=[0-9]+/ { sub(/.*Tests=/, ""); n += $1 + 0 }
-		END { print n > 0 ? n + 0 : 1 }' "$1"
+		END { printf "%d\n", (n ? n : 1) }' "$1"
 }
 
 try_step() {
