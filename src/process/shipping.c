@@ -99,8 +99,6 @@ shipping_stop(void)
 {
 	source_close(&source);
 	forget_securing();
-	if (phase == PHASE_SECURING)
-		pfree(securing);
 	phase = PHASE_IDLE;
 	more = true;
 	until = 0;
