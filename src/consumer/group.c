@@ -10,6 +10,8 @@
 
 #include "access/xact.h"
 #include "consumer/group.h"
+#include "log/hint.h"
+#include "log/starts.h"
 #include "mb/pg_wchar.h"
 #include "utils/memutils.h"
 #include "wire/write_set.h"
@@ -56,6 +58,20 @@ divide_vshards(FetchGroup *group, const Registration *registration)
 }
 
 static void
+find_starts(FetchGroup *group)
+{
+	GroupKey   *keys;
+	int			n = starts_list(group->id, &keys);
+
+	if (n == 0)
+		return;
+	group->starts = palloc0(sizeof(GroupKey) * WIRE_VSHARDS);
+	for (int i = 0; i < n; i++)
+		group->starts[keys[i].vshard] = keys[i];
+	pfree(keys);
+}
+
+static void
 make_filter(GroupFilter *filter, const char *name)
 {
 	Size		len = strlen(name);
@@ -86,6 +102,7 @@ make_group(const Registration *registration)
 	group->name = registration->name;
 	group->partitions = registration->partitions;
 	divide_vshards(group, registration);
+	find_starts(group);
 	if (registration->collections != NULL)
 	{
 		group->nfilters = registration->ncollections;
@@ -157,7 +174,7 @@ refuse_lost(const Registration *registration)
 			 errmsg("group \"%s\" is lost", NameStr(registration->name)),
 			 errdetail("Something before epoch " UINT64_FORMAT ", which it had not processed, was truncated from the log.",
 					   registration->lost_before),
-			 errhint("What is missing cannot be had any more. Make the group anew with seq_drop_group() and seq_create_group().")));
+			 errhint_for_role("What is missing cannot be had any more. Make the group anew with seq_drop_group() and seq_create_group().")));
 }
 
 void

@@ -34,6 +34,7 @@ typedef struct FetchGroup
 	GroupFilter *filters;
 	int16		partition_of[WIRE_VSHARDS]; /* -1: not for this group */
 	uint64		mask[GROUP_MASK_WORDS]; /* its vshards */
+	GroupKey   *starts; /* of each vshard, the first key for this group; NULL: no matter */
 
 	/*
 	 * Keys before which nothing is left in a partition: what others have committed
@@ -65,6 +66,13 @@ extern void group_require_kept(const FetchGroup *group);
  * write a collection there that passes it?
  */
 extern bool group_wants(const FetchGroup *group, const WireTxn *txn, uint16 vshard);
+
+/* Is something of a key's vshard in front of where the group begins with that? */
+static inline bool
+group_is_before_start(const FetchGroup *group, GroupKey key)
+{
+	return group->starts != NULL && group_key_less(key, group->starts[key.vshard]);
+}
 
 /* The first such collection of a TxClass; false if there is none. */
 extern bool group_collection(const FetchGroup *group, WireSlice tx_class, uint16 vshard,

@@ -18,12 +18,12 @@ typedef struct Taken
 {
 	DatabaseSlot *slot;
 	uint64		id;
-	int			partition;
 	GroupKey	from;
-	bool		unseen;
-	SubTransactionId subid;
-	GroupKey	moved;		/* to there, */
+	GroupKey	moved; /* to there, */
 	SubTransactionId moved_by; /* by this; invalid: not known how far */
+	SubTransactionId subid;
+	int			partition;
+	bool		unseen;
 } Taken;
 
 static Taken taken[TAKEN_MAX];
@@ -38,6 +38,15 @@ int
 taken_count(void)
 {
 	return ntaken;
+}
+
+bool
+taken_any_of(uint64 id)
+{
+	for (int i = 0; i < ntaken; i++)
+		if (taken[i].id == id)
+			return true;
+	return false;
 }
 
 static Taken *

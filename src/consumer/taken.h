@@ -18,6 +18,9 @@ extern void taken_begin(void);
 
 extern int	taken_count(void);
 
+/* Is one of them of that group? */
+extern bool taken_any_of(uint64 id);
+
 /* Where a partition stood when it was taken; false if it was not. */
 extern bool taken_from(uint64 id, int partition, GroupKey *key);
 

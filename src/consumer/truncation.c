@@ -16,6 +16,7 @@
 #include "log/append.h"
 #include "log/cursors.h"
 #include "log/followers.h"
+#include "log/hint.h"
 #include "log/needs.h"
 #include "log/owner.h"
 #include "log/range.h"
@@ -239,7 +240,7 @@ refuse_before_followers(const Truncation *truncation, const FollowerNeeds *needs
 							  "It has the log up to log_index " UINT64_FORMAT ", and what would go ends at " UINT64_FORMAT "; %d followers need something of it.",
 							  needs->n, needs->furthest->log_index,
 							  truncation->base.last_applied_index, needs->n),
-			 errhint("Wait for it (see seq_followers), use seq_drop_follower() if it does not come back, or pass force => true.")));
+			 errhint_for_role("Wait for it (see seq_followers), use seq_drop_follower() if it does not come back, or pass force => true.")));
 }
 
 /* It is passed, by its age or by force: it cannot go on here. */

@@ -53,7 +53,7 @@ followers_list(FollowerPosition **positions)
 
 	side_access_begin(&access, SIDE_FOLLOWERS, AccessShareLock, ACCESS_LATEST);
 	slot = table_slot_create(access.rel, NULL);
-	scan = table_beginscan(access.rel, access.snapshot, 0, NULL);
+	scan = compat_table_beginscan(access.rel, access.snapshot);
 	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
 	{
 		CHECK_FOR_INTERRUPTS();
@@ -99,7 +99,7 @@ remove_id(const SideAccess *access, Insert *insert, const pg_uuid_t *id,
 		  FollowerPosition *before)
 {
 	TupleTableSlot *slot = table_slot_create(access->rel, NULL);
-	TableScanDesc scan = table_beginscan(access->rel, access->snapshot, 0, NULL);
+	TableScanDesc scan = compat_table_beginscan(access->rel, access->snapshot);
 	bool		found = false;
 
 	while (!found && table_scan_getnextslot(scan, ForwardScanDirection, slot))

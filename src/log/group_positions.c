@@ -9,6 +9,7 @@
 #include "access/xact.h"
 #include "executor/executor.h"
 #include "log/group_positions.h"
+#include "log/hint.h"
 #include "log/remove.h"
 #include "shared/pause.h"
 #include "utils/builtins.h"
@@ -74,7 +75,7 @@ report_missing(const GroupStore *store, int partition)
 			 errmsg("partition %d of a group has no position", partition),
 			 errdetail("%s has no row of id " UINT64_FORMAT " for it.",
 					   GROUP_POSITIONS_NAME, store->id),
-			 errhint("Restore it, or make the group anew with seq_drop_group() and seq_create_group().")));
+			 errhint_for_role("Restore it, or make the group anew with seq_drop_group() and seq_create_group().")));
 }
 
 bool
@@ -187,20 +188,29 @@ group_store_write(GroupStore *store, int partition, const GroupPosition *positio
 }
 
 void
-group_positions_create(uint64 id, int partitions, uint64 epoch)
+group_positions_put(uint64 id, int partitions, const GroupPosition *positions)
 {
-	GroupPosition position = {0};
 	GroupStore	store;
 
-	position.next.epoch = epoch;
 	group_store_begin(&store, id, true);
 	for (int i = 0; i < partitions; i++)
 	{
 		CHECK_FOR_INTERRUPTS();
 		begin_version(&store.insert, NULL);
-		insert_version(&store.insert, id, i, 1, &position);
+		insert_version(&store.insert, id, i, 1, &positions[i]);
 	}
 	group_store_end(&store);
+}
+
+void
+group_positions_create(uint64 id, int partitions, uint64 epoch)
+{
+	GroupPosition *positions = palloc0(sizeof(GroupPosition) * partitions);
+
+	for (int i = 0; i < partitions; i++)
+		positions[i].next.epoch = epoch;
+	group_positions_put(id, partitions, positions);
+	pfree(positions);
 }
 
 void

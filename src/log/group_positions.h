@@ -105,6 +105,9 @@ extern void group_store_end(GroupStore *store);
 /* All partitions of a new group begin there. */
 extern void group_positions_create(uint64 id, int partitions, uint64 epoch);
 
+/* The first version of those of another one; what it had to retry, it tries at once. */
+extern void group_positions_put(uint64 id, int partitions, const GroupPosition *positions);
+
 /* Forget all of them. */
 extern void group_positions_drop(uint64 id, int partitions);
 

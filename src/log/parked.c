@@ -192,9 +192,9 @@ parked_add(uint64 id, const Delivery *delivery, uint32 attempts, const char *rea
 		report_parked(key, settled);
 }
 
-/* The same row again, settled: what it was about is not kept. */
+/* Fill in the same row again, to be changed. */
 static void
-insert_settled(Insert *insert, const TupleTableSlot *row)
+fill_in_same(Insert *insert, const TupleTableSlot *row)
 {
 	insert->carries = true;
 	for (int i = 0; i < insert->slot->tts_tupleDescriptor->natts; i++)
@@ -202,6 +202,13 @@ insert_settled(Insert *insert, const TupleTableSlot *row)
 		insert->slot->tts_values[i] = row->tts_values[i];
 		insert->slot->tts_isnull[i] = row->tts_isnull[i];
 	}
+}
+
+/* The same row again, settled: what it was about is not kept. */
+static void
+insert_settled(Insert *insert, const TupleTableSlot *row)
+{
+	fill_in_same(insert, row);
 	put(insert->slot, PARKED_ATTR_TX_CLASS, bytes_datum((WireSlice){NULL, 0}));
 	put(insert->slot, PARKED_ATTR_SETTLED, BoolGetDatum(true));
 	insert_parked(insert);
@@ -254,6 +261,35 @@ parked_forget(uint64 id, GroupKey key)
 	insert_begin(&insert, RelationGetRelid(scan.access.rel));
 	if (find(&scan, key, &settled) && settled)
 		(void) remove_row(&insert, scan.slot, scan.access.snapshot);
+	insert_end(&insert);
+	scan_end(&scan);
+	log_become_self(&self);
+}
+
+void
+parked_give(uint64 from, uint64 to)
+{
+	LogIdentity self = log_become_side_owner(log_table_require(), SIDE_PARKED);
+	ParkedScan	scan;
+	Insert		insert;
+	GroupKey	key;
+	bool		settled;
+
+	scan_begin(&scan, RowExclusiveLock, from, 0, PG_INT64_MAX);
+	insert_begin(&insert, RelationGetRelid(scan.access.rel));
+	while (scan_next(&scan, &key, &settled))
+	{
+		if (remove_row(&insert, scan.slot, scan.access.snapshot) != REMOVAL_DONE)
+			ereport(ERROR,
+					(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+					 errmsg("what the group has parked was changed by another transaction"),
+					 errhint("Run the transaction again.")));
+		ExecClearTuple(insert.slot);
+		fill_in_same(&insert, scan.slot);
+		put(insert.slot, PARKED_ATTR_ID, Int64GetDatum((int64) to));
+		insert_parked(&insert);
+		ResetPerTupleExprContext(insert.estate);
+	}
 	insert_end(&insert);
 	scan_end(&scan);
 	log_become_self(&self);

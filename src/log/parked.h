@@ -41,6 +41,9 @@ extern bool parked_settle(uint64 id, GroupKey key, bool ahead, bytea **tx_class,
 /* The group has passed over one that was settled. */
 extern void parked_forget(uint64 id, GroupKey key);
 
+/* All of a group are another one's from here on. */
+extern void parked_give(uint64 from, uint64 to);
+
 /* Forget all of a group. */
 extern void parked_drop(uint64 id);
 

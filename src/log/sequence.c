@@ -38,10 +38,12 @@
 #include "shared/pause.h"
 #include "shared/settings.h"
 #include "shared/submitters.h"
+#include "shared/waits.h"
 #include "storage/bufmgr.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
+#include "utils/wait_event.h"
 
 /* Bytes that are put into the log in one transaction, about, and epochs. */
 #define STEP_BYTES (4 * 1024 * 1024)
@@ -626,7 +628,12 @@ sequence_some(DatabaseSlot *slot, long *wait_ms)
 	{
 		*wait_ms = rest / 1000;
 		if (*wait_ms == 0)
-			pg_usleep(rest); /* shorter than a latch can wait */
+		{
+			/* shorter than a latch can wait */
+			pgstat_report_wait_start(wait_event(WAIT_EPOCH));
+			pg_usleep(rest);
+			pgstat_report_wait_end();
+		}
 		else
 		{
 			submitters_set_asleep(slot, SEQUENCER_GATHERS);

@@ -103,6 +103,15 @@ static const OwnColumn acks_columns[] = {
 	{"stored_by", INT8OID}, {"stored_at", TIMESTAMPTZOID}
 };
 
+static const OwnColumn starts_columns[] = {
+	{"id", INT8OID}, {"vshard", INT4OID}, {"epoch", INT8OID}, {"position", INT8OID}
+};
+
+static const OwnColumn moves_columns[] = {
+	{"move", UUIDOID}, {"state", TEXTOID}, {"name", NAMEOID}, {"role_name", NAMEOID},
+	{"vshards", INT4ARRAYOID}, {"handover", JSONBOID}, {"changed_at", TIMESTAMPTZOID}
+};
+
 static const OwnColumn inbox_columns[] = {
 	{"stamp", INT8OID}, {"at", INT8OID}, {"link", INT8OID}, {"kind", CHAROID},
 	{"data", BYTEAOID}
@@ -140,6 +149,10 @@ static const OwnSideTable side_tables[SIDE_TABLES] = {
 	lengthof(followers_columns), FOLLOWER_ATTR_ID, 1},
 	[SIDE_ACKS] = {ACKS_NAME, acks_columns,
 	lengthof(acks_columns), ACK_ATTR_EPOCH, 4},
+	[SIDE_STARTS] = {STARTS_NAME, starts_columns,
+	lengthof(starts_columns), START_ATTR_ID, 2},
+	[SIDE_MOVES] = {MOVES_NAME, moves_columns,
+	lengthof(moves_columns), MOVE_ATTR_MOVE, 1},
 };
 
 typedef struct OwnTrigger

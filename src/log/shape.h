@@ -30,6 +30,8 @@
 #define FOLLOWING_NAME "seq_following"
 #define FOLLOWERS_NAME "seq_follower_positions"
 #define ACKS_NAME "seq_outgoing_acks"
+#define STARTS_NAME "seq_group_starts"
+#define MOVES_NAME "seq_vshard_moves"
 #define TXN_TYPE_NAME "seq_txn"
 
 /* Columns of seq_log. */
@@ -178,6 +180,26 @@
 #define ACK_ATTR_STORED_AT 5
 #define ACK_ATTRS 5
 
+/* Columns of seq_group_starts. */
+#define START_ATTR_ID 1
+#define START_ATTR_VSHARD 2
+#define START_ATTR_EPOCH 3
+#define START_ATTR_POSITION 4
+#define START_ATTRS 4
+
+/* Columns of seq_vshard_moves, and contents of its state. */
+#define MOVE_ATTR_MOVE 1
+#define MOVE_ATTR_STATE 2
+#define MOVE_ATTR_NAME 3
+#define MOVE_ATTR_ROLE_NAME 4
+#define MOVE_ATTR_VSHARDS 5
+#define MOVE_ATTR_HANDOVER 6
+#define MOVE_ATTR_CHANGED_AT 7
+#define MOVE_ATTRS 7
+#define MOVE_STATE_REQUESTED "requested"
+#define MOVE_STATE_RELEASED "released"
+#define MOVE_STATE_TAKEN "taken"
+
 /* The other tables than seq_log. */
 typedef enum SideTable
 {
@@ -191,10 +213,12 @@ typedef enum SideTable
 	SIDE_HANDLERS,	/* seq_handler_definitions, key (name) */
 	SIDE_FOLLOWING, /* seq_following, key (one) */
 	SIDE_FOLLOWERS, /* seq_follower_positions, key (id) */
-	SIDE_ACKS		/* seq_outgoing_acks, key (epoch, position, vshard, stored_by) */
+	SIDE_ACKS,		/* seq_outgoing_acks, key (epoch, position, vshard, stored_by) */
+	SIDE_STARTS,	/* seq_group_starts, key (id, vshard) */
+	SIDE_MOVES		/* seq_vshard_moves, key (move) */
 } SideTable;
 
-#define SIDE_TABLES 11
+#define SIDE_TABLES 13
 
 extern const char *shape_side_name(SideTable side);
 

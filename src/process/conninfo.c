@@ -150,53 +150,122 @@ rotate(const char *list, int turn)
 	return psprintf("%s,%.*s", rest, (int) (rest - list) - 1, list);
 }
 
+/* What is given of where hosts are, in the order of libpq's options. */
+typedef struct Hosts
+{
+	char	   *host;
+	char	   *hostaddr;
+	char	   *port;
+	int			n;
+} Hosts;
+
+static void
+find_hosts(PQconninfoOption *options, Hosts *hosts)
+{
+	const char *names;
+
+	hosts->host = find_value(options, "host");
+	hosts->hostaddr = find_value(options, "hostaddr");
+	hosts->port = find_value(options, "port");
+	names = hosts->hostaddr != NULL ? hosts->hostaddr : hosts->host;
+	hosts->n = names == NULL ? 1 : count_parts(names);
+}
+
+/*
+ * Where a service leads to: what libpq has made of the options, when it has refused to
+ * connect because of one that it looks at before it does anything.
+ */
+static void
+find_hosts_of_service(const ConninfoParams *params, int n, Hosts *hosts)
+{
+	const char **keywords = palloc0(sizeof(char *) * (n + 2));
+	const char **values = palloc0(sizeof(char *) * (n + 2));
+	PQconninfoOption *options;
+	PGconn	   *conn;
+
+	memcpy(keywords, params->keywords, sizeof(char *) * n);
+	memcpy(values, params->values, sizeof(char *) * n);
+	keywords[n] = "sslmode";
+	values[n] = "none, and no connection";
+	conn = PQconnectStartParams(keywords, values, false);
+	options = conn == NULL ? NULL : PQconninfo(conn);
+	if (options != NULL)
+		find_hosts(options, hosts);
+	PQconninfoFree(options);
+	PQfinish(conn);
+}
+
+static void
+set(ConninfoParams *params, int *n, const char *keyword, const char *value)
+{
+	int			i = 0;
+
+	while (i < *n && strcmp(params->keywords[i], keyword) != 0)
+		i++;
+	params->keywords[i] = keyword;
+	params->values[i] = value;
+	*n = Max(*n, i + 1);
+}
+
+/* One port is that of all hosts. */
+static void
+set_turned(ConninfoParams *params, int *n, const char *keyword, const char *list,
+		   const Hosts *hosts, int turn)
+{
+	if (list != NULL && count_parts(list) == hosts->n)
+		set(params, n, keyword, rotate(list, turn % hosts->n));
+}
+
+/* What is given of the options, and the hosts that they lead to; how many options. */
 static int
-count_hosts(PQconninfoOption *options)
-{
-	char	   *hosts = find_value(options, "hostaddr");
-
-	if (hosts == NULL)
-		hosts = find_value(options, "host");
-	return hosts == NULL ? 1 : count_parts(hosts);
-}
-
-static const char *
-turned(const PQconninfoOption *option, int hosts, int turn)
-{
-	bool		of_hosts = strcmp(option->keyword, "host") == 0 ||
-		strcmp(option->keyword, "hostaddr") == 0 ||
-		strcmp(option->keyword, "port") == 0;
-
-	/* one port is that of all hosts */
-	if (!of_hosts || count_parts(option->val) != hosts)
-		return pstrdup(option->val);
-	return rotate(option->val, turn % hosts);
-}
-
-void
-conninfo_params(const char *conninfo, int turn, ConninfoParams *params)
+find_params(const char *conninfo, bool look_up, ConninfoParams *params, Hosts *hosts)
 {
 	PQconninfoOption *options = parse(conninfo);
-	int			hosts = count_hosts(options);
+	bool		service = find_value(options, "service") != NULL;
+	int			most = 0;
 	int			n = 0;
 
 	for (PQconninfoOption *option = options; option->keyword != NULL; option++)
-		n++;
-	params->keywords = palloc0(sizeof(char *) * (n + 3));
-	params->values = palloc0(sizeof(char *) * (n + 3));
-	n = 0;
+		most++;
+	params->keywords = palloc0(sizeof(char *) * (most + 7));
+	params->values = palloc0(sizeof(char *) * (most + 7));
 	for (PQconninfoOption *option = options; option->keyword != NULL; option++)
 	{
 		if (!is_given(option))
 			continue;
 		params->keywords[n] = pstrdup(option->keyword);
-		params->values[n++] = turned(option, hosts, turn);
+		params->values[n++] = pstrdup(option->val);
 	}
+	find_hosts(options, hosts);
 	PQconninfoFree(options);
-	params->keywords[n] = "client_encoding";
-	params->values[n++] = "UTF8";
-	params->keywords[n] = "fallback_application_name";
-	params->values[n] = "calvin_seq follower";
+	if (service && look_up)
+		find_hosts_of_service(params, n, hosts);
+	return n;
+}
+
+void
+conninfo_params(const char *conninfo, int turn, bool primary, ConninfoParams *params)
+{
+	Hosts		hosts;
+	int			n = find_params(conninfo, turn > 0, params, &hosts);
+
+	set_turned(params, &n, "host", hosts.host, &hosts, turn);
+	set_turned(params, &n, "hostaddr", hosts.hostaddr, &hosts, turn);
+	set_turned(params, &n, "port", hosts.port, &hosts, turn);
+	if (primary)
+		set(params, &n, "target_session_attrs", "primary");
+	set(params, &n, "client_encoding", "UTF8");
+	set(params, &n, "fallback_application_name", "calvin_seq follower");
+}
+
+int
+conninfo_hosts(const char *conninfo)
+{
+	ConninfoParams params;
+	Hosts		hosts;
+
+	(void) find_params(conninfo, true, &params, &hosts);
+	return hosts.n;
 }
 
 int
@@ -206,5 +275,5 @@ conninfo_number(const char *conninfo, const char *keyword, int otherwise)
 	char	   *value = find_value(options, keyword);
 
 	PQconninfoFree(options);
-	return value == NULL ? otherwise : atoi(value);
+	return value == NULL ? otherwise : (int) strtol(value, NULL, 10);
 }

@@ -23,10 +23,15 @@ typedef struct ConninfoParams
 } ConninfoParams;
 
 /*
- * For PQconnectStartParams(), with what followers set themselves.  Of several hosts
- * the first "turn" come last.
+ * For PQconnectStartParams(), with what followers set themselves.  Of several hosts, be
+ * they in a service file, the first "turn" come last.  "primary": only one that is no
+ * standby will do.
  */
-extern void conninfo_params(const char *conninfo, int turn, ConninfoParams *params);
+extern void conninfo_params(const char *conninfo, int turn, bool primary,
+							ConninfoParams *params);
+
+/* How many hosts it leads to, by a service file too. */
+extern int	conninfo_hosts(const char *conninfo);
 
 /* A number among its options, or the default. */
 extern int	conninfo_number(const char *conninfo, const char *keyword, int otherwise);

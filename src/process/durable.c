@@ -31,13 +31,21 @@
 #include "postmaster/interrupt.h"
 #include "process/durable.h"
 #include "replication/syncrep.h"
+#include "replication/walsender.h"
+#include "shared/waits.h"
+#include "storage/latch.h"
+#include "storage/lwlock.h"
 #include "storage/procsignal.h"
 #include "utils/elog.h"
 #include "utils/guc.h"
+#include "utils/wait_event.h"
 
 /* How often, and how far apart, it is looked whether others have flushed. */
 #define OTHERS_LOOKS 15
 #define OTHERS_LOOK_US 100
+
+/* How often a session looks whether standbys have confirmed what it waits for. */
+#define SESSION_LOOK_MS 20
 
 static volatile sig_atomic_t waiting = false;
 static emit_log_hook_type prev_emit_log_hook = NULL;
@@ -52,7 +60,7 @@ interrupt_wait(void)
 static void
 handle_sigusr1(SIGNAL_ARGS)
 {
-	procsignal_sigusr1_handler(postgres_signal_arg);
+	procsignal_sigusr1_handler(COMPAT_SIGNAL_ARGS);
 	if (InterruptPending)
 		interrupt_wait();
 }
@@ -60,7 +68,7 @@ handle_sigusr1(SIGNAL_ARGS)
 static void
 handle_sighup(SIGNAL_ARGS)
 {
-	SignalHandlerForConfigReload(postgres_signal_arg);
+	SignalHandlerForConfigReload(COMPAT_SIGNAL_ARGS);
 	interrupt_wait();
 }
 
@@ -96,6 +104,34 @@ durable_wal_end(void)
 	return lsn;
 }
 
+static bool
+standbys_have(XLogRecPtr lsn)
+{
+	XLogRecPtr	confirmed;
+
+	LWLockAcquire(SyncRepLock, LW_SHARED);
+	confirmed = WalSndCtl->lsn[SYNC_REP_WAIT_FLUSH];
+	LWLockRelease(SyncRepLock);
+	return lsn <= confirmed;
+}
+
+/*
+ * SyncRepWaitForLSN() would not tell us that its wait was cancelled.  Nobody does this
+ * often, so it is looked rather than told.
+ */
+void
+durable_wait_in_session(XLogRecPtr lsn)
+{
+	XLogFlush(lsn);
+	while (compat_commits_wait() && !standbys_have(lsn))
+	{
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						 SESSION_LOOK_MS, WAIT_EVENT_SYNC_REP);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+	}
+}
+
 /* Wait for synchronous standbys; false if something wants to be served. */
 static bool
 wait_for_standbys(XLogRecPtr lsn)
@@ -126,13 +162,22 @@ durable_at_once(XLogRecPtr lsn)
 	return lsn <= GetFlushRecPtr(NULL) && !compat_commits_wait();
 }
 
+bool
+durable_by_now(XLogRecPtr lsn)
+{
+	XLogFlush(lsn);
+	return max_wal_senders == 0 || !compat_commits_wait() || standbys_have(lsn);
+}
+
 void
 durable_leave_to_others(XLogRecPtr lsn)
 {
 	for (int i = 0; i < OTHERS_LOOKS && GetFlushRecPtr(NULL) < lsn; i++)
 	{
 		CHECK_FOR_INTERRUPTS();
+		pgstat_report_wait_start(wait_event(WAIT_FLUSH));
 		pg_usleep(OTHERS_LOOK_US);
+		pgstat_report_wait_end();
 	}
 }
 

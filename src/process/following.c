@@ -37,6 +37,8 @@
 #include "pgstat.h"
 #include "process/following.h"
 #include "process/life.h"
+#include "process/noting.h"
+#include "process/reaching.h"
 #include "process/received.h"
 #include "process/shipping.h"
 #include "process/source_state.h"
@@ -49,6 +51,7 @@
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/guc.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
@@ -91,8 +94,6 @@ static Source source;
 static Phase phase = PHASE_RESTING;
 static int64 rest_until = 0; /* as clock_ms() tells time */
 static int	rest_ms = 0;
-static int	turn = 0;		 /* of several hosts */
-static bool ready;			 /* the socket is, for who connects */
 static FollowerState logged = FOLLOWER_NONE; /* what was said last in the server log */
 
 static char *database_name; /* in "memory" */
@@ -111,12 +112,21 @@ static Received received;
 void
 following_ready(int which, int events)
 {
+	if (phase == PHASE_CONNECTING)
+	{
+		reaching_ready(which);
+		return;
+	}
 	if (which == 1)
 	{
 		shipping_ready(events);
 		return;
 	}
-	ready = true;
+	if (which == 2)
+	{
+		noting_ready(events);
+		return;
+	}
 	if (events & WL_SOCKET_READABLE)
 		source_heard(&source);
 }
@@ -125,6 +135,7 @@ static void
 rest(int most_ms)
 {
 	source_close(&source);
+	reaching_stop();
 	shipping_stop();
 	received_drop(&received);
 	copying = noted_once = compared_since = false;
@@ -152,7 +163,9 @@ following_forget(void)
 {
 	looked = false;
 	source_close(&source);
+	reaching_stop();
 	shipping_stop();
+	noting_forget();
 	received_drop(&received);
 	copying = noted_once = compared_since = false;
 	phase = PHASE_RESTING;
@@ -267,11 +280,7 @@ static FollowingNext
 waits(DatabaseSlot *slot, SourceWait *wait)
 {
 	if (source_is_silent(&source))
-	{
-		if (phase == PHASE_CONNECTING)
-			turn++;
 		return lost(slot);
-	}
 	source_wait(&source, wait);
 	return FOLLOWING_WAITS;
 }
@@ -299,23 +308,19 @@ begin(DatabaseSlot *slot, SourceWait *wait)
 	if (logged == FOLLOWER_NONE)
 		follower_set_state(slot, FOLLOWER_CONNECTING);
 	pgstat_report_activity(STATE_RUNNING, "connecting to the source");
-	ready = false;
-	if (source_start(&source, following.conninfo, turn) == SOURCE_FAILED)
+	if (reaching_start(&source, following.conninfo) == SOURCE_FAILED)
 		return lost(slot);
 	phase = PHASE_CONNECTING;
 	return FOLLOWING_AGAIN;
 }
 
 static FollowingNext
-go_on_connecting(DatabaseSlot *slot, SourceWait *wait)
+go_on_connecting(DatabaseSlot *slot, SourceWait waits_for[REACHING_SOCKETS])
 {
-	if (!ready)
-		return waits(slot, wait);
-	ready = false;
-	switch (source_connect(&source))
+	switch (reaching_some(&source, waits_for))
 	{
 		case SOURCE_WAITS:
-			return waits(slot, wait);
+			return FOLLOWING_WAITS;
 		case SOURCE_FAILED:
 			return lost(slot);
 		case SOURCE_READY:
@@ -392,7 +397,22 @@ own_name(void)
 								database_name));
 }
 
-/* Tell the source where we are.  The base may not have been taken up by the applier. */
+/*
+ * Where we are, as the arguments of seq_feed_note().  The base may not have been taken up
+ * by the applier.
+ */
+static char *
+own_position(DatabaseSlot *slot)
+{
+	PublishedState published;
+
+	database_read(slot, &published);
+	return psprintf("'%s', %s, " UINT64_FORMAT, uuid_text(&following.id),
+					quote_literal_cstr(own_name()),
+					Max(published.machine.last_applied_index, begins));
+}
+
+/* Tell the source where we are. */
 static FollowingNext
 note(DatabaseSlot *slot)
 {
@@ -406,10 +426,7 @@ note(DatabaseSlot *slot)
 							 here.last_applied_index),
 					"the log here was changed: begin anew in an empty database");
 	note_due = clock_ms() + NOTE_INTERVAL_MS;
-	return ask(slot,
-			   psprintf("SELECT %s.seq_feed_note('%s', %s, " UINT64_FORMAT ")", schema,
-						uuid_text(&following.id), quote_literal_cstr(own_name()),
-						Max(published.machine.last_applied_index, begins)),
+	return ask(slot, psprintf("SELECT %s.seq_feed_note(%s)", schema, own_position(slot)),
 			   PHASE_NOTING);
 }
 
@@ -513,13 +530,18 @@ noted(DatabaseSlot *slot, SourceWait *wait)
 	FollowingNext next;
 	const char *answer;
 	bool		valid;
+	bool		stored;
 
 	if (!get_rows(slot, wait, &result, &next))
 		return next;
 	valid = source_value(result, 1, 0, &answer);
+	stored = valid && strcmp(answer, "t") == 0;
 	PQclear(result);
 	if (!valid)
 		return not_ours(slot);
+	/* a standby cannot */
+	if (!stored)
+		noting_want(own_position(slot), &here);
 	noted_once = true;
 	return compared_since ? ask_for_more(slot, here.last_applied_index) : compare(slot);
 }
@@ -850,8 +872,10 @@ feed(DatabaseSlot *slot, SourceWait *wait)
 }
 
 static FollowingNext
-follow_some(DatabaseSlot *slot, SourceWait *wait)
+follow_some(DatabaseSlot *slot, SourceWait waits_for[FOLLOWING_SOCKETS])
 {
+	SourceWait *wait = &waits_for[0];
+
 	if (!looked && !look(slot))
 		return FOLLOWING_GONE;
 	if (!follows)
@@ -871,7 +895,7 @@ follow_some(DatabaseSlot *slot, SourceWait *wait)
 		case PHASE_RESTING:
 			return begin(slot, wait);
 		case PHASE_CONNECTING:
-			return go_on_connecting(slot, wait);
+			return go_on_connecting(slot, waits_for);
 		case PHASE_SETTLING:
 			return settled(slot, wait);
 		case PHASE_NOTING:
@@ -898,11 +922,17 @@ following_some(DatabaseSlot *slot, SourceWait waits_for[FOLLOWING_SOCKETS])
 	}
 	MemoryContextReset(scratch);
 	MemoryContextSwitchTo(scratch);
-	waits_for[1].socket = PGINVALID_SOCKET;
-	waits_for[1].ms = -1;
-	next = follow_some(slot, &waits_for[0]);
+	for (int i = 1; i < FOLLOWING_SOCKETS; i++)
+	{
+		waits_for[i].socket = PGINVALID_SOCKET;
+		waits_for[i].ms = -1;
+	}
+	next = follow_some(slot, waits_for);
 	if (compared_since && (next == FOLLOWING_AGAIN || next == FOLLOWING_WAITS) &&
-		shipping_some(slot, following.conninfo, turn, &here, &waits_for[1]))
+		shipping_some(slot, following.conninfo, reaching_turn(), &here, &waits_for[1]))
+		next = FOLLOWING_AGAIN;
+	if (compared_since && (next == FOLLOWING_AGAIN || next == FOLLOWING_WAITS) &&
+		noting_some(following.conninfo, reaching_turn(), &waits_for[2]))
 		next = FOLLOWING_AGAIN;
 	MemoryContextSwitchTo(TopMemoryContext);
 	return next;

@@ -18,8 +18,11 @@ typedef enum FollowingNext
 	FOLLOWING_GONE	 /* extension dropped or created anew: retire */
 } FollowingNext;
 
-/* The connection that the log comes by, and that for acknowledgements. */
-#define FOLLOWING_SOCKETS 2
+/*
+ * The connection that the log comes by, that for acknowledgements, and that to the primary
+ * of a standby; two that connect.
+ */
+#define FOLLOWING_SOCKETS 3
 
 /* Does what can be done now; starts and ends its own transactions. */
 extern FollowingNext following_some(DatabaseSlot *slot,

@@ -226,43 +226,43 @@ add_row(Received *received, const Field *fields, bool *taken)
 }
 
 static bool
-parse(Received *received, char *message, int size, bool *taken)
+parse(Received *received, Cursor *cursor, bool *taken)
 {
-	Cursor		cursor = {message, message + size};
 	int16		nfields;
 	Field		fields[FIELDS] = {0};
 
-	if (!begun && !take_header(&cursor))
+	if (!begun && !take_header(cursor))
 		return false;
 	/* it comes with the first row, or by itself */
-	if (!begun && cursor.at == cursor.end)
+	if (!begun && cursor->at == cursor->end)
 	{
 		begun = true;
 		return true;
 	}
 	begun = true;
-	if (!take_int16(&cursor, &nfields))
+	if (!take_int16(cursor, &nfields))
 		return false;
 	if (nfields == -1)
 		return received->complete;
 	if (nfields != FIELDS || received->complete)
 		return false;
 	for (int i = 0; i < FIELDS; i++)
-		if (!take_field(&cursor, &fields[i]))
+		if (!take_field(cursor, &fields[i]))
 			return false;
-	return cursor.at == cursor.end && add_row(received, fields, taken);
+	return cursor->at == cursor->end && add_row(received, fields, taken);
 }
 
 bool
 received_add(Received *received, char *message, int size)
 {
+	Cursor		cursor = {message, message + size};
 	bool		taken = false;
 	bool		valid;
 
 	/* freed by received_drop() from now on, also after an error */
 	kept[nkept++] = message;
 	make_room();
-	valid = parse(received, message, size, &taken);
+	valid = parse(received, &cursor, &taken);
 	if (!taken)
 		PQfreemem(kept[--nkept]);
 	return valid;

@@ -2,8 +2,8 @@
  * source.c
  *	  The connection of a follower to its source: libpq, without ever waiting in it.
  *
- * A host that does not answer is given up after connect_timeout, and the next attempt
- * begins with the one after it: libpq by itself goes on only from one that refuses.
+ * A host that does not answer is given up after connect_timeout: libpq by itself goes on only
+ * from one that refuses.
  * A source that is source->silent for calvin_seq.follower_timeout is taken for gone.
  *
  * What libpq does wait for is the name server, so hosts are better addresses where
@@ -115,12 +115,13 @@ watch_host(Source *source)
 
 	if (strcmp(source->tried, now) == 0)
 		return;
+	source->passed += source->tried[0] != '\0';
 	strlcpy(source->tried, now, sizeof(source->tried));
 	source->deadline = clock_ms() + source->connect_ms;
 }
 
-SourceStatus
-source_start(Source *source, const char *conninfo, int turn)
+static SourceStatus
+start(Source *source, const char *conninfo, int turn, bool primary)
 {
 	ConninfoParams params;
 	int			timeout_s;
@@ -128,7 +129,8 @@ source_start(Source *source, const char *conninfo, int turn)
 	source_close(source);
 	source->silent = source->connected = source->unsent = false;
 	source->tried[0] = '\0';
-	conninfo_params(conninfo, turn, &params);
+	source->passed = 0;
+	conninfo_params(conninfo, turn, primary, &params);
 	timeout_s = conninfo_number(conninfo, "connect_timeout", CONNECT_TIMEOUT_S);
 	source->connect_ms = 1000 * (timeout_s > 0 ? Min(timeout_s, MOST_CONNECT_TIMEOUT_S) :
 								 CONNECT_TIMEOUT_S);
@@ -146,6 +148,27 @@ source_start(Source *source, const char *conninfo, int turn)
 	source->polling = PGRES_POLLING_WRITING;
 	watch_host(source);
 	return SOURCE_WAITS;
+}
+
+void
+source_hurry(Source *source, int ms)
+{
+	if (ms >= source->connect_ms)
+		return;
+	source->connect_ms = ms;
+	source->deadline = clock_ms() + ms;
+}
+
+SourceStatus
+source_start(Source *source, const char *conninfo, int turn)
+{
+	return start(source, conninfo, turn, false);
+}
+
+SourceStatus
+source_start_primary(Source *source, const char *conninfo, int turn)
+{
+	return start(source, conninfo, turn, true);
 }
 
 SourceStatus

@@ -31,6 +31,7 @@ typedef struct Source
 	int64		deadline; /* as clock_ms() tells time */
 	int			connect_ms;
 	char		tried[300]; /* the host that the deadline is for */
+	int			passed;		/* so many were tried before it */
 	char		host[300];
 } Source;
 
@@ -43,6 +44,12 @@ typedef struct SourceWait
 
 /* Begin to connect; "turn" as in conninfo.h. */
 extern SourceStatus source_start(Source *source, const char *conninfo, int turn);
+
+/* The same, to a server that is no standby. */
+extern SourceStatus source_start_primary(Source *source, const char *conninfo, int turn);
+
+/* It waits for each host no longer than that. */
+extern void source_hurry(Source *source, int ms);
 
 /* Go on with it, when what was waited for has come. */
 extern SourceStatus source_connect(Source *source);

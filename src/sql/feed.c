@@ -9,6 +9,7 @@
  */
 #include "compat.h"
 
+#include "access/htup_details.h"
 #include "catalog/pg_type_d.h"
 #include "log/append.h"
 #include "log/attach.h"
@@ -25,6 +26,7 @@
 #include "sql/result.h"
 #include "sql/state.h"
 #include "utils/builtins.h"
+#include "utils/tuplestore.h"
 
 CALVIN_FUNCTION(seq_feed_state);
 CALVIN_FUNCTION(seq_feed);

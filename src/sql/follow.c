@@ -11,6 +11,7 @@
 #include "log/append.h"
 #include "log/attach.h"
 #include "log/following.h"
+#include "log/hint.h"
 #include "log/landing.h"
 #include "log/table.h"
 #include "log/waiting.h"
@@ -25,6 +26,7 @@
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/timestamp.h"
+#include "utils/tuplestore.h"
 
 CALVIN_FUNCTION(seq_follow);
 CALVIN_FUNCTION(seq_follow_replication);
@@ -86,7 +88,7 @@ require_nothing_submitted(DatabaseSlot *slot)
 				 errdetail_plural("There is " UINT64_FORMAT ", with those of transactions that have not ended.",
 								  "There are " UINT64_FORMAT ", with those of transactions that have not ended.",
 								  rows, rows),
-				 errhint("Wait until seq_sequencer shows none.")));
+				 errhint_for_role("Wait until seq_sequencer shows none.")));
 }
 
 /* What is filled in holds from the commit on, under an id of its own. */
@@ -196,7 +198,7 @@ seq_following_before_change(PG_FUNCTION_ARGS)
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			 errmsg("cannot change %s", FOLLOWING_NAME),
-			 errhint("Use seq_follow() and seq_unfollow().")));
+			 errhint_for_role("Use seq_follow() and seq_unfollow().")));
 	pg_unreachable();
 }
 

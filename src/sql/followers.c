@@ -8,6 +8,7 @@
 #include "catalog/pg_type_d.h"
 #include "log/append.h"
 #include "log/followers.h"
+#include "log/hint.h"
 #include "log/reader.h"
 #include "log/snapshots.h"
 #include "sql/args.h"
@@ -15,6 +16,7 @@
 #include "sql/result.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
+#include "utils/tuplestore.h"
 #include "utils/uuid.h"
 
 CALVIN_FUNCTION(seq_feed_note);
@@ -65,7 +67,7 @@ seq_drop_follower(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("there is no follower \"%s\"", text_to_cstring(given)),
-				 errhint("See seq_followers.")));
+				 errhint_for_role("See seq_followers.")));
 	PG_RETURN_VOID();
 }
 

@@ -10,6 +10,7 @@
 #include "log/group_positions.h"
 #include "log/parked.h"
 #include "log/registry.h"
+#include "log/starts.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "shared/wakeup.h"
@@ -145,5 +146,6 @@ seq_drop_group(PG_FUNCTION_ARGS)
 		wakeup_defined_at_commit();
 	group_positions_drop(registration->id, registration->partitions);
 	parked_drop(registration->id);
+	starts_drop(registration->id);
 	PG_RETURN_VOID();
 }

@@ -10,6 +10,7 @@
 #include "consumer/parking.h"
 #include "consumer/taken.h"
 #include "funcapi.h"
+#include "log/hint.h"
 #include "log/parked.h"
 #include "log/report.h"
 #include "log/rows.h"
@@ -84,8 +85,9 @@ seq_park(PG_FUNCTION_ARGS)
 	attempts = position.attempts;
 	forget_attempts(partition, key, &store, &position);
 	group_store_end(&store);
-	if (group_key_less(key, position.next) &&
-		(!taken_from(group->id, partition, &from) || group_key_less(key, from)))
+	if (group_is_before_start(group, key) ||
+		(group_key_less(key, position.next) &&
+		 (!taken_from(group->id, partition, &from) || group_key_less(key, from))))
 	{
 		parked_refuse(group->id, key);
 		ereport(ERROR,
@@ -129,7 +131,7 @@ settle(FetchGroup *group, GroupKey key, int64 *epoch_system_ms)
 				 errmsg("group \"%s\" has no parked transaction (" UINT64_FORMAT ", %u) of vshard %u",
 						NameStr(group->name), key.epoch, key.position,
 						(unsigned) key.vshard),
-				 errhint("See seq_parked. Another transaction may have taken it.")));
+				 errhint_for_role("See seq_parked. Another transaction may have taken it.")));
 	return tx_class;
 }
 
