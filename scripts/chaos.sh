@@ -17,7 +17,8 @@
 #   NO_DEPS=1          install no packages
 #
 # chaos.sh --followers is the same with a source, its standby and two followers; it takes
-# SEED, ROUNDS, TXNS, FAULTS, PLANT, KEEP and NO_DEPS. With SHORT=1 it is a fixed selection
+# SEED, ROUNDS, TXNS, FAULTS, PLANT, KEEP and NO_DEPS, and PATIENCE=n, by which all that
+# it waits for may take longer, on a machine that others use. With SHORT=1 it is a fixed selection
 # that takes two minutes, and its last line is "N passed, M failed".
 # chaos.sh --plants runs every plant, and succeeds if each is caught.
 # chaos.sh --bursts counts what slow consumers receive of large bursts, the
@@ -88,7 +89,8 @@ run_followers() {
 		ROUNDS=${ROUNDS:-$(tr , '\n' <<<"$FAULTS" | wc -l)}
 		TXNS=${TXNS:-200}
 	fi
-	run_perl followers.pl ${ROUNDS:+"--rounds=$ROUNDS"} ${TXNS:+"--txns=$TXNS"} ${FAULTS:+"--only=$FAULTS"} || status=$?
+	run_perl followers.pl ${ROUNDS:+"--rounds=$ROUNDS"} ${TXNS:+"--txns=$TXNS"} ${FAULTS:+"--only=$FAULTS"} \
+		${PATIENCE:+"--patience=$PATIENCE"} || status=$?
 	if [ -n "${SHORT:-}" ]; then
 		good=$(grep -c '^ok [0-9]* -' "$work/chaos.log") || true
 		bad=$(grep -c '^not ok' "$work/chaos.log") || true
@@ -100,7 +102,7 @@ run_followers() {
 # Of each kind one that comes upon most.
 short_selection="worker killed,follower restarted,cut in the middle of an answer,a byte changed on its way"
 short_selection+=",failover with confirmations held,cascade,unfollowed and followed again,left behind"
-short_selection+=",followers truncated,many acknowledgements,follower loses what was not durable"
+short_selection+=",followers truncated,many acknowledgements,follower loses what was not durable,follower loses what it has acknowledged"
 run_bursts() {
 	run_perl bursts.pl ${BURSTS:+"--bursts=$BURSTS"} ${ENTRIES:+"--entries=$ENTRIES"} ${RESTARTS:+"--restarts=$RESTARTS"}
 }

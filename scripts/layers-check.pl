@@ -183,6 +183,31 @@ sub check_alone
 	return;
 }
 
+# What a wait is called, one file says.
+sub check_waits
+{
+	my ($path, $text) = @_;
+
+	complain("$path: a wait without a name of its own (src/shared/waits.h)")
+	  if $path ne 'src/shared/waits.c' && $text =~ /\bPG_WAIT_EXTENSION\b/;
+	return;
+}
+
+# What compat.h calls by a name of its own is called by that name alone.
+sub check_versions
+{
+	my ($path, $text, @wrapped) = @_;
+
+	return if $path eq 'src/compat.h';
+	$text =~ s{/\*.*?\*/}{}gs;
+	for my $call (@wrapped)
+	{
+		complain("$path calls $call(), which is compat_$call() in src/compat.h") if $text =~ /\b$call\s*\(/;
+	}
+	return;
+}
+
+my %wrapped = map { $_ => 1 } slurp('src/compat.h') =~ /^#define compat_(\w+)\(/mg;
 my %shared_field = shared_fields(slurp('src/shared/shmem.h'));
 
 for my $path (sort glob 'src/*.[ch] src/*/*.[ch]')
@@ -195,6 +220,8 @@ for my $path (sort glob 'src/*.[ch] src/*/*.[ch]')
 	check_shared($path, $text, \%shared_field) unless defined $layer && $rank{$layer} <= $rank{shared};
 	check_access($path, $text);
 	check_alone($path, $text);
+	check_waits($path, $text);
+	check_versions($path, $text, sort keys %wrapped);
 	if (defined $layer && $pure{$layer}) { check_purity($path, $text) }
 	else { check_errcodes($path, $text) }
 }

@@ -218,7 +218,7 @@ wait_follower_state($follower, 'new', 'refused');
 like(follower($follower, 'new', 'last_error'), qr/^the source has no extension calvin_seq in that database/, 'a database without the extension');
 sql($older, $db, 'CREATE ROLE nobody LOGIN');
 sql($follower, 'new', q{SELECT seq_follow('} . source_of($older, $db, 'user=nobody') . q{')});
-wait_for_sql($follower, 'new', q{SELECT last_error ~ 'permission denied for function seq_feed_note; the role needs EXECUTE' FROM seq_follower});
+wait_for_sql($follower, 'new', q{SELECT last_error ~ 'permission denied for function seq_feed_state; the role needs EXECUTE' FROM seq_follower});
 pass('a role without the privilege');
 sql($follower, 'new', q{SELECT seq_follow('} . source_of($follower, 'new') . q{')});
 wait_for_sql($follower, 'new', q{SELECT last_error ~ '^the source is this database itself' FROM seq_follower});

@@ -54,7 +54,8 @@ my %settings = (
 	default_transaction_isolation => 'serializable',
 	default_transaction_read_only => 'on',
 	idle_in_transaction_session_timeout => '1ms',
-	idle_session_timeout => '1ms',
+	# not before the follower has said what it wants
+	idle_session_timeout => '1s',
 	'IntervalStyle' => 'sql_standard',
 	lock_timeout => '1ms',
 	quote_all_identifiers => 'on',
@@ -91,6 +92,9 @@ sql($source, 'template1', "ALTER DATABASE $db RESET default_transaction_read_onl
 sql($follower, $db, <<'EOS');
 CREATE FUNCTION look() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NEW; END $$;
 CREATE TRIGGER zz BEFORE INSERT ON seq_log FOR EACH ROW EXECUTE FUNCTION look();
+CREATE FUNCTION look_back() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN OLD; END $$;
+CREATE TRIGGER zz BEFORE DELETE ON seq_outgoing_acks FOR EACH ROW EXECUTE FUNCTION look_back();
+SELECT seq_ack(4, 0, 1);
 EOS
 my @here = grep { !/^client|search_path/ } sort keys %settings;
 my $worker = q{FROM pg_stat_activity WHERE backend_type = 'calvin_seq sequencer' AND datname = 'postgres'};
@@ -99,9 +103,11 @@ sql($follower, 'template1', "SELECT pg_terminate_backend(pid, 60000) $worker");
 append(5);
 wait_applied($source, $db);
 wait_for_sql($follower, 'template1', "SELECT count(*) $worker", 1);
-wait_for_sql($source, $db, 'SELECT log_index FROM seq_followers', sql($source, $db, 'SELECT max(log_index) FROM seq_log'));
+wait_for_sql($source, $db, 'SELECT log_index >= 17 FROM seq_followers');
 sql($follower, 'template1', join '', map { "ALTER DATABASE $db RESET $_;\n" } @here);
 is_copy($source, $db, $follower, $db, 'whatever is set here');
+wait_for_sql($follower, $db, 'SELECT acks_waiting FROM seq_follower', 0);
+pass('with triggers on the tables');
 
 #
 # An error here
@@ -112,7 +118,19 @@ wait_applied($source, $db);
 wait_follower_state($follower, $db, 'failed');
 is(follower($follower, $db, 'last_error, connected_to IS NULL'), 'the disk is full|t', 'an error here: the state says so');
 is(follower($follower, $db, 'proved_index = log_index AND log_index < ' . sql($source, $db, 'SELECT last_applied_index FROM seq_state')), 't', 'and nothing is said to be there that is not');
+foreach my $change ("NEW.entry := NEW.entry || '\\x00'::bytea; RETURN NEW", 'RETURN NULL', 'NEW.log_index := NEW.log_index + 1; RETURN NEW')
+{
+	my $before = log_md5($follower, $db);
+	my $now = sql($follower, $db, 'SELECT clock_timestamp()');
+
+	sql($follower, $db, "CREATE OR REPLACE FUNCTION look() RETURNS trigger LANGUAGE plpgsql AS \$\$ BEGIN $change; END \$\$");
+	# it tries again by itself, but not soon
+	sql($follower, $db, 'SELECT pg_terminate_backend(pid, 60000) FROM seq_follower');
+	wait_for_sql($follower, $db, "SELECT state = 'failed' AND last_error ~ 'trigger|inserted' AND last_error_at > '$now' FROM seq_follower");
+	is(log_md5($follower, $db), $before, "a trigger: $change: nothing is stored");
+}
 sql($follower, $db, 'DROP TRIGGER zz ON seq_log');
+sql($follower, $db, 'SELECT pg_terminate_backend(pid, 60000) FROM seq_follower');
 is_copy($source, $db, $follower, $db, 'without it it goes on');
 wait_follower_state($follower, $db, 'following');
 
@@ -236,13 +254,13 @@ wait_follower_state($follower, $db, 'following');
 
 	# its connection for the log stays, and there is no other one to be had
 	rename $path, "$path.away" or die "rename: $!";
-	sql($follower, $db, 'SELECT seq_ack(4, 0, 1)');
+	sql($follower, $db, 'SELECT seq_ack(5, 0, 1)');
 	wait_for_log_line($follower, qr/acknowledgements cannot be shipped: the log at .* has another digest at log_index \d+/, $offset);
 	is(follower($follower, $db, 'acks_waiting'), 1, 'an acknowledgement waits');
 	is(sql($other, $db, 'SELECT count(*) FROM seq_log'), $before, 'and the other log has got nothing');
 	rename "$path.away", $path or die "rename: $!";
 	wait_for_sql($follower, $db, 'SELECT acks_waiting FROM seq_follower', 0);
-	is(acks($source), 2, 'until the right one is there');
+	is(acks($source), 3, 'until the right one is there');
 }
 
 $_->stop foreach $follower, $other, $source;

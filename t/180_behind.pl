@@ -9,13 +9,14 @@ use lib "$FindBin::RealBin/lib";
 use CalvinFollow;
 use CalvinPause;
 use CalvinTest;
+use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
 require_pauses();
 
 my $db = 'postgres';
-my $node = new_node('behind', 'calvin_seq.follower_timeout' => '3s');
+my $node = new_node('behind', -streaming => 1);
 create_extension($node, $db);
 my ($va, $vb, $vc) = map { vshard_of($_) } qw(a b c);
 my $epoch = 0;
@@ -131,6 +132,19 @@ $pauses->release('apply: entry');
 $epoch += 2;
 wait_for_epoch($node, $db, $epoch - 1);
 is(first_of("kind = 'applier'"), 'none', 'and then it is not');
+
+#
+# A standby
+#
+$node->backup('b');
+my $standby = PostgreSQL::Test::Cluster->new('standby');
+$standby->init_from_backup($node, 'b', has_streaming => 1);
+$standby->start;
+wait_for_applier($standby, $db);
+wait_for_sql($standby, $db, sprintf "SELECT seq_wait_for_epoch(%d, '10s')", $epoch - 1);
+my $all = "SELECT string_agg(concat_ws('/', kind, name, id, oldest_unprocessed, lost, parked), ' ' ORDER BY kind, name) FROM seq_behind";
+is(sql($standby, $db, $all), sql($node, $db, $all), 'a standby has the same');
+$standby->stop;
 
 #
 # Followers

@@ -24,6 +24,7 @@
 #include "miscadmin.h"
 #include "shared/wakeup.h"
 #include "utils/fmgroids.h"
+#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 /* Rows of one acknowledgement: those of transactions that did not see each other. */
@@ -154,6 +155,7 @@ acks_remove(const Ack *acks, int n)
 	/* the same one may come twice: what was removed is not to be found again */
 	side_access_begin(&access, SIDE_ACKS, RowExclusiveLock, ACCESS_SELF);
 	slot = table_slot_create(access.rel, NULL);
+	PushActiveSnapshot(GetLatestSnapshot());
 	insert_begin(&insert, RelationGetRelid(access.rel));
 	for (int i = 0; i < n; i++)
 	{
@@ -165,6 +167,7 @@ acks_remove(const Ack *acks, int n)
 		index_endscan(scan);
 	}
 	insert_end(&insert);
+	PopActiveSnapshot();
 	ExecDropSingleTupleTableSlot(slot);
 	side_access_end(&access);
 	log_become_self(&self);

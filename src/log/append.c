@@ -594,6 +594,8 @@ append_copies(const CopiedRow *rows, int n)
 	LogIdentity self = log_become_owner_to_append(table);
 	Insert		insert;
 
+	/* a worker has none, and what others have attached to the log needs one */
+	PushActiveSnapshot(GetLatestSnapshot());
 	insert_begin_known(&insert, table->log, table->bare);
 	copying = true;
 	for (int i = 0; i < n; i++)
@@ -617,5 +619,6 @@ append_copies(const CopiedRow *rows, int n)
 	}
 	copying = false;
 	insert_end(&insert);
+	PopActiveSnapshot();
 	log_become_self(&self);
 }

@@ -4,8 +4,10 @@
  *
  * A dump has what waits as rows of this table, whatever it was in the database that
  * was dumped, each with where the log ended then.  They go into the log behind
- * that: until it is restored, nothing is sequenced at all, or it could not be.  What
- * was taken is deleted as in any table, since they are few, and come once.
+ * that: until it is restored, nothing is sequenced at all, or it could not be.  Nor is
+ * it before the log's identity, which a parallel restore may bring last: an append
+ * would give it another one.  What was taken is deleted as in any table, since they
+ * are few, and come once.
  */
 #include "compat.h"
 
@@ -14,6 +16,7 @@
 #include "access/xact.h"
 #include "log/access.h"
 #include "log/append.h"
+#include "log/identity.h"
 #include "log/insert.h"
 #include "log/landing.h"
 #include "log/owner.h"
@@ -80,6 +83,8 @@ landing_take(DatabaseSlot *slot, Batch *batch)
 	TupleTableSlot *row;
 	LandingVerdict verdict = LANDING_EMPTY;
 	int64		log_end;
+	pg_uuid_t	identity;
+	bool		identified = identity_now(&identity);
 
 	rows = bytes = 0;
 	batch_start(batch);
@@ -93,9 +98,10 @@ landing_take(DatabaseSlot *slot, Batch *batch)
 	while (index_getnext_slot(scan, ForwardScanDirection, row))
 	{
 		bool		isnull;
+		int64		behind = DatumGetInt64(slot_getattr(row, LANDING_ATTR_LOG_END, &isnull));
 
 		CHECK_FOR_INTERRUPTS();
-		if (DatumGetInt64(slot_getattr(row, LANDING_ATTR_LOG_END, &isnull)) > log_end)
+		if (behind > log_end || (behind > 0 && !identified))
 		{
 			verdict = LANDING_EARLY;
 			break;
@@ -128,7 +134,7 @@ landing_now(void)
 
 	side_access_begin(&access, SIDE_LANDING, AccessShareLock, ACCESS_LATEST);
 	row = table_slot_create(access.rel, NULL);
-	scan = table_beginscan(access.rel, access.snapshot, 0, NULL);
+	scan = compat_table_beginscan(access.rel, access.snapshot);
 	while (table_scan_getnextslot(scan, ForwardScanDirection, row))
 	{
 		CHECK_FOR_INTERRUPTS();

@@ -43,6 +43,7 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
+#include "utils/wait_event.h"
 
 /* Bytes that are put into the log in one transaction, about, and epochs. */
 #define STEP_BYTES (4 * 1024 * 1024)

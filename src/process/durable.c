@@ -31,11 +31,14 @@
 #include "postmaster/interrupt.h"
 #include "process/durable.h"
 #include "replication/syncrep.h"
+#include "replication/walsender.h"
 #include "shared/waits.h"
 #include "storage/latch.h"
+#include "storage/lwlock.h"
 #include "storage/procsignal.h"
 #include "utils/elog.h"
 #include "utils/guc.h"
+#include "utils/wait_event.h"
 
 /* How often, and how far apart, it is looked whether others have flushed. */
 #define OTHERS_LOOKS 15
@@ -157,6 +160,13 @@ bool
 durable_at_once(XLogRecPtr lsn)
 {
 	return lsn <= GetFlushRecPtr(NULL) && !compat_commits_wait();
+}
+
+bool
+durable_by_now(XLogRecPtr lsn)
+{
+	XLogFlush(lsn);
+	return max_wal_senders == 0 || !compat_commits_wait() || standbys_have(lsn);
 }
 
 void

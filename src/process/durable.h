@@ -19,6 +19,12 @@ extern XLogRecPtr durable_wal_end(void);
 extern bool durable_at_once(XLogRecPtr lsn);
 
 /*
+ * Is WAL up to there as safe as durable_wait() would make it?  Flushes it, and waits for
+ * nothing else.
+ */
+extern bool durable_by_now(XLogRecPtr lsn);
+
+/*
  * Where others commit all the time, one of them flushes that soon: wait for it, for a
  * moment, rather than be in their way with a flush of one's own.
  */

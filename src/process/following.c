@@ -22,7 +22,6 @@
  */
 #include "compat.h"
 
-#include <limits.h>
 #include <unistd.h>
 
 #include "access/xact.h"
@@ -42,6 +41,7 @@
 #include "process/reaching.h"
 #include "process/received.h"
 #include "process/shipping.h"
+#include "process/source_state.h"
 #include "shared/clock.h"
 #include "shared/database.h"
 #include "shared/follower.h"
@@ -416,6 +416,15 @@ own_position(DatabaseSlot *slot)
 static FollowingNext
 note(DatabaseSlot *slot)
 {
+	PublishedState published;
+
+	database_read(slot, &published);
+	if (published.machine.last_applied_index == here.last_applied_index &&
+		published.machine.digest != here.digest)
+		return fail(slot, FOLLOWER_OTHER_HISTORY,
+					psprintf("what was applied here at log_index " UINT64_FORMAT " is not what the source has sent",
+							 here.last_applied_index),
+					"the log here was changed: begin anew in an empty database");
 	note_due = clock_ms() + NOTE_INTERVAL_MS;
 	return ask(slot, psprintf("SELECT %s.seq_feed_note(%s)", schema, own_position(slot)),
 			   PHASE_NOTING);
@@ -535,88 +544,6 @@ noted(DatabaseSlot *slot, SourceWait *wait)
 		noting_want(own_position(slot), &here);
 	noted_once = true;
 	return compared_since ? ask_for_more(slot, here.last_applied_index) : compare(slot);
-}
-
-/* seq_feed_state()'s row. */
-typedef struct SourceState
-{
-	int			digest_version;
-	bool		identified;
-	pg_uuid_t	identity;
-	bool		follows;
-	pg_uuid_t	follower;
-	uint64		applied;
-	uint64		log_end;
-	MachineState base;
-	bool		found;
-	uint64		found_index;
-	uint64		digest;
-} SourceState;
-
-#define STATE_COLUMNS 12
-
-/* As a server writes one. */
-static bool
-uuid_at(const PGresult *result, int column, bool *given, pg_uuid_t *uuid)
-{
-	const char *text;
-
-	*given = source_value(result, STATE_COLUMNS, column, &text);
-	if (!*given)
-		return true;
-	if (strlen(text) != 36 || strspn(text, "0123456789abcdef-") != 36)
-		return false;
-	for (int i = 0; i < 36; i++)
-		if ((text[i] == '-') != (i == 8 || i == 13 || i == 18 || i == 23))
-			return false;
-	*uuid = *DatumGetUUIDP(DirectFunctionCall1(uuid_in, CStringGetDatum(text)));
-	return true;
-}
-
-static bool
-digest_at(const PGresult *result, int column, uint64 *digest)
-{
-	const char *text;
-
-	if (!source_value(result, STATE_COLUMNS, column, &text) || strlen(text) != 16 ||
-		strspn(text, "0123456789abcdef") != 16)
-		return false;
-	*digest = strtoull(text, NULL, 16);
-	return true;
-}
-
-static bool
-number_at(const PGresult *result, int column, uint64 *value)
-{
-	return source_number(result, STATE_COLUMNS, column, value);
-}
-
-static bool
-read_state(const PGresult *result, SourceState *state)
-{
-	uint64		version;
-	uint64		length;
-	uint64		crc;
-
-	memset(state, 0, sizeof(*state));
-	if (!number_at(result, 0, &version) ||
-		!uuid_at(result, 1, &state->identified, &state->identity) ||
-		!uuid_at(result, 2, &state->follows, &state->follower) ||
-		!number_at(result, 3, &state->applied) ||
-		!number_at(result, 4, &state->log_end) ||
-		!number_at(result, 5, &state->base.last_applied_index) ||
-		!digest_at(result, 7, &state->base.digest) ||
-		!number_at(result, 8, &length) || length > PG_UINT32_MAX ||
-		!number_at(result, 9, &crc) || crc > PG_UINT32_MAX)
-		return false;
-	state->digest_version = (int) Min(version, INT_MAX);
-	state->base.last_entry = length << 32 | crc;
-	state->base.last_applied_epoch = MACHINE_NO_EPOCH;
-	if (!PQgetisnull(result, 0, 6) && !number_at(result, 6, &state->base.last_applied_epoch))
-		return false;
-	state->found = !PQgetisnull(result, 0, 10);
-	return !state->found || (number_at(result, 10, &state->found_index) &&
-							 digest_at(result, 11, &state->digest));
 }
 
 /* Is that still what we follow?  In the transaction that has the append lock. */
@@ -765,11 +692,36 @@ compared(DatabaseSlot *slot, SourceWait *wait)
 
 	if (!get_rows(slot, wait, &result, &next))
 		return next;
-	valid = read_state(result, &there);
+	valid = source_state_read(result, &there);
 	PQclear(result);
 	if (!valid)
 		return not_ours(slot);
 	return compare_with(slot, &there);
+}
+
+/*
+ * Is what is in the log now, in this transaction, what was received?  With our triggers
+ * alone it is.
+ */
+static void
+require_stored(const MachineState *then)
+{
+	LogAccess	access;
+	MachineState stored;
+
+	if (log_table_require()->bare)
+		return;
+	log_access_begin(&access, ACCESS_SNAPSHOTS | ACCESS_IDENTITY, ACCESS_SELF);
+	states_find(&access, PG_INT64_MAX, &here, &stored);
+	log_access_end(&access);
+	if (stored.last_applied_index != then->last_applied_index ||
+		stored.digest != then->digest)
+		ereport(ERROR,
+				(errcode(ERRCODE_TRIGGERED_ACTION_EXCEPTION),
+				 errmsg("a trigger on seq_log has changed what the source has sent"),
+				 errdetail("At log_index " UINT64_FORMAT " the digest is %016llx, and that of the source %016llx.",
+						   stored.last_applied_index, (unsigned long long) stored.digest,
+						   (unsigned long long) then->digest)));
 }
 
 /* Put the rows into the log; false if it is gone. */
@@ -795,6 +747,7 @@ store(DatabaseSlot *slot, const MachineState *then)
 	if (still)
 	{
 		append_copies(received.rows, received.n);
+		require_stored(then);
 		/* of ours that have been there and are back */
 		if (received.nacks > 0)
 			acks_remove(received.acks, received.nacks);

@@ -29,6 +29,7 @@
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/timeout.h"
+#include "utils/wait_event.h"
 
 /* Wait between attempts after an error that was not a call's, doubling. */
 #define MIN_RETRY_MS 200

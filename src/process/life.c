@@ -24,6 +24,7 @@
 #include "tcop/tcopprot.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
+#include "utils/wait_event.h"
 
 /* Wait between attempts after an error, doubling. */
 #define MIN_RETRY_MS 200

@@ -20,6 +20,7 @@
 #include "utils/guc.h"
 #include "utils/inval.h"
 #include "utils/memutils.h"
+#include "utils/wait_event.h"
 
 /* How long a lock is waited for, and when it is tried again after an error. */
 #define LOCK_PATIENCE "100ms"

@@ -3,9 +3,11 @@
  *	  Acknowledgements of a follower, to its source: over a connection of their own, since
  *	  the other one waits for what the source appends.
  *
- *	   IDLE --> CONNECTING --> SETTLING --> IDLE --> SENDING --> IDLE
+ *	   IDLE --> CONNECTING --> SETTLING --> IDLE --> SECURING --> SENDING --> IDLE
  *
- * What is waiting is sent, and the source answers where its log ends then.  When the log
+ * What is waiting is sent, when it cannot be lost here any more: a transaction whose
+ * commit was asynchronous is visible before, and the source would have the acknowledgement
+ * of what has not happened.  The source answers where its log ends then.  When the log
  * here has come so far, they have come back with it, and are waiting no more: whatever is
  * still there then is sent next.  So nothing needs to be remembered of what was sent, by
  * anybody; whatever ends meanwhile, they are sent again, and the source appends what it
@@ -23,6 +25,7 @@
 #include "log/completion.h"
 #include "miscadmin.h"
 #include "pgstat.h"
+#include "process/durable.h"
 #include "process/shipping.h"
 #include "shared/clock.h"
 #include "shared/follower.h"
@@ -44,11 +47,16 @@
 #define MIN_REST_MS 100
 #define MOST_REST_MS 5000
 
+/* How often it is looked whether standbys have confirmed what is to be sent, doubling. */
+#define MIN_SECURE_MS 2
+#define MOST_SECURE_MS 200
+
 typedef enum Phase
 {
 	PHASE_IDLE,
 	PHASE_CONNECTING,
 	PHASE_SETTLING,
+	PHASE_SECURING,
 	PHASE_SENDING
 } Phase;
 
@@ -65,6 +73,10 @@ static int64 look_due = 0;
 static int64 used_at = 0;
 static bool complained = false;
 static int	passed = 0;	 /* hosts that have another log */
+static char *securing = NULL;  /* the command that is sent when all up to there is safe */
+static XLogRecPtr secure_lsn;
+static int64 secure_look = 0;  /* as clock_ms() tells time */
+static int	secure_ms;
 
 void
 shipping_ready(int events)
@@ -74,10 +86,21 @@ shipping_ready(int events)
 		source_heard(&source);
 }
 
+static void
+forget_securing(void)
+{
+	if (securing != NULL)
+		pfree(securing);
+	securing = NULL;
+}
+
 void
 shipping_stop(void)
 {
 	source_close(&source);
+	forget_securing();
+	if (phase == PHASE_SECURING)
+		pfree(securing);
 	phase = PHASE_IDLE;
 	more = true;
 	until = 0;
@@ -224,10 +247,34 @@ begin(DatabaseSlot *slot, const char *conninfo, int turn, const MachineState *st
 		phase = PHASE_CONNECTING;
 		return true;
 	}
-	if (source_send(&source, command(acks, n, stored)) == SOURCE_FAILED)
-		return fail(slot, source_error(&source));
-	phase = PHASE_SENDING;
+	forget_securing();
+	securing = MemoryContextStrdup(TopMemoryContext, command(acks, n, stored));
+	secure_lsn = durable_wal_end();
+	secure_look = now;
+	secure_ms = MIN_SECURE_MS;
+	phase = PHASE_SECURING;
 	return true;
+}
+
+/* Nothing comes from the source meanwhile, unless it is that it has gone. */
+static bool
+secure(DatabaseSlot *slot, SourceWait *wait)
+{
+	int64		now = clock_ms();
+	bool		sent;
+
+	if (now < secure_look)
+		return sleeps(wait, secure_look - now);
+	if (!durable_by_now(secure_lsn))
+	{
+		secure_look = now + secure_ms;
+		secure_ms = Min(secure_ms * 2, MOST_SECURE_MS);
+		return sleeps(wait, secure_look - now);
+	}
+	phase = PHASE_SENDING;
+	sent = source_send(&source, securing) != SOURCE_FAILED;
+	forget_securing();
+	return sent || fail(slot, source_error(&source));
 }
 
 static bool
@@ -343,6 +390,8 @@ shipping_some(DatabaseSlot *slot, const char *conninfo, int turn,
 			return go_on_connecting(slot, wait);
 		case PHASE_SETTLING:
 			return settled(slot, wait);
+		case PHASE_SECURING:
+			return secure(slot, wait);
 		case PHASE_SENDING:
 			break;
 	}

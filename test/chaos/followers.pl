@@ -1,6 +1,7 @@
 # Faults without end where there is more than one server: `make chaos-followers`.
 #
 #   followers.pl --dir=DIR --bin=DIR [--seed=N] [--rounds=N] [--txns=N] [--only=FAULT,...]
+#       [--patience=N]
 #
 # A source, its synchronous standby, and two followers at which a stream, a group and a
 # handler write what they got, and acknowledge some of it.  In every round they work,
@@ -19,15 +20,16 @@ use Chaos::FollowerFaults qw(%faults %weight);
 use Chaos::FollowerLogFaults;
 use Chaos::FollowerModel qw(check_all check_end %checked @invariants);
 use Chaos::Followers;
-use Chaos::Loop qw(run_until);
+use Chaos::Loop qw(run_until $patience);
 use Chaos::Rng;
 use Chaos::Run qw(run_faults);
 
 $| = 1;
 
-my %option = (seed => int(time() * 1000) % 1_000_000_000, rounds => 20, txns => 500, only => '', batch => 60);
-GetOptions(\%option, 'dir=s', 'bin=s', 'seed=i', 'rounds=i', 'txns=i', 'batch=i', 'only=s') && $option{dir} && $option{bin} or die "see the head of $0\n";
+my %option = (seed => int(time() * 1000) % 1_000_000_000, rounds => 20, txns => 300, only => '', batch => 60, patience => 1);
+GetOptions(\%option, 'dir=s', 'bin=s', 'seed=i', 'rounds=i', 'txns=i', 'batch=i', 'patience=i', 'only=s') && $option{dir} && $option{bin} or die "see the head of $0\n";
 
+$patience = $option{patience};
 my @only = split /,/, $option{only};
 foreach (@only) { die "no such fault: $_; there are:\n" . join('', map { "  $_\n" } sort keys %faults) if !$faults{$_}; }
 

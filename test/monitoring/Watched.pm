@@ -43,7 +43,8 @@ sub finish
 sub wait_point
 {
 	my ($self, $description, $sub, $seconds) = @_;
-	my $until = time() + ($seconds || $self->{patience});
+	my $begin = time();
+	my $until = $begin + ($seconds || $self->{patience});
 	my ($good, $more);
 
 	until ($good)
@@ -52,6 +53,7 @@ sub wait_point
 		last if $good || time() > $until;
 		sleep 0.2;
 	}
+	printf "# after %.0f s\n", time() - $begin if time() - $begin > 5;
 	return $self->point($good, $description, $more);
 }
 
@@ -261,6 +263,26 @@ sub wait_value
 	return $self->wait_point($description, sub { my $is = $self->query($expr) // 'nothing'; return ($is eq $value, "$expr is $is, not $value") });
 }
 
+# CloudNativePG's way: each query in a transaction that only reads, as pg_monitor itself.
+sub queries_as_pg_monitor
+{
+	my ($self, $cluster, $db) = @_;
+	my $text = slurp("$self->{dir}/cnpg.yaml");
+	my $n = 0;
+
+	while ($text =~ /^cnpg_(calvin_seq_\w+):\n  query: \|\n((?:    .*\n)+)  metrics:\n((?:    .*\n)+)/mg)
+	{
+		my ($name, $sql, $metrics) = ($1, $2, $3);
+		my @columns = $metrics =~ /^    - (\w+):$/mg;
+		my $list = join ', ', @columns;
+		my ($good, $said) = $self->run_sql($cluster, $db, "BEGIN READ ONLY; SET LOCAL ROLE pg_monitor; SELECT $list FROM ($sql) q; COMMIT");
+
+		$self->point($good, "$name in $cluster, read only and as pg_monitor, has what it says", $said);
+		$n++;
+	}
+	return $self->point($n == 7, "the ConfigMap has all queries", "it has $n");
+}
+
 # Until rules were evaluated with what has been scraped since.
 sub settle
 {
@@ -318,8 +340,7 @@ sub fires
 
 	foreach my $name (@names)
 	{
-		$self->{fired}{$name} = 1;
-		$self->wait_point("$name fires, by @$jobs", sub {
+		$self->{fired}{$name} = $self->wait_point("$name fires, by @$jobs", sub {
 			my %by = map { ($_->[1]{job} => 1) } grep { $_->[0] eq 'firing' } @{ $self->active->{$name} || [] };
 
 			return ((grep { !$by{$_} } @$jobs) == 0, 'by: ' . join ' ', sort keys %by);

@@ -46,7 +46,8 @@ EOS
 $w->sql('follower', 'app', "SELECT seq_follow('host=$work/source port=5432 dbname=app user=feeder')");
 $w->sql('follower', 'fed', "CREATE SUBSCRIPTION log CONNECTION 'host=$work/source port=5432 dbname=app' PUBLICATION log");
 $w->sql('follower', 'fed', "SELECT seq_follow_replication('the source')");
-$w->background('source', 'app', q{SELECT seq_send('orders', jsonb_build_object('at', clock_timestamp())) \watch 0.2});
+my @traffic = ('source', 'app', q{SELECT seq_send('orders', jsonb_build_object('at', clock_timestamp())) \watch 0.2});
+$w->background(@traffic);
 $w->background('source', 'app',
 	q{SELECT seq_subscribe(ARRAY[seq_vshard('orders')], 'audit');},
 	q{DO $$ BEGIN PERFORM count(*) FROM seq_receive(1000, '200 ms', 'audit'); PERFORM seq_commit('audit'); END $$ \watch 0.2});
@@ -76,6 +77,7 @@ $w->wait_value('count(count by (__name__) ({__name__=~"calvin_seq_.*", job="post
 	$w->query('count(count by (__name__) ({__name__=~"calvin_seq_.*", job="sql_exporter"}))'), 'both exporters have the same names');
 $w->wait_value('min(calvin_seq_sequencer_well) + min(calvin_seq_state_applier_running) + min(calvin_seq_follower_well)', 3, 'all is well');
 $w->wait_value('max(calvin_seq_behind_seconds{name="idle"})', 0, 'an idle consumer is not behind');
+$w->queries_as_pg_monitor($_, 'app') foreach 'source', 'follower';
 $w->settle;
 $w->none_active('nothing fires while all is well');
 
@@ -86,6 +88,9 @@ my $small_queue = $w->opened('source', 'app', "SELECT seq_subscribe(ARRAY[seq_vs
 my $bare = $w->opened('source', 'app', "SELECT seq_subscribe(ARRAY[seq_vshard('orders')], 'bare', queue_size => 8192, lossless => false);");
 $w->not_active(qw(CalvinSeqConsumerBehind CalvinSeqConsumerStalled CalvinSeqParked CalvinSeqHandlerNotRunning CalvinSeqHandlerFailing
 	CalvinSeqDropped CalvinSeqBackpressure CalvinSeqStalledWithoutLag CalvinSeqLogOdd CalvinSeqRejected));
+$w->sql('source', 'app', "INSERT INTO seq_log (entry) VALUES ('\\xc1')");
+$w->sql_fails('source', 'app', "SELECT seq_send('orders', to_jsonb(repeat('x', 2000000)))");
+$w->fires(\@both, qw(CalvinSeqLogOdd CalvinSeqRejected));
 $w->sql('source', 'app', "SELECT seq_register('sleepy', ARRAY[seq_vshard('orders')], 0)");
 $w->sql('source', 'app', "SELECT seq_send('other', '1')");
 $w->wait_sql('source', 'app', "SELECT seq_pending('fetched') = 1");
@@ -97,12 +102,10 @@ $w->sql('source', 'app', "SELECT count(seq_send('orders', jsonb_build_object('n'
 $w->sql('source', 'app', "SELECT seq_send('large', to_jsonb(repeat('x', 20000)))");
 $w->wait_sql('source', 'app', "SELECT state = 'stalled' AND lag > 0 FROM seq_subscriptions WHERE name = 'small'");
 $small_queue->say("SELECT count(*) FROM seq_receive(10, '10 s', 'small');");
-$w->sql('source', 'app', "INSERT INTO seq_log (entry) VALUES ('\\xc1')");
-$w->sql_fails('source', 'app', q(SELECT seq_submit('{"write_set": []}')));
 # what dropped once is seen as an increase only if it goes on
 my $burst = $w->background('source', 'app', q{SELECT count(seq_send('orders', jsonb_build_object('n', n, 'fill', repeat('x', 200)))) FROM generate_series(1, 100) n \watch 1});
 $w->fires(\@both, qw(CalvinSeqConsumerBehind CalvinSeqConsumerStalled CalvinSeqParked CalvinSeqHandlerNotRunning CalvinSeqHandlerFailing
-	CalvinSeqDropped CalvinSeqBackpressure CalvinSeqStalledWithoutLag CalvinSeqLogOdd CalvinSeqRejected));
+	CalvinSeqDropped CalvinSeqBackpressure CalvinSeqStalledWithoutLag));
 $w->fires_with('CalvinSeqConsumerBehind', name => 'sleepy');
 $w->fires_with('CalvinSeqHandlerNotRunning', name => 'unmade');
 $w->fires_with('CalvinSeqHandlerFailing', name => 'failing');
@@ -138,10 +141,17 @@ kill 'CONT', $launcher;
 $w->rests(qw(CalvinSeqApplierNotRunning CalvinSeqSequencerNotRunning));
 
 $w->not_active(qw(CalvinSeqApplierErrors CalvinSeqSequencerErrors));
+# with something left for both to do
+my @workers = split /\|/, $w->sql('source', 'app', 'SELECT s.applier_pid, q.pid FROM seq_state s, seq_sequencer q');
+kill 'STOP', @workers;
+$w->sql('source', 'app', "INSERT INTO seq_log (entry) VALUES ('')");
+$w->sql('source', 'app', "SELECT seq_send('orders', '1')");
 my $guard = 'ALTER EVENT TRIGGER seq_log_guard';
 $w->sql('source', 'app', "$guard DISABLE; ALTER INDEX seq_log_epoch_idx RENAME TO seq_log_away; $guard ENABLE ALWAYS");
+kill 'CONT', @workers;
 $w->wait_log('source', qr/calvin_seq applier.*ERROR: .*\n(?:.*\n)*.*calvin_seq sequencer.*ERROR: |calvin_seq sequencer.*ERROR: .*\n(?:.*\n)*.*calvin_seq applier.*ERROR: /);
 $w->sql('source', 'app', "$guard DISABLE; ALTER INDEX seq_log_away RENAME TO seq_log_epoch_idx; $guard ENABLE ALWAYS");
+$w->background(@traffic);
 $w->fires(\@both, qw(CalvinSeqApplierErrors CalvinSeqSequencerErrors));
 
 #
@@ -155,7 +165,9 @@ $w->rests(qw(CalvinSeqFollowerStopped CalvinSeqFollowerBehind));
 $w->sql('source', 'app', "ALTER ROLE feeder NOLOGIN; SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'feeder'");
 $w->sql('source', 'app', "SELECT seq_send('orders', '1')");
 $w->wait_sql('source', 'app', 'SELECT max(lag) > 3 FROM seq_followers');
-$w->sql('source', 'app', "ALTER PUBLICATION log SET (publish = 'insert, delete')");
+# what is in the way of the log as well
+$w->sql('source', 'app', 'CREATE TABLE more (i int); ALTER PUBLICATION log ADD TABLE more');
+$w->sql('source', 'app', 'INSERT INTO more VALUES (1)');
 $w->sql('source', 'app', 'SELECT seq_truncate(seq_last_applied_epoch(), true)');
 $w->fires(\@both, qw(CalvinSeqConsumerLost CalvinSeqFollowerLost CalvinSeqReplicationFails));
 $w->fires_with('CalvinSeqConsumerLost', name => 'sleepy');

@@ -168,6 +168,30 @@ fault 'follower loses what was not durable', 3, sub {
 	$cluster->resume_follower($follower);
 };
 
+# Commits that wait for nothing, with acknowledgements, and nobody who flushes what they have
+# written before it is lost.  What the source has by then has to be there after that.
+fault 'follower loses what it has acknowledged', 4, sub {
+	my ($cluster, $rng) = @_;
+	my $follower = some_follower($cluster, $rng);
+	my $do = sub {
+		my ($sql) = @_;
+		run_until(sub { my $result = $follower->{ask}->ask($sql); return $result && !$result->{error} && !$result->{lost}; }, $sql);
+	};
+
+	# so that there is something to fetch, and nothing that comes is needed
+	$follower->{paused} = 1;
+	run_until(sub { !grep { !$_->is_idle && $_->is_connected } $cluster->at_follower($follower) }, "those at $follower->{name} to end");
+	run_for(0.3 + $rng->real(0.5));
+	$do->($_) foreach 'ALTER SYSTEM SET synchronous_commit = off', 'SELECT pg_reload_conf()', 'UPDATE knobs SET share = 1';
+	$follower->kill_process(process($follower, $_), 'STOP') foreach qr/calvin_seq applier/, $WALWRITER;
+	@{$follower}{qw(lazy paused)} = (1, 0);
+	run_for(0.2 + $rng->real(0.4));
+	$follower->lose_power;
+	$follower->start;
+	$follower->{lazy} = 0;
+	$do->($_) foreach 'UPDATE knobs SET share = 0.1', 'ALTER SYSTEM RESET synchronous_commit', 'SELECT pg_reload_conf()';
+};
+
 #
 # The source's side of the connection
 #

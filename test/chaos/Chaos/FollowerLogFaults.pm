@@ -112,6 +112,14 @@ fault 'left behind', 3, sub {
 	run_for(0.1);
 	my $end = $cluster->value($follower, 'SELECT max(log_index) FROM seq_log');
 	run_for(0.3);
+	# as long as it is known that is not done
+	foreach (1 .. 3)
+	{
+		Chaos::LogFaults::truncate_log($cluster, $rng);
+		my $base = $cluster->value($cluster->{primary}, 'SELECT coalesce(max(log_index), 0) FROM seq_snapshots WHERE base');
+
+		violation('truncation', "$cluster->{primary}{name} has truncated what is before log_index $base, and $follower->{name}, which it knows, has the log up to $end") if $base > $end;
+	}
 	$cluster->forget_position($id);
 	my $truncated = run_until(
 		sub {

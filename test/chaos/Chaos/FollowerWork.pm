@@ -34,7 +34,8 @@ CREATE FUNCTION acknowledge(rs seq_txn[], grp text) RETURNS void LANGUAGE plpgsq
 DECLARE
 	n bigint;
 BEGIN
-	IF NOT (SELECT acks FROM knobs) THEN RETURN; END IF;
+	-- who ends it waits for us
+	IF NOT (SELECT acks FROM knobs FOR SHARE) THEN RETURN; END IF;
 	WITH picked AS (
 		INSERT INTO acked SELECT r.epoch, r."position", r.vshard FROM unnest(rs) r, knobs k
 			WHERE (r.vshard = ANY (__EVEN__)) = (grp = 'g') AND random() < k.share
@@ -94,6 +95,10 @@ use warnings;
 use Chaos::Entry qw(@vshards random_batch noop_entry ack_entry corrupt_entry);
 
 our @ISA = ('Chaos::Appender');
+
+# Not as fast as it goes: followers, of which there are two, do more with each entry.
+sub plan_single { my ($self, $epoch) = @_; $self->SUPER::plan_single($epoch); push @{ $self->{plan} }, $self->{rng}->real(0.15); return; }
+sub plan_transaction { my ($self, $epoch) = @_; $self->SUPER::plan_transaction($epoch); push @{ $self->{plan} }, $self->{rng}->real(0.15); return; }
 
 # What seq_append would not let in, holes, and acknowledgements.
 sub plan_odd
@@ -171,7 +176,7 @@ sub next_plan
 	return if $self->{node}{paused};
 	return $self->drain if $cluster->{draining};
 	return if $cluster->{quiet};
-	my $mode = $rng->any(qw(on on off));
+	my $mode = $self->{node}{lazy} ? 'off' : $rng->any(qw(on on off));
 	my @steps = ([ 'BEGIN' . $rng->any('', '', ' ISOLATION LEVEL REPEATABLE READ') ], ["SET LOCAL synchronous_commit = $mode"]);
 
 	foreach (1 .. 1 + $rng->below(2))
@@ -237,7 +242,7 @@ sub next_plan
 	my $sql = $rng->any(
 		"SELECT seq_append($hex, true)",
 		q{SELECT seq_send('intruder', '{}')},
-		q{SELECT seq_submit('{"write_set": [{"Document": {"collection": "intruder", "surrogates": [1]}}], "plans": "", "tenant_id": 0}')},
+		q{SELECT seq_submit('{"write_set": [{"Document": {"collection": "intruder", "surrogates": [1]}}], "plans": "\\\\x00", "tenant_id": 0}')},
 		"INSERT INTO seq_log (entry) VALUES ($hex)",
 		"INSERT INTO seq_log (log_index, entry) SELECT max(log_index) + 1, $hex FROM seq_log");
 

@@ -30,6 +30,8 @@ sub make_servers
 	my ($self) = @_;
 	my $relay = $self->{relay} = Chaos::Relay->new(dir => "$self->{dir}/r", seed => $self->{seed});
 
+	open my $fh, '>', "$self->{dir}/retention.conf" or die $!;
+	close $fh;
 	$self->SUPER::make_servers;
 	$self->{witnessed} = [];
 	$self->{acked} = [];
@@ -80,7 +82,7 @@ sub add_workload
 	my ($self) = @_;
 
 	$self->{appenders} = [
-		Chaos::Appender->new(name => 'appender', cluster => $self),
+		Chaos::SourceAppender->new(name => 'appender', cluster => $self),
 		Chaos::SourceAppender->new(name => 'raw', cluster => $self, odd => 1) ];
 	$self->{submitters} = [
 		(map { Chaos::Submitter->new(name => "submitter$_", cluster => $self) } 1, 2),
@@ -154,10 +156,7 @@ sub settle
 
 	$self->{budget} = 0;
 	$self->{quiet} = 1;
-	foreach my $follower (@{ $self->{followers} })
-	{
-		$self->{relay}->tell($_, 'heal') foreach $self->links($follower);
-	}
+	$self->{relay}->heal;
 	run_until(sub { !grep { !$_->is_idle } @{ $self->{appenders} }, @{ $self->{submitters} }, @{ $self->{others} }, $self->{probe} }, 'the appenders to end');
 	$self->drain_inbox;
 	$self->probe;
@@ -224,13 +223,6 @@ sub pause_follower
 			return $result && !$result->{error} && !$result->{lost};
 		},
 		'acknowledgements to end');
-	# calls of the handler that have not seen that yet
-	run_until(
-		sub {
-			my $result = $follower->{ask}->ask(q{SELECT count(*) FROM pg_locks WHERE relation = 'seq_outgoing_acks'::regclass AND mode = 'RowExclusiveLock'});
-			return $result && !$result->{error} && !$result->{lost} && $result->{rows}[0][0] == 0;
-		},
-		'the handler');
 	run_until(sub { my $is = $self->follower_state($follower); return $is && $is->{acks} == 0; }, 'acknowledgements to come back', 60, 'follows');
 	return;
 }
@@ -284,8 +276,21 @@ sub make_anew
 	run_until(sub { !grep { !$_->is_idle && $_->is_connected } $self->at_follower($follower) }, "those at $follower->{name} to end");
 	$self->keep_acked($follower);
 	$_->vanish foreach $self->at_follower($follower), $follower->{control};
-	Chaos::Cluster::do_all($follower, q{SELECT seq_unhandle('h')}, 'DROP EXTENSION calvin_seq CASCADE', 'DROP SCHEMA public CASCADE', 'CREATE SCHEMA public');
+	# whoever looks at a view of it meanwhile takes the tables in another order
+	foreach my $sql (q{SELECT seq_unhandle('h')}, 'DROP EXTENSION calvin_seq CASCADE', 'DROP SCHEMA public CASCADE', 'CREATE SCHEMA public')
+	{
+		run_until(
+			sub {
+				my $result = $follower->{ask}->ask($sql);
+
+				violation('no unexpected error', "$sql: $result->{error}{state}: $result->{error}{message}") if $result && $result->{error} && $result->{error}{state} ne '40P01';
+				return $result && !$result->{error} && !$result->{lost};
+			},
+			$sql);
+	}
 	$follower->{control}->vanish;
+	# what its log was before is no part of the model's
+	@{ $self->{$_} } = grep { $_->[0] ne $follower->{name} } @{ $self->{$_} } foreach qw(samples witnessed);
 	@{$follower}{qw(from at)} = ($self->{checked_epoch} + 1, {});
 	$self->make_follower($follower);
 	$follower->{control}->vanish;

@@ -58,9 +58,12 @@ sub link
 	my $host = $self->host($name);
 
 	mkdir $host;
+	push @{ $self->{names} }, $name;
 	$self->tell($name, 'listen', "$host/.s.PGSQL.5432", $server->path);
 	return;
 }
+
+sub heal { my ($self) = @_; $self->tell($_, 'heal') foreach @{ $self->{names} }; return; }
 
 sub tell
 {

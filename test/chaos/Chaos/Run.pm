@@ -75,7 +75,7 @@ sub show_log
 	my ($server) = @_;
 
 	open my $fh, '<', $server->{log} or return;
-	my @lines = grep { !/ client backend \S+( \S+)? (?:ERROR|DETAIL|HINT|CONTEXT|WARNING):| calvin_seq (?:applier|sequencer) (?:LOG|WARNING|DETAIL):|^\t/ } <$fh>;
+	my @lines = grep { !/ client backend \S+( \S+)? (?:ERROR|DETAIL|HINT|CONTEXT|WARNING):| calvin_seq (?:applier|sequencer) (?:LOG|WARNING|DETAIL):| calvin_seq handler (?:ERROR|CONTEXT):|^\t/ } <$fh>;
 	splice @lines, 0, -12 if @lines > 12;
 	print "# the end of $server->{name}'s log:\n";
 	print "#   $_" foreach @lines;
