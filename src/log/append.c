@@ -20,6 +20,7 @@
 #include "catalog/pg_type_d.h"
 #include "executor/executor.h"
 #include "executor/spi.h"
+#include "log/access.h"
 #include "log/append.h"
 #include "log/following.h"
 #include "log/identity.h"
