@@ -592,10 +592,12 @@ append_copies(const CopiedRow *rows, int n)
 {
 	const LogTable *table = lock_table();
 	LogIdentity self = log_become_owner_to_append(table);
+	LogAccess	access;
 	Insert		insert;
 
 	/* a worker has none, and what others have attached to the log needs one */
-	PushActiveSnapshot(GetLatestSnapshot());
+	log_access_begin(&access, 0, ACCESS_LATEST);
+	PushActiveSnapshot(access.snapshot);
 	insert_begin_known(&insert, table->log, table->bare);
 	copying = true;
 	for (int i = 0; i < n; i++)
@@ -620,5 +622,6 @@ append_copies(const CopiedRow *rows, int n)
 	copying = false;
 	insert_end(&insert);
 	PopActiveSnapshot();
+	log_access_end(&access);
 	log_become_self(&self);
 }
