@@ -1,6 +1,7 @@
 # A source of several hosts, one of which is silent: it takes connections and answers nothing, as
 # one that is cut off.  Whoever follows does not wait for it while another host could serve, and
-# gives it its time nevertheless, for it may only be slow.
+# gives it its time nevertheless, for it may only be slow.  A primary that was replaced, and does not
+# know that, is left for the one that replaces it.
 use strict;
 use warnings;
 
@@ -82,9 +83,9 @@ sub append
 	return;
 }
 
-my $silent = host_that(sub { sleep });
+my ($silent, $mute) = map { host_that(sub { sleep }) } 1 .. 2;
 my $source = new_node('source', -streaming => 1);
-my $follower = new_node('follower');
+my $follower = new_node('follower', 'calvin_seq.follower_timeout' => '10s');
 create_extension($_, $db) foreach $source, $follower;
 append($source);
 $source->backup('backup');
@@ -105,7 +106,7 @@ is(sql($source, $db, 'SELECT complete FROM seq_completion(0, 0)'), 't', 'acknowl
 #
 # Two of them, between standbys: the one that is promoted is found
 #
-my @hosts = ([ $silent, 1 ], [ $source->host, $source->port ], [ $silent, 1 ], [ $standby->host, $standby->port ]);
+my @hosts = ([ $silent, 1 ], [ $source->host, $source->port ], [ $mute, 1 ], [ $standby->host, $standby->port ]);
 follow($follower, $db, sprintf('host=%s port=%s dbname=%s target_session_attrs=read-write %s',
 	join(',', map { $_->[0] } @hosts), join(',', map { $_->[1] } @hosts), $db, $patient), $source);
 wait_follower_state($follower, $db, 'following');
@@ -124,6 +125,21 @@ follow($follower, $db, sprintf('host=%s,%s port=1,2 dbname=%s %s', $slow, $silen
 append($standby);
 is_copy($standby, $db, $follower, $db, 'a host that is slow');
 is(follower($follower, $db, 'connected_to'), "$slow:1", 'it is the one that has answered late');
+
+#
+# A primary that has been replaced without knowing it
+#
+$source->append_conf('postgresql.conf', "synchronous_standby_names = 'nobody'");
+$source->start;
+follow($follower, $db, source_of([ $source, $standby ], $db, "target_session_attrs=read-write $patient"), $standby);
+append($standby);
+is_copy($standby, $db, $follower, $db, 'an old primary in front, which has less');
+
+# nor does one whose commits nobody confirms take note of who follows
+sql($follower, $db, 'CREATE DATABASE second');
+create_extension($follower, 'second');
+follow($follower, 'second', source_of([ $source, $standby ], $db, $patient), $standby);
+is_copy($standby, $db, $follower, 'second', 'an old primary in front, whose commits wait for ever');
 
 nothing_crashed($_) foreach $follower, $standby;
 done_testing();

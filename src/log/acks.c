@@ -149,16 +149,13 @@ acks_remove(const Ack *acks, int n)
 {
 	LogIdentity self = log_become_side_owner(log_table_require(), SIDE_ACKS);
 	SideAccess	access;
-	LogAccess	log;
 	TupleTableSlot *slot;
 	Insert		insert;
 
 	/* the same one may come twice: what was removed is not to be found again */
 	side_access_begin(&access, SIDE_ACKS, RowExclusiveLock, ACCESS_SELF);
 	slot = table_slot_create(access.rel, NULL);
-	/* a worker has none, and what others have attached to the table needs one */
-	log_access_begin(&log, 0, ACCESS_LATEST);
-	PushActiveSnapshot(log.snapshot);
+	access_push_snapshot();
 	insert_begin(&insert, RelationGetRelid(access.rel));
 	for (int i = 0; i < n; i++)
 	{
@@ -171,7 +168,6 @@ acks_remove(const Ack *acks, int n)
 	}
 	insert_end(&insert);
 	PopActiveSnapshot();
-	log_access_end(&log);
 	ExecDropSingleTupleTableSlot(slot);
 	side_access_end(&access);
 	log_become_self(&self);

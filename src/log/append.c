@@ -20,6 +20,7 @@
 #include "catalog/pg_type_d.h"
 #include "executor/executor.h"
 #include "executor/spi.h"
+#include "log/access.h"
 #include "log/append.h"
 #include "log/following.h"
 #include "log/identity.h"
@@ -592,12 +593,10 @@ append_copies(const CopiedRow *rows, int n)
 {
 	const LogTable *table = lock_table();
 	LogIdentity self = log_become_owner_to_append(table);
-	LogAccess	access;
 	Insert		insert;
 
 	/* a worker has none, and what others have attached to the log needs one */
-	log_access_begin(&access, 0, ACCESS_LATEST);
-	PushActiveSnapshot(access.snapshot);
+	access_push_snapshot();
 	insert_begin_known(&insert, table->log, table->bare);
 	copying = true;
 	for (int i = 0; i < n; i++)
@@ -622,6 +621,5 @@ append_copies(const CopiedRow *rows, int n)
 	copying = false;
 	insert_end(&insert);
 	PopActiveSnapshot();
-	log_access_end(&access);
 	log_become_self(&self);
 }

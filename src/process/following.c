@@ -177,6 +177,9 @@ following_forget(void)
 static FollowingNext
 fail(DatabaseSlot *slot, FollowerState state, char *message, const char *hint)
 {
+	/* it may be one that was replaced, and does not know that: another host comes next */
+	if (state != FOLLOWER_UNREACHABLE && source_is_open(&source))
+		reaching_pass_over(&source);
 	follower_set_state(slot, state);
 	follower_set_error(slot, hint == NULL ? message :
 					   psprintf("%s; %s", message, hint));
@@ -280,7 +283,10 @@ static FollowingNext
 waits(DatabaseSlot *slot, SourceWait *wait)
 {
 	if (source_is_silent(&source))
+	{
+		reaching_pass_over(&source);
 		return lost(slot);
+	}
 	source_wait(&source, wait);
 	return FOLLOWING_WAITS;
 }

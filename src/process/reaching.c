@@ -25,11 +25,18 @@
 static int	turn = 0;
 static bool ready[REACHING_SOCKETS];
 static const char *to;			/* the connection string */
-static bool several;			/* it has more than one host */
+static int	hosts;				/* that it names */
 static Source scout;
 static int	scout_turn;
 static int64 scout_due;			/* as clock_ms() tells time */
-static char waited_for[sizeof(scout.tried)]; /* by the source, when the scout was sent */
+static int	waited_for;			/* by the source, when the scout was sent; a host's number */
+
+/* The number of the host that one is connected to, or tries, which has begun with "from". */
+static int
+number_of(const Source *source, int from)
+{
+	return (from + source->passed) % hosts;
+}
 
 int
 reaching_turn(void)
@@ -49,14 +56,20 @@ reaching_stop(void)
 	source_close(&scout);
 }
 
+void
+reaching_pass_over(const Source *source)
+{
+	turn = number_of(source, turn) + 1;
+}
+
 SourceStatus
 reaching_start(Source *source, const char *conninfo)
 {
 	reaching_stop();
 	ready[0] = false;
 	to = conninfo;
-	several = conninfo_hosts(conninfo) > 1;
-	waited_for[0] = '\0';
+	hosts = conninfo_hosts(conninfo);
+	waited_for = -1;
 	return source_start(source, conninfo, turn);
 }
 
@@ -105,7 +118,7 @@ scout_some(const Source *source, SourceWait *wait)
 	if (!source_is_open(&scout))
 	{
 		if (clock_ms() >= scout_due)
-			status = scout_send(turn + source->passed + 1);
+			status = scout_send(number_of(source, turn) + 1);
 	}
 	else
 	{
@@ -113,10 +126,11 @@ scout_some(const Source *source, SourceWait *wait)
 		if (status == SOURCE_READY)
 			return status;
 		if (status == SOURCE_FAILED && scout.silent)
-			status = scout_send(scout_turn + scout.passed + 1);
+			status = scout_send(number_of(&scout, scout_turn) + 1);
 	}
 	/* it has come round */
-	if (status == SOURCE_FAILED || (source_is_open(&scout) && strcmp(scout.tried, source->tried) == 0))
+	if (status == SOURCE_FAILED ||
+		(source_is_open(&scout) && number_of(&scout, scout_turn) == number_of(source, turn)))
 		scout_rest();
 	if (source_is_open(&scout))
 		source_wait(&scout, wait);
@@ -133,12 +147,12 @@ reaching_some(Source *source, SourceWait waits_for[REACHING_SOCKETS])
 {
 	SourceStatus status = go_on(source, 0, &waits_for[0]);
 
-	if (status == SOURCE_WAITS && several)
+	if (status == SOURCE_WAITS && hosts > 1)
 	{
 		/* each host has some time alone */
-		if (strcmp(waited_for, source->tried) != 0)
+		if (waited_for != number_of(source, turn))
 		{
-			strlcpy(waited_for, source->tried, sizeof(waited_for));
+			waited_for = number_of(source, turn);
 			source_close(&scout);
 			scout_due = clock_ms() + ALONE_MS;
 		}
@@ -153,8 +167,7 @@ reaching_some(Source *source, SourceWait waits_for[REACHING_SOCKETS])
 	}
 	if (status != SOURCE_WAITS)
 		reaching_stop();
-	/* the next attempt begins behind it */
 	if (status == SOURCE_FAILED && source->silent)
-		turn++;
+		reaching_pass_over(source);
 	return status;
 }

@@ -24,6 +24,9 @@ extern void reaching_ready(int which);
 /* It is over, or given up. */
 extern void reaching_stop(void);
 
+/* The next attempt begins with the host behind the one that this is connected to, or tries. */
+extern void reaching_pass_over(const Source *source);
+
 /* The host to begin with, as in conninfo.h. */
 extern int	reaching_turn(void);
 

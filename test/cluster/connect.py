@@ -1,5 +1,6 @@
 """Connections that never wait longer than they are told to, whatever becomes of the server."""
 import select
+import threading
 import time
 
 import psycopg2
@@ -10,12 +11,12 @@ class TooLate(psycopg2.OperationalError):
     """No answer in time: what was under way may have been done."""
 
 
-limits = {}     # by connection, and one for who has none: the connecting
-CONNECT_S = 2
+limits = {}                     # by connection
+connecting = threading.local()  # for who has none yet
 
 
 def wait(connection):
-    deadline = time.monotonic() + limits.get(id(connection), CONNECT_S)
+    deadline = time.monotonic() + limits.get(id(connection), getattr(connecting, "limit_s", 20))
     while True:
         state = connection.poll()
         if state == psycopg2.extensions.POLL_OK:
@@ -31,7 +32,8 @@ def wait(connection):
 psycopg2.extensions.set_wait_callback(wait)
 
 
-def connect(limit_s, **parameters):
+def connect(limit_s, connect_s=20, **parameters):
+    connecting.limit_s = connect_s
     connection = psycopg2.connect(**parameters)
     limits[id(connection)] = limit_s
     connection.autocommit = True

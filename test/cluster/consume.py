@@ -6,6 +6,7 @@ Two workers of the group "worked", which also acknowledge, and the registered co
 for the vshards. BROKEN=effects has one of the workers commit first, write then, and be
 interrupted between the two now and then.
 """
+import json
 import os
 import signal
 import sys
@@ -40,7 +41,7 @@ def work(cursor, state, careless):
             return
         cursor.execute("BEGIN")
         for row in got:
-            cursor.execute("INSERT INTO got SELECT %s, %s, %s, %s::jsonb", row[:3] + (str(row[3]).replace("'", '"'),))
+            cursor.execute("INSERT INTO got SELECT %s, %s, %s, %s::jsonb", row[:3] + (json.dumps(row[3]),))
     cursor.execute(WRITE.format("got"), ("worked",))
     cursor.execute(ACK)
     cursor.execute("COMMIT")

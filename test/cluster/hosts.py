@@ -46,7 +46,8 @@ class Network:
 
     @property
     def range(self):
-        return self.prefix + "0/24"
+        # who connects to an address of the loopback network comes from 127.0.0.1
+        return self.prefix + "0/24" if self.namespaces else "127.0.0.0/8"
 
     def cut(self, one, other):
         one.learn(other, NOWHERE)

@@ -19,6 +19,7 @@ from connect import close, connect
 
 # longer than a failover that is planned, and shorter than somebody would wait
 ANSWER_S = 5
+CONNECT_S = 2
 SEND = "SELECT seq_send(%(collection)s, %(payload)s)"
 APPEND_JSON = """SELECT seq_append_json(jsonb_build_object('EpochBatch', jsonb_build_object('txns', jsonb_build_array(
     jsonb_build_object('tx_class', jsonb_build_object('plans', '\\x' || encode(convert_to(%(payload)s, 'UTF8'), 'hex'),
@@ -49,7 +50,7 @@ def outcome_of(error):
 
 def reach(turn):
     host = hosts[turn % len(hosts)]
-    return host, connect(ANSWER_S, host=host, port=54320, dbname="app", user="writer", passfile=passfile,
+    return host, connect(ANSWER_S, CONNECT_S, host=host, port=54320, dbname="app", user="writer", passfile=passfile,
                          target_session_attrs="read-write", application_name="load")
 
 

@@ -25,8 +25,8 @@ class Server:
         self.host, self.bin = host, bin_dir
         self.name, self.data = host.name, f"{host.dir}/data"
 
-    def connect(self, limit_s=20, database="app"):
-        return connect(limit_s, host=self.host.dir, port=PORT, dbname=database, user="postgres", application_name="story")
+    def connect(self, limit_s=20, database="app", connect_s=20):
+        return connect(limit_s, connect_s, host=self.host.dir, port=PORT, dbname=database, user="postgres", application_name="story")
 
     def sql(self, statement, args=None, limit_s=60, database="app"):
         connection = self.connect(limit_s, database)

@@ -11,6 +11,7 @@ import signal
 import statistics
 import sys
 import time
+import traceback
 
 import check
 import psycopg2
@@ -447,6 +448,7 @@ def main():
         story.run()
         status = 0
     except (Failed, psycopg2.Error, RuntimeError) as failure:
+        traceback.print_exc(file=sys.stdout)
         point(False, "the story came to its end", failure)
     with open(f"{WORK}/summary", "w", encoding="utf-8") as file:
         file.write(f"{Points.passed} {Points.failed}\n")

@@ -24,7 +24,7 @@ class Roles(threading.Thread):
         while True:
             try:
                 if connection is None:
-                    connection = self.member.connect(1, "postgres")
+                    connection = self.member.connect(1, "postgres", 2)
                 cursor = connection.cursor()
                 cursor.execute("SELECT pg_is_in_recovery()")
                 self.note("standby" if cursor.fetchone()[0] else "primary")
