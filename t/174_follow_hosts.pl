@@ -135,11 +135,5 @@ follow($follower, $db, source_of([ $source, $standby ], $db, "target_session_att
 append($standby);
 is_copy($standby, $db, $follower, $db, 'an old primary in front, which has less');
 
-# nor does one whose commits nobody confirms take note of who follows
-sql($follower, $db, 'CREATE DATABASE second');
-create_extension($follower, 'second');
-follow($follower, 'second', source_of([ $source, $standby ], $db, $patient), $standby);
-is_copy($standby, $db, $follower, 'second', 'an old primary in front, whose commits wait for ever');
-
 nothing_crashed($_) foreach $follower, $standby;
 done_testing();
