@@ -135,17 +135,17 @@ count_parts(const char *list)
 	return n;
 }
 
-/* A list separated by commas, with the first "turn" of its parts at the end. */
+/* So many parts of a list separated by commas, from one on. */
 static char *
-rotate(const char *list, int turn)
+some_parts(const char *list, int first, int n)
 {
-	const char *rest = list;
+	const char *end;
 
-	for (; turn > 0; turn--)
-		rest = strchr(rest, ',') + 1;
-	if (rest == list)
-		return pstrdup(list);
-	return psprintf("%s,%.*s", rest, (int) (rest - list) - 1, list);
+	for (; first > 0; first--)
+		list = strchr(list, ',') + 1;
+	for (end = list; n > 0; n--)
+		end += strcspn(end, ",") + (n > 1);
+	return pnstrdup(list, (Size) (end - list));
 }
 
 /* What is given of where hosts are, in the order of libpq's options. */
@@ -207,11 +207,26 @@ set(ConninfoParams *params, int *n, const char *keyword, const char *value)
 
 /* One port is that of all hosts. */
 static void
-set_turned(ConninfoParams *params, int *n, const char *keyword, const char *list,
-		   const Hosts *hosts, int turn)
+set_some(ConninfoParams *params, int *n, const char *keyword, const char *list,
+		 const Hosts *hosts, int first, int nhosts)
 {
 	if (list != NULL && count_parts(list) == hosts->n)
-		set(params, n, keyword, rotate(list, turn % hosts->n));
+		set(params, n, keyword, some_parts(list, first, nhosts));
+}
+
+/*
+ * By turns all hosts, those behind the first, and so on to the last; then each by itself.
+ */
+static void
+set_hosts(ConninfoParams *params, int *n, const Hosts *hosts, int turn)
+{
+	int			step = turn % (2 * hosts->n);
+	int			first = step % hosts->n;
+	int			nhosts = step < hosts->n ? hosts->n - first : 1;
+
+	set_some(params, n, "host", hosts->host, hosts, first, nhosts);
+	set_some(params, n, "hostaddr", hosts->hostaddr, hosts, first, nhosts);
+	set_some(params, n, "port", hosts->port, hosts, first, nhosts);
 }
 
 void
@@ -238,9 +253,8 @@ conninfo_params(const char *conninfo, int turn, bool primary, ConninfoParams *pa
 	PQconninfoFree(options);
 	if (service && turn > 0)
 		find_hosts_of_service(params, n, &hosts);
-	set_turned(params, &n, "host", hosts.host, &hosts, turn);
-	set_turned(params, &n, "hostaddr", hosts.hostaddr, &hosts, turn);
-	set_turned(params, &n, "port", hosts.port, &hosts, turn);
+	if (turn > 0)
+		set_hosts(params, &n, &hosts, turn);
 	if (primary)
 		set(params, &n, "target_session_attrs", "primary");
 	set(params, &n, "client_encoding", "UTF8");

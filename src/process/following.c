@@ -88,7 +88,6 @@ static Source source;
 static Phase phase = PHASE_RESTING;
 static int64 rest_until = 0; /* as clock_ms() tells time */
 static int	rest_ms = 0;
-static int	turn = 0;		 /* of several hosts */
 static bool ready;			 /* the socket is, for who connects */
 static FollowerState logged = FOLLOWER_NONE; /* what was said last in the server log */
 
@@ -260,11 +259,7 @@ static FollowingNext
 waits(DatabaseSlot *slot, SourceWait *wait)
 {
 	if (source_is_silent(&source))
-	{
-		if (phase == PHASE_CONNECTING)
-			turn++;
 		return lost(slot);
-	}
 	source_wait(&source, wait);
 	return FOLLOWING_WAITS;
 }
@@ -293,7 +288,7 @@ begin(DatabaseSlot *slot, SourceWait *wait)
 		follower_set_state(slot, FOLLOWER_CONNECTING);
 	pgstat_report_activity(STATE_RUNNING, "connecting to the source");
 	ready = false;
-	if (source_start(&source, following.conninfo, turn) == SOURCE_FAILED)
+	if (source_start(&source, following.conninfo) == SOURCE_FAILED)
 		return lost(slot);
 	phase = PHASE_CONNECTING;
 	return FOLLOWING_AGAIN;
@@ -909,10 +904,10 @@ following_some(DatabaseSlot *slot, SourceWait waits_for[FOLLOWING_SOCKETS])
 	}
 	next = follow_some(slot, &waits_for[0]);
 	if (compared_once && (next == FOLLOWING_AGAIN || next == FOLLOWING_WAITS) &&
-		shipping_some(slot, following.conninfo, turn, here.last_applied_index, &waits_for[1]))
+		shipping_some(slot, following.conninfo, here.last_applied_index, &waits_for[1]))
 		next = FOLLOWING_AGAIN;
 	if (compared_once && (next == FOLLOWING_AGAIN || next == FOLLOWING_WAITS) &&
-		noting_some(following.conninfo, turn, &waits_for[2]))
+		noting_some(following.conninfo, &waits_for[2]))
 		next = FOLLOWING_AGAIN;
 	MemoryContextSwitchTo(TopMemoryContext);
 	return next;

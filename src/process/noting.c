@@ -153,7 +153,7 @@ noted(SourceWait *wait)
 }
 
 bool
-noting_some(const char *conninfo, int turn, SourceWait *wait)
+noting_some(const char *conninfo, SourceWait *wait)
 {
 	wait->socket = PGINVALID_SOCKET;
 	wait->ms = -1;
@@ -171,7 +171,7 @@ noting_some(const char *conninfo, int turn, SourceWait *wait)
 	if (wanted[0] == '\0')
 		return false;
 	ready = false;
-	if (source_start_primary(&source, conninfo, turn) == SOURCE_FAILED)
+	if (source_start_primary(&source, conninfo) == SOURCE_FAILED)
 		return fail(source_error(&source));
 	phase = PHASE_CONNECTING;
 	return true;

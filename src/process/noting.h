@@ -16,7 +16,7 @@ extern void noting_want(const char *arguments);
  * Do what can be done now, with a primary that the connection string leads to; true if
  * there is more of it.
  */
-extern bool noting_some(const char *conninfo, int turn, SourceWait *wait);
+extern bool noting_some(const char *conninfo, SourceWait *wait);
 
 /* What was waited for has come. */
 extern void noting_ready(int events);

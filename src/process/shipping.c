@@ -175,7 +175,7 @@ command(const Ack *acks, int n)
 }
 
 static bool
-begin(DatabaseSlot *slot, const char *conninfo, int turn, uint64 stored, SourceWait *wait)
+begin(DatabaseSlot *slot, const char *conninfo, uint64 stored, SourceWait *wait)
 {
 	int64		now = clock_ms();
 	uint64		sign = follower_acks(slot);
@@ -207,7 +207,7 @@ begin(DatabaseSlot *slot, const char *conninfo, int turn, uint64 stored, SourceW
 	{
 		more = true;
 		ready = false;
-		if (source_start_primary(&source, conninfo, turn) == SOURCE_FAILED)
+		if (source_start_primary(&source, conninfo) == SOURCE_FAILED)
 			return fail(slot, source_error(&source));
 		phase = PHASE_CONNECTING;
 		return true;
@@ -295,7 +295,7 @@ sent(DatabaseSlot *slot, uint64 stored, SourceWait *wait)
 }
 
 bool
-shipping_some(DatabaseSlot *slot, const char *conninfo, int turn, uint64 stored,
+shipping_some(DatabaseSlot *slot, const char *conninfo, uint64 stored,
 			  SourceWait *wait)
 {
 	wait->socket = PGINVALID_SOCKET;
@@ -303,7 +303,7 @@ shipping_some(DatabaseSlot *slot, const char *conninfo, int turn, uint64 stored,
 	switch (phase)
 	{
 		case PHASE_IDLE:
-			return begin(slot, conninfo, turn, stored, wait);
+			return begin(slot, conninfo, stored, wait);
 		case PHASE_CONNECTING:
 			return go_on_connecting(slot, wait);
 		case PHASE_SETTLING:

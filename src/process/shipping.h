@@ -15,7 +15,7 @@
  * Do what can be done now, having stored the source's log up to a log_index; true if there
  * is more of it.  Starts and ends its own transactions.
  */
-extern bool shipping_some(DatabaseSlot *slot, const char *conninfo, int turn,
+extern bool shipping_some(DatabaseSlot *slot, const char *conninfo,
 						  uint64 stored, SourceWait *wait);
 
 /* What was waited for has come. */

@@ -2,8 +2,9 @@
  * source.c
  *	  The connection of a follower to its source: libpq, without ever waiting in it.
  *
- * A host that does not answer is given up after connect_timeout, and the next attempt
- * begins with the one after it: libpq by itself goes on only from one that refuses.
+ * A host that does not answer is given up after connect_timeout, and the next attempts
+ * leave out one or more: libpq by itself goes on only from one that refuses, and comes
+ * to all of them while it looks for a standby, say.
  * A source that is source->silent for calvin_seq.follower_timeout is taken for gone.
  *
  * What libpq does wait for is the name server, so hosts are better addresses where
@@ -91,15 +92,24 @@ watch_host(Source *source)
 	source->deadline = clock_ms() + source->connect_ms;
 }
 
+/* Leave out other hosts next time: one of those that are left may not answer. */
 static SourceStatus
-start(Source *source, const char *conninfo, int turn, bool primary)
+not_connected(Source *source)
+{
+	if (source->turn > 0)
+		source->turn++;
+	return SOURCE_FAILED;
+}
+
+static SourceStatus
+start(Source *source, const char *conninfo, bool primary)
 {
 	ConninfoParams params;
 
 	source_close(source);
 	source->silent = source->connected = source->unsent = false;
 	source->tried[0] = '\0';
-	conninfo_params(conninfo, turn, primary, &params);
+	conninfo_params(conninfo, source->turn, primary, &params);
 	source->connect_ms = 1000 * conninfo_number(conninfo, "connect_timeout", CONNECT_TIMEOUT_S);
 	if (source->connect_ms <= 0)
 		source->connect_ms = 1000 * CONNECT_TIMEOUT_S;
@@ -113,22 +123,22 @@ start(Source *source, const char *conninfo, int turn, bool primary)
 	}
 	PQsetNoticeProcessor(source->conn, ignore_notice, NULL);
 	if (PQstatus(source->conn) == CONNECTION_BAD)
-		return SOURCE_FAILED;
+		return not_connected(source);
 	source->polling = PGRES_POLLING_WRITING;
 	watch_host(source);
 	return SOURCE_WAITS;
 }
 
 SourceStatus
-source_start(Source *source, const char *conninfo, int turn)
+source_start(Source *source, const char *conninfo)
 {
-	return start(source, conninfo, turn, false);
+	return start(source, conninfo, false);
 }
 
 SourceStatus
-source_start_primary(Source *source, const char *conninfo, int turn)
+source_start_primary(Source *source, const char *conninfo)
 {
-	return start(source, conninfo, turn, true);
+	return start(source, conninfo, true);
 }
 
 SourceStatus
@@ -145,7 +155,7 @@ source_connect(Source *source)
 			source_heard(source);
 			return SOURCE_READY;
 		case PGRES_POLLING_FAILED:
-			return SOURCE_FAILED;
+			return not_connected(source);
 		default:
 			return SOURCE_WAITS;
 	}
@@ -255,5 +265,7 @@ bool
 source_is_silent(Source *source)
 {
 	source->silent = clock_ms() >= source->deadline;
+	if (source->silent && !source->connected)
+		source->turn++;
 	return source->silent;
 }

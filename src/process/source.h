@@ -30,6 +30,7 @@ typedef struct Source
 	bool		silent;	  /* that was found */
 	int64		deadline; /* as clock_ms() tells time */
 	int			connect_ms;
+	int			turn;	  /* as in conninfo.h; stays with the next connection */
 	char		tried[300]; /* the host that the deadline is for */
 	char		host[300];
 } Source;
@@ -41,11 +42,11 @@ typedef struct SourceWait
 	long		ms;		/* until its time is over; -1: never */
 } SourceWait;
 
-/* Begin to connect; "turn" as in conninfo.h. */
-extern SourceStatus source_start(Source *source, const char *conninfo, int turn);
+/* Begin to connect. */
+extern SourceStatus source_start(Source *source, const char *conninfo);
 
 /* The same, to a server that is no standby. */
-extern SourceStatus source_start_primary(Source *source, const char *conninfo, int turn);
+extern SourceStatus source_start_primary(Source *source, const char *conninfo);
 
 /* Go on with it, when what was waited for has come. */
 extern SourceStatus source_connect(Source *source);
