@@ -2,18 +2,25 @@
 #
 #   make, make install      build and install, against the server of PG_CONFIG
 #   make installcheck       all tests of the server against a running one,
-#                           which must have shared_preload_libraries = 'calvin_seq'
+#                           which must have shared_preload_libraries = 'calvin_seq';
+#                           with TEMP_INSTANCE=1 on one that is made for it
 #   make test               install what is needed, build, run every test
 #   make fuzz SECONDS=60    the fuzzers of the codec and the state machine
 #   make lint               what compilers do not complain about
 #   make sanitize           the tests under sanitizers and valgrind
-#   make test-versions      the tests on PostgreSQL 15 to 18, in throw-away trees
+#   make test-versions      the tests on PostgreSQL 15, 17, 18, 19, in throw-away trees
 #   make demo               a narrated tour on a throw-away server
 #   make chaos              faults against a model: SEED=n ROUNDS=n PLANT=name
+#   make chaos-followers    the same where there are followers
 #   make chaos-plants       and whether planted bugs are caught
 #   make chaos-bursts       count what slow consumers receive of large bursts
 #   make clients            real clients, through a pooler too, and a restart
+#   make cluster            Patroni, etcd and two followers, through faults; cluster-short
+#   make monitoring         exporters, alert rules and dashboard, with the real ones
 #   make bench              measure it beside what else PostgreSQL offers
+#   make dist, make deb     what is released, Debian packages of it: both in dist/
+#   make test-packages      these, installed and tried in throw-away trees
+#   make test-update        from each released version, with its own library, to this one
 #
 # A warning is an error in `make test`; elsewhere `make COPT=-Werror` says so.
 
@@ -35,7 +42,7 @@ DATA_built = calvin_seq.control
 # For consumers in C: extension/calvin_seq/calvin_seq.h below the server's.
 HEADERS = $(call in_top,src/api/calvin_seq.h)
 
-REGRESS = $(filter-out calvin_seq--%,$(patsubst sql/%.sql,%,$(call in_top,sql/*.sql)))
+REGRESS = $(filter-out calvin_seq--% $(REGRESS_EXCEPT),$(patsubst sql/%.sql,%,$(call in_top,sql/*.sql)))
 ISOLATION = $(patsubst specs/%.spec,%,$(call in_top,specs/*.spec))
 # The one that leaves in the database what the others use.
 ifneq ($(ISOLATION),)
@@ -77,7 +84,12 @@ SHLIB_LINK = $(MSGPACK_LIBS)
 # of followers
 SHLIB_LINK_INTERNAL = $(libpq)
 
-EXTRA_CLEAN = src/*.[do] src/*.bc src/*/*.[do] src/*/*.bc
+# A server for the tests of SQL and of isolation, made by pg_regress and removed with them.
+ifneq ($(TEMP_INSTANCE),)
+override EXTRA_REGRESS_OPTS += --temp-instance=tmp_instance --temp-config='$(top)/scripts/test.conf'
+endif
+
+EXTRA_CLEAN = tmp_instance src/*.[do] src/*.bc src/*/*.[do] src/*/*.bc
 
 PG_CONFIG ?= pg_config
 PGXS := $(shell $(PG_CONFIG) --pgxs 2>/dev/null)
@@ -143,8 +155,8 @@ clean:
 endif
 
 # Commands of our own: the head of scripts/NAME.sh says what they take.
-scripts = test test-versions sanitize lint demo chaos clients
-.PHONY: fuzz chaos-plants chaos-bursts bench $(scripts)
+scripts = test test-versions test-packages test-update dist deb sanitize lint demo chaos clients monitoring
+.PHONY: fuzz chaos-followers chaos-plants chaos-bursts cluster cluster-short bench $(scripts)
 $(scripts):
 	@bash '$(subst ','\'',$(top))/scripts/$@.sh'
 
@@ -152,8 +164,11 @@ $(scripts):
 fuzz:
 	@FUZZ_SECONDS='$(or $(SECONDS),60)' bash '$(subst ','\'',$(top))/scripts/fuzz.sh'
 
-chaos-plants chaos-bursts:
+chaos-followers chaos-plants chaos-bursts:
 	@bash '$(subst ','\'',$(top))/scripts/chaos.sh' --$(patsubst chaos-%,%,$@)
+
+cluster cluster-short:
+	@$(if $(findstring short,$@),CLUSTER=short )bash '$(subst ','\'',$(top))/scripts/patroni.sh'
 
 bench:
 	@bash '$(subst ','\'',$(top))/bench/run.sh'

@@ -1,7 +1,8 @@
 #!/bin/bash
 #
 # chaos.sh
-#     Faults against a model: `make chaos`, `make chaos-plants`, `make chaos-bursts`.
+#     Faults against a model: `make chaos`, `make chaos-followers`, `make chaos-plants`,
+#     `make chaos-bursts`.
 #
 #   SEED=n ROUNDS=n    which choices, and how many faults
 #   TXNS=n             transactions appended in a round, on the average
@@ -15,6 +16,9 @@
 #   KEEP=1             keep the work directory when something failed
 #   NO_DEPS=1          install no packages
 #
+# chaos.sh --followers is the same with a source, its standby and two followers; it takes
+# SEED, ROUNDS, TXNS, FAULTS, PLANT, KEEP and NO_DEPS. With SHORT=1 it is a fixed selection
+# that takes two minutes, and its last line is "N passed, M failed".
 # chaos.sh --plants runs every plant, and succeeds if each is caught.
 # chaos.sh --bursts counts what slow consumers receive of large bursts, the
 # applier being ended all the time:
@@ -61,6 +65,10 @@ run_suite() {
 		run_tests "$tests"
 		return
 	fi
+	if [ -n "${PLANT:-}" ] && [ "$(plant_says "$PLANT" Run)" = followers ]; then
+		run_followers
+		return
+	fi
 	if [[ ",${WITHOUT:-}," != *,native,* ]]; then
 		make_consumer
 		native=--library=$library
@@ -72,6 +80,27 @@ run_suite() {
 run_tests() {
 	logged "$work/chaos.log" env SUITES=tap "PROVE_TESTS=$1" NO_DEPS=1 bash "$work/tree/scripts/test.sh"
 }
+run_followers() {
+	local status=0 good bad
+	if [ -n "${SHORT:-}" ]; then
+		SEED=${SEED:-1}
+		FAULTS=${FAULTS:-$short_selection}
+		ROUNDS=${ROUNDS:-$(tr , '\n' <<<"$FAULTS" | wc -l)}
+		TXNS=${TXNS:-200}
+	fi
+	run_perl followers.pl ${ROUNDS:+"--rounds=$ROUNDS"} ${TXNS:+"--txns=$TXNS"} ${FAULTS:+"--only=$FAULTS"} || status=$?
+	if [ -n "${SHORT:-}" ]; then
+		good=$(grep -c '^ok [0-9]* -' "$work/chaos.log") || true
+		bad=$(grep -c '^not ok' "$work/chaos.log") || true
+		[ "$status" -eq 0 ] || [ "$bad" -gt 0 ] || bad=1
+		echo "$good passed, $bad failed"
+	fi
+	return "$status"
+}
+# Of each kind one that comes upon most.
+short_selection="worker killed,follower restarted,cut in the middle of an answer,a byte changed on its way"
+short_selection+=",failover with confirmations held,cascade,unfollowed and followed again,left behind"
+short_selection+=",followers truncated,many acknowledgements,follower loses what was not durable"
 run_bursts() {
 	run_perl bursts.pl ${BURSTS:+"--bursts=$BURSTS"} ${ENTRIES:+"--entries=$ENTRIES"} ${RESTARTS:+"--restarts=$RESTARTS"}
 }
@@ -140,6 +169,7 @@ all_plants() {
 
 case ${1:-} in
 	--plants) all_plants ;;
+	--followers) main followers ;;
 	--bursts) main bursts ;;
 	*) main suite ;;
 esac

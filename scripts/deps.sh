@@ -1,21 +1,29 @@
 #!/bin/bash
 #
 # deps.sh
-#     Installs what building and testing need, by apt-get and only what is
-#     missing. Nothing is started: the packages' own cluster is not created.
+#     Installs what building and testing need, by apt-get and only what is missing: what
+#     debian/control.in says. Nothing is started: the packages' own cluster is not created.
 #
-# DEPS=build leaves out what only the tests and the benchmark need, DEPS=bench
-# what only the tests need, DEPS=clients as well, but adds what `make clients` needs;
-# DEPS=fuzz, DEPS=lint and DEPS=plants add what `make fuzz`, `make lint` and
-# `make chaos-plants` need.
+# DEPS=NAME adds what its field X-Depends-NAME has: fuzz, lint, plants and so on.
+# DEPS=build, bench, clients, cluster and monitoring leave out what is marked <!nocheck>, which
+# only the tests need. DEPS=deb is all that a package is built with.
 
 set -euo pipefail
 
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
+control=$top/debian/control.in
 PG_CONFIG=${PG_CONFIG:-pg_config}
 
 die() { printf 'error: %s\n' "$*" >&2; exit 1; }
 have() { command -v "$1" >/dev/null 2>&1; }
+
+# The dependencies in a field of the source, one a line.
+field() {
+	awk -v "field=$1:" '
+		/^$/ { exit }
+		/^[^ ]/ { inside = tolower($1) == tolower(field); if (inside) $1 = "" }
+		inside' "$control" | tr ',' '\n' | sed 's/^ *//; s/ *$//; /^$/d'
+}
 
 # Debian's client package has the makefiles, but not the headers.
 have_build_files() {
@@ -26,67 +34,7 @@ have_server() {
 	local bindir
 	have "$PG_CONFIG" && bindir=$("$PG_CONFIG" --bindir) && [ -x "$bindir/postgres" ] && [ -x "$bindir/initdb" ]
 }
-have_msgpack() {
-	have pkg-config && { pkg-config --exists msgpack-c || pkg-config --exists msgpack; } 2>/dev/null
-}
 have_libpq() { have "$PG_CONFIG" && [ -f "$("$PG_CONFIG" --includedir)/libpq-fe.h" ]; }
-have_perl_tests() { have prove && perl -MIPC::Run -MTest::More -e 1 2>/dev/null; }
-# Not to /dev/null: a linker that fails removes its output, and as root it can.
-have_fuzzer() {
-	local output status=0
-	have "${CLANG:-clang}" || return
-	output=$(mktemp)
-	echo 'int LLVMFuzzerTestOneInput(const char *d, long n) { return d && n ? 0 : 0; }' |
-		"${CLANG:-clang}" -fsanitize=fuzzer,address -x c -o "$output" - 2>/dev/null || status=$?
-	rm -f "$output"
-	return "$status"
-}
-# Of the system's Python, to which Debian's packages belong.
-have_python() { /usr/bin/python3 -c "import $1" 2>/dev/null; }
-have_go_library() { [ -d "/usr/share/gocode/src/github.com/$1" ]; }
-have_pgbouncer() { have pgbouncer || [ -x /usr/sbin/pgbouncer ]; }
-have_coverage() { have "${CLANG:-clang}" && have "$("${CLANG:-clang}" -print-prog-name=llvm-cov)"; }
-has_package() { apt-cache show "$1" >/dev/null 2>&1; }
-
-# What is missing, in words that a reader without apt understands too.
-missing() {
-	have make || echo make
-	have "${CC:-gcc}" || echo gcc
-	have pkg-config || echo pkg-config
-	have_build_files || echo server-headers
-	have_server || echo server
-	have_msgpack || echo msgpack-c
-	case ${DEPS:-} in build | bench | clients) ;; *) have_perl_tests || echo perl-tests ;; esac
-	have_libpq || echo libpq
-	[ "${DEPS:-}" = build ] || have perl || echo perl
-	have gzip || echo gzip
-	case ${DEPS:-} in
-		fuzz)
-			have_fuzzer || echo fuzzer
-			have_coverage || echo llvm-cov
-			;;
-		lint)
-			have clang-tidy || echo clang-tidy
-			have clang-format || echo clang-format
-			have cppcheck || echo cppcheck
-			have shellcheck || echo shellcheck
-			;;
-		clients)
-			have_python psycopg || echo python3-psycopg
-			have_python msgpack || echo python3-msgpack
-			have node || echo nodejs
-			have npm || echo npm
-			have go || echo golang-go
-			have_go_library lib/pq || echo golang-github-lib-pq-dev
-			have_go_library vmihailenco/msgpack/v5 || echo golang-github-vmihailenco-msgpack.v5-dev
-			have_pgbouncer || echo pgbouncer
-			;;
-		plants)
-			have patch || echo patch
-			;;
-	esac
-	have xz || ! compgen -G "$top/test/vectors/*.xz" >/dev/null || echo xz
-}
 
 # The major version of an installed server or of its build files, so that the
 # other half fits it; else the one of this release.
@@ -97,39 +45,44 @@ server_major() {
 	fi
 	local newest
 	newest=$(compgen -G '/usr/lib/postgresql/*/bin/postgres' | cut -d/ -f5 | sort -n | tail -n 1) || true
-	[ -n "$newest" ] || newest=$(apt-cache depends postgresql |
+	[ -n "$newest" ] || newest=$(apt-cache depends postgresql 2>/dev/null |
 		sed -n 's/^ *Depends: postgresql-\([0-9][0-9]*\)$/\1/p' | head -n 1)
-	[ -n "$newest" ] || die "this release's packages have no PostgreSQL server"
 	echo "$newest"
 }
 
-# The package without a version in its name is newer than some releases.
-sanitizer_package() {
-	if has_package libclang-rt-dev; then
-		echo libclang-rt-dev
-	else
-		apt-cache depends clang | sed -n 's/^ *Depends: clang-\([0-9][0-9]*\)$/libclang-rt-\1-dev/p' | head -n 1
+# What apt has to see to, as one line for it. PostgreSQL is that of one version, and may
+# be here from elsewhere; debhelper is for packages alone.
+wanted() {
+	local major line
+	if [ "${DEPS:-}" = deb ]; then
+		{ echo build-essential; field Build-Depends; } | sed 's/ *<[^>]*>//' | paste -sd ,
+		return
 	fi
+	major=$(server_major)
+	[ -n "$major" ] || return
+	{
+		# The C library's headers are only recommended by the compiler.
+		printf '%s\n' make gcc libc6-dev
+		have_server || echo "postgresql-$major"
+		field Build-Depends | case ${DEPS:-} in build | bench | clients | cluster | monitoring) grep -v '<!nocheck>' ;; *) cat ;; esac
+		[ -z "${DEPS:-}" ] || field "X-Depends-$DEPS"
+	} | while IFS= read -r line; do
+		line=${line%% <*}
+		case $line in
+			debhelper-compat* | postgresql-all*) ;;
+			libpq-dev) have_libpq || echo "$line" ;;
+			postgresql-server-dev-all*) have_build_files || echo "postgresql-server-dev-$major" ;;
+			*) echo "$line" ;;
+		esac
+	done | paste -sd ,
 }
 
-packages_for() {
-	local what
-	for what in "$@"; do
-		case $what in
-			# The C library's headers are only recommended by the compiler.
-			gcc) echo gcc libc6-dev ;;
-			server) echo "postgresql-$(server_major)" ;;
-			server-headers) echo "postgresql-server-dev-$(server_major)" ;;
-			msgpack-c) if has_package libmsgpack-c-dev; then echo libmsgpack-c-dev; else echo libmsgpack-dev; fi ;;
-			libpq) echo libpq-dev ;;
-			perl-tests) echo perl libipc-run-perl ;;
-			xz) echo xz-utils ;;
-			# clang only recommends what -fsanitize= links.
-			fuzzer) echo clang "$(sanitizer_package)" ;;
-			llvm-cov) echo llvm ;;
-			*) echo "$what" ;;
-		esac
-	done
+# The packages that are missing, as far as apt's lists tell; false if they do not.
+missing() {
+	local plan
+	[ -n "$(wanted)" ] || return
+	plan=$(apt-get -s -q --no-install-recommends satisfy "$(wanted)" 2>/dev/null) || return
+	sed -n 's/^Inst \([^ ]*\).*/\1/p' <<<"$plan"
 }
 
 # Sets root, the way to run a command as root.
@@ -144,19 +97,42 @@ find_root() {
 	return 1
 }
 
+# What apt tells a program, for people: on a terminal a line that changes, elsewhere one
+# for every tenth. All else goes to the log.
+show_progress() {
+	local line kind percent text tenth=-1
+	while IFS= read -r line; do
+		case $line in
+			dlstatus:* | pmstatus:*)
+				IFS=: read -r kind _ percent text <<<"$line"
+				percent=${percent%%.*}
+				case $kind in dlstatus) kind=download ;; pmstatus) kind=install ;; esac
+				if [ -t 1 ]; then
+					printf '\r\e[K%s %3d %%  %.60s' "$kind" "$percent" "$text"
+				elif [ "$kind$((percent / 10))" != "$tenth" ]; then
+					tenth=$kind$((percent / 10))
+					printf '%s %3d %%  %s\n' "$kind" "$percent" "$text"
+				fi
+				;;
+			*) printf '%s\n' "$line" >>"$1" ;;
+		esac
+	done
+	if [ -t 1 ]; then printf '\r\e[K'; fi
+}
+
 apt_get() {
-	# The log is shown when it is of use.
+	# The log is shown when it is of use. The status goes with it: sudo closes other files.
 	local log status=0
 	log=$(mktemp)
-	"${root[@]}" env DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8 apt-get -y -o DPkg::Lock::Timeout=300 \
-		-o Dpkg::Use-Pty=0 "$@" </dev/null >"$log" 2>&1 || status=$?
+	"${root[@]}" env DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8 apt-get -qy -o DPkg::Lock::Timeout=300 \
+		-o Dpkg::Use-Pty=0 -o APT::Status-Fd=1 "$@" </dev/null 2>&1 | show_progress "$log" || status=$?
 	[ "$status" -eq 0 ] || tail -n 40 "$log" >&2
 	rm -f "$log"
 	return "$status"
 }
 
-# The server's package would create and start a cluster, the pooler's would start
-# it: a setting beside the administrator's, and a policy unless he has one, there
+# The server's package would create and start a cluster, the pooler's, Patroni's and
+# etcd's and the monitoring's would start them: a setting beside the administrator's, and a policy unless he has one, there
 # only while the packages are installed, tell them not to.
 policy=/usr/sbin/policy-rc.d
 made_policy=
@@ -181,24 +157,22 @@ allow_cluster() {
 }
 
 main() {
-	local lacking packages
-	lacking=$(missing | paste -sd " ")
-	[ -n "$lacking" ] || return 0
+	local packages
+	if ! have apt-get; then
+		echo "no apt-get here: what debian/control.in names has to be there by other means" >&2
+		return 0
+	fi
+	if packages=$(missing) && [ -z "$packages" ]; then return 0; fi
 
-	have apt-get || die "missing, and there is no apt-get to install it: $lacking"
-	find_root || die "missing: $lacking; installing it needs root or sudo"
-
-	echo "installing for the build and its tests: $lacking"
+	find_root || die "packages are missing, and installing them needs root or sudo (NO_DEPS=1 goes on without):" \
+		"${packages:+${packages//$'\n'/ }}"
+	echo "looking for what the build and its tests need"
 	apt_get update || echo "apt-get update failed, going on with the lists there are" >&2
-	# shellcheck disable=SC2086
-	packages=$(packages_for $lacking | paste -sd " ")
+	packages=$(missing) || die "apt-get cannot install: $(wanted)"
+	echo "installing $(wc -w <<<"$packages") packages: $(wanted)"
 	forbid_cluster
-	# shellcheck disable=SC2086
-	apt_get install --no-install-recommends $packages || die "apt-get could not install: $packages"
-
+	apt_get --no-install-recommends satisfy "$(wanted)" || die "apt-get could not install: $(wanted)"
 	hash -r
-	lacking=$(missing | paste -sd " ")
-	[ -z "$lacking" ] || die "still missing after installing $packages: $lacking"
 }
 
 main

@@ -172,11 +172,13 @@ sub check_alone
 {
 	my ($path, $text) = @_;
 
+	# what it makes of a call has the call's name behind compat_
+	return if $path eq 'src/compat.h';
 	$text =~ s{/\*.*?\*/}{}gs;
 	for my $call (sort keys %only_in)
 	{
 		complain("$path calls $call(), which is $only_in{$call}'s")
-		  if $path ne $only_in{$call} && $text =~ /\b$call\s*\(/;
+		  if $path ne $only_in{$call} && $text =~ /\b(?:compat_)?$call\s*\(/;
 	}
 	return;
 }

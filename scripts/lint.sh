@@ -3,7 +3,7 @@
 # lint.sh
 #     What compilers do not complain about: `make lint`.
 #
-#   CHECKS="layers headers format tidy cppcheck shell perl"    which checks to run
+#   CHECKS="layers headers meta format tidy cppcheck shell perl"    which checks to run
 #   NO_DEPS=1        install no packages
 #
 # Every file is checked in the clone itself, and nothing is written to it.
@@ -16,7 +16,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
 # shellcheck source=scripts/lib.sh
 . "$here/lib.sh"
 
-CHECKS=${CHECKS:-layers headers format tidy cppcheck shell perl}
+CHECKS=${CHECKS:-layers headers meta format tidy cppcheck shell perl}
 bad=()
 temporary=
 
@@ -25,6 +25,8 @@ pure_sources() { compgen -G 'src/wire/*.c'; compgen -G 'src/machine/*.c'; compge
 formatted() { compgen -G 'src/*.[ch]'; compgen -G 'src/*/*.[ch]'; compgen -G 'test/*/*.[ch]'; }
 
 check_layers() { perl scripts/layers-check.pl; }
+
+check_meta() { perl scripts/meta-check.pl; }
 
 check_headers() {
 	make -s "PG_CONFIG=$pg_config" with_llvm=no COPT=-Werror headerscheck
@@ -42,7 +44,7 @@ tidy() {
 check_tidy() {
 	local status=0
 	sources | grep -v -e ^src/wire/ -e ^src/machine/ |
-		tidy "-D_GNU_SOURCE -DCALVIN_SEQ_VERSION=0 -Wno-unused-parameter -Isrc -isystem $("$pg_config" --includedir-server)" || status=1
+		tidy "-D_GNU_SOURCE -DCALVIN_SEQ_VERSION=0 -Wno-unused-parameter -Isrc -isystem $("$pg_config" --includedir-server) -isystem $("$pg_config" --includedir)" || status=1
 	pure_sources | tidy "-Isrc -Itest/unit -Itest/fuzz -DCHECK=codec_check -DENTRIES" || status=1
 	return "$status"
 }
@@ -55,7 +57,7 @@ check_cppcheck() {
 }
 
 check_shell() {
-	shellcheck -x scripts/*.sh .ci/*
+	shellcheck -x scripts/*.sh .ci/* debian/tests/installcheck debian/tests/server-options
 }
 
 # What t/*.pl use of PostgreSQL's own modules is found where PGXS has it.

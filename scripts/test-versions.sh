@@ -4,15 +4,18 @@
 #     Runs all tests on several versions of PostgreSQL: `make test-versions`.
 #
 # Each version comes from the first Debian release that has it, in a tree of
-# its own outside the clone, from the mirror that this machine's apt uses.
-# There the tests run as `make test` does. The last line is "N passed, M
-# failed"; the status is not zero unless M is.
+# its own outside the clone, from the mirror that this machine's apt uses; one
+# that only experimental has, from there, in a tree of sid. There the tests run
+# as `make test` does. The last line is "N passed, M failed"; the status is not
+# zero unless M is. No release has 16, which is thus untested unless a server
+# of it is named.
 #
 #   VERSIONS="17 18"     which ones; those asked for by name must be to be had
+#   UPGRADES="15-18"     from and to which version t/170_upgraded_server.pl upgrades
 #   PG_CONFIG_16=PATH    take a server of this machine for that version
 #   CACHE=DIR            keep the trees there, for a quick next run; otherwise
 #                        they are temporary
-#   RELEASES="trixie"    Debian releases to look in, oldest first
+#   RELEASES="trixie"    Debian releases to look in, oldest first, experimental last
 #   SUITES=, REGRESS=, ISOLATION=, PROVE_TESTS=, SUITE_TIMEOUT=    as test.sh has them
 #
 # It needs root, for chroot. All mounts are made in a mount namespace that
@@ -27,10 +30,15 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
 . "$here/mirror.sh"
 # shellcheck source=scripts/report.sh
 . "$here/report.sh"
+# shellcheck source=scripts/trees.sh
+. "$here/trees.sh"
 
-RELEASES=${RELEASES:-bookworm trixie forky sid}
+RELEASES=${RELEASES:-bookworm trixie forky sid experimental}
 asked=${VERSIONS:-}
-VERSIONS=${VERSIONS:-15 16 17 18}
+VERSIONS=${VERSIONS:-15 17 18 19}
+# Not from 17: its last minor releases have what 18's in Debian do not know yet
+# (docs/upgrading.md).
+UPGRADES=${UPGRADES-15-18 18-19}
 
 finish() {
 	local status=$?
@@ -40,36 +48,6 @@ finish() {
 	if [ -n "$scratch" ]; then rm -rf "$scratch"; fi
 	report_and_exit "$status" version
 }
-
-need_tools() {
-	[ "$(id -u)" -eq 0 ] || die "the trees need root"
-	command -v apt-get >/dev/null || die "the trees need apt-get, to know a mirror"
-	command -v debootstrap >/dev/null || install_package debootstrap
-	unshare --mount --pid --fork true 2>/dev/null ||
-		die "mounts are not permitted here (unshare --mount fails), so there can be no trees"
-}
-
-# A command with mounts, processes and shared memory of its own, all of which
-# end with it, or with us. Its first process stays a shell, which reaps.
-boxed() {
-	# shellcheck disable=SC2016
-	unshare --mount --pid --ipc --fork --kill-child --mount-proc \
-		bash -c '"$@"; exit $?' bash "$@"
-}
-
-# in_box TREE COMMAND...: inside of boxed, as root of the tree.
-in_box() {
-	local tree=$1
-	shift
-	mount --rbind /dev "$tree/dev"
-	mount -t tmpfs -o mode=1777 tmpfs "$tree/dev/shm"
-	mount -t proc proc "$tree/proc"
-	env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root \
-		LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive chroot "$tree" "$@"
-}
-export -f in_box
-
-enter() { boxed bash -ec 'in_box "$@"' bash "$@"; }
 
 # The first release that has the version, from one look at the lists of all.
 release_of() {
@@ -94,14 +72,23 @@ release_of() {
 # A base system with make and the server's headers, and then what deps.sh
 # finds missing: a release's own names of packages are put to the test too.
 make_tree() {
-	local tree=$1 release=$2 version=$3 script=
+	local tree=$1 release=$2 version=$3 base=$2 script='' packages=("postgresql-server-dev-$3")
+	if [ "$release" = experimental ]; then
+		# It completes sid, and apt takes from it only what it is asked for by name.
+		base=sid
+		packages=("postgresql-"{"$version","client-$version","server-dev-$version"}/experimental
+			libpq5/experimental libpq-dev/experimental)
+	fi
 	if [ ! -e "$tree/.ready" ]; then
 		rm -rf "$tree"
 		mkdir -p "$tree"
 		# A release newer than debootstrap is set up like the newest it knows.
-		[ -e "/usr/share/debootstrap/scripts/$release" ] || script=sid
+		[ -e "/usr/share/debootstrap/scripts/$base" ] || script=sid
 		boxed debootstrap --variant=minbase ${mirror_keyring:+"--keyring=$mirror_keyring"} \
-			"$release" "$tree" "$mirror" ${script:+"$script"} || return 1
+			"$base" "$tree" "$mirror" ${script:+"$script"} || return 1
+		if [ "$release" != "$base" ]; then
+			echo "deb [$mirror_options] $mirror $release main" >"$tree/etc/apt/sources.list.d/$release.list"
+		fi
 		apt-config dump | grep -E '^Acquire::(http|https|Check-|Retries)' \
 			>"$tree/etc/apt/apt.conf.d/90calvin_seq" || true
 		mkdir -p "$tree/etc/postgresql-common"
@@ -115,10 +102,37 @@ make_tree() {
 	tar -C "$top" --exclude-vcs -cf - . | tar -C "$tree/srv/calvin_seq" --no-same-owner -xf - || return 1
 	if [ ! -e "$tree/.ready" ]; then
 		enter "$tree" sh -c 'apt-get -q update && apt-get -qy --no-install-recommends install "$@" && apt-get clean' \
-			sh make "postgresql-server-dev-$version" || return 1
+			sh make "${packages[@]}" || return 1
 	fi
 	enter "$tree" bash /srv/calvin_seq/scripts/deps.sh || return 1
 	touch "$tree/.ready"
+}
+
+# The older version that this one is upgraded from.
+upgraded_from() {
+	local pair
+	for pair in $UPGRADES; do
+		if [ "${pair#*-}" = "$1" ]; then echo "${pair%-*}"; fi
+	done
+}
+
+# add_old_server TREE VERSION: the server from the first release that has it, that is of
+# the release's own packages and not of what came as security updates. Its headers are
+# unpacked only: the compiler that their package wants is that of its release.
+add_old_server() {
+	local tree=$1 version=$2 release
+	[ ! -e "$tree/.old-$version" ] || return 0
+	release=$(release_of "$version") || return 1
+	echo "deb [$mirror_options] $mirror $release main" >"$tree/etc/apt/sources.list.d/$release.list"
+	# shellcheck disable=SC2016
+	enter "$tree" sh -ec '
+		apt-get -q update
+		apt-get -qy --no-install-recommends install "postgresql-$1/$2" "postgresql-client-$1/$2"
+		cd "$(mktemp -d)"
+		apt-get -q download "postgresql-server-dev-$1/$2"
+		dpkg -x "postgresql-server-dev-$1"_*.deb /
+		apt-get clean' sh "$version" "$release" || return 1
+	touch "$tree/.old-$version"
 }
 
 # What test.sh is told, as assignments.
@@ -130,7 +144,7 @@ test_settings() {
 }
 
 test_version() {
-	local version=$1 release tree status=0 begun=$SECONDS log="$scratch/$1.log" own="PG_CONFIG_$1" settings
+	local version=$1 release tree status=0 begun=$SECONDS log="$scratch/$1.log" own="PG_CONFIG_$1" settings old
 	mapfile -d '' -t settings < <(test_settings)
 	if [ -n "${!own:-}" ]; then
 		heading "PostgreSQL $version: ${!own}"
@@ -156,6 +170,17 @@ test_version() {
 		: >"$log"
 		record_run "$version" "$release" 1 "$log" "$begun"
 		return
+	fi
+	old=$(upgraded_from "$version")
+	if [ -n "$old" ]; then
+		if ! quietly add_old_server "$tree" "$old"; then
+			note "PostgreSQL $old, to upgrade from, could not be had"
+			: >"$log"
+			record_run "$version" "$release" 1 "$log" "$begun"
+			return
+		fi
+		settings+=("PG_CONFIG=/usr/lib/postgresql/$version/bin/pg_config"
+			"OLD_PG_CONFIG=/usr/lib/postgresql/$old/bin/pg_config")
 	fi
 	heading "PostgreSQL $version: the tests, in $release"
 	# Not by the environment: to those of the Makefile's own names it would give their values.

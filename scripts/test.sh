@@ -10,7 +10,9 @@
 #   SEED=n               of the second run of chaos
 #   SUITE_TIMEOUT=1800   seconds that one suite may take
 #   KEEP=1               keep the work directory when something failed
+#   RELEASED=needed      fail without the version before this one (released.sh)
 #   NO_DEPS=1            install no packages
+#   OLD_PG_CONFIG=PATH   of an older server with its headers, from which the tests upgrade
 
 set -euo pipefail
 
@@ -21,6 +23,8 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
 . "$here/cluster.sh"
 # shellcheck source=scripts/fuzzing.sh
 . "$here/fuzzing.sh"
+# shellcheck source=scripts/released.sh
+. "$here/released.sh"
 # shellcheck source=bench/lib.sh
 . "$here/../bench/lib.sh"
 
@@ -97,7 +101,24 @@ build() {
 	guarded pgxs_make -s -j "$jobs" "CC=${CC:-gcc}" "COPT=-Werror${COPT:+ $COPT}" all ||
 		die "the build failed"
 	make_private_server
+	[ -z "${OLD_PG_CONFIG:-}" ] || build_old
 	unset PAUSE_POINTS
+}
+
+# The same extension in a private copy of the server that tests of upgrades begin with.
+# Headers of before C23 do not always compile by it, which newer compilers begin with.
+build_old() {
+	local old=$work/old system_bin server bin pg_config=$OLD_PG_CONFIG COPT="-std=gnu17${COPT:+ $COPT}"
+	heading "build: $("$pg_config" --version), to upgrade from"
+	as_user mkdir "$old"
+	as_user cp -R "$work/tree" "$old/tree"
+	local work=$old
+	system_bin=$("$pg_config" --bindir)
+	pgxs_make -s clean >/dev/null
+	guarded pgxs_make -s -j "$jobs" "CC=${CC:-gcc}" "COPT=-Werror $COPT" all ||
+		die "the build for the older server failed"
+	make_private_server
+	export CALVIN_OLD_SERVER=${bin%/bin}
 }
 
 compiler_version() { "$1" --version | head -n 1; }
@@ -117,8 +138,9 @@ pause_points() { nm "$1/calvin_seq.so" | grep -w pause_point >/dev/null; }
 # both as the build does, with warnings as errors, but without pause points.
 suite_compile() {
 	local good=0 bad=0 clang
-	heading "compile: layers, and headers alone"
+	heading "compile: layers, META.json, and headers alone"
 	if in_tree perl scripts/layers-check.pl; then good=1; else bad=1; fi
+	if in_tree perl scripts/meta-check.pl; then good=$((good + 1)); else bad=$((bad + 1)); fi
 	if guarded pgxs_make -s "CC=${CC:-gcc}" COPT=-Werror headerscheck; then
 		good=$((good + 1))
 	else
@@ -237,6 +259,9 @@ suite_isolation() {
 suite_tap() {
 	local status=0 good bad log
 	[ -n "${PROVE_TESTS:-}$(tests_in t .pl)" ] || return 0
+	case ${PROVE_TESTS:-updated} in
+		*updated*) make_released || [ "${RELEASED:-}" != needed ] || die "there is no released version to update from" ;;
+	esac
 	heading tap
 	as_user mkdir "$work/tap"
 	# prove says which files failed; their points are counted from a copy.

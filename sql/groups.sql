@@ -228,8 +228,10 @@ SELECT x.epoch, x.vshard, y.epoch, y.vshard FROM seq_fetch('g', 1) x, seq_fetch(
 -- in the select list
 SELECT (f).vshard, (f).epoch FROM (SELECT seq_fetch('g', 2) AS f OFFSET 0) x;
 SELECT count(*) FROM (SELECT seq_fetch('g', 1) FROM generate_series(1, 2)) x;
--- a LIMIT, or a WHERE, does not make it less: every row that came is processed
+-- a WHERE does not make it less: every row that came is processed; a LIMIT would not, and is refused
 SELECT vshard, epoch FROM seq_fetch('g', 3) LIMIT 1;
+SELECT seq_pending('g');
+SELECT vshard, epoch FROM seq_fetch('g', 3) WHERE vshard < 0;
 SELECT seq_pending('g');
 SELECT vshard, epoch FROM seq_fetch('g', 1) WHERE vshard < 0;
 SELECT t.fetched('g');

@@ -165,7 +165,8 @@ CREATE TEMP VIEW type_members AS
 	SELECT t.oid, t.oid::regtype AS name FROM pg_type t
 	WHERE t.oid IN (SELECT objid FROM members WHERE classid = 'pg_type'::regclass)
 	OR t.typrelid IN (SELECT oid FROM relation_members);
--- A call with the arguments that have no default, each of its type.
+-- A call with the arguments that have no default, each of its type; those of type internal can be
+-- had by nobody.
 CREATE TEMP VIEW calls AS
 	SELECT p.oid, p.oid::regprocedure AS function, prorettype IN ('trigger'::regtype, 'event_trigger'::regtype) AS for_triggers,
 		format('SELECT %I.%I(%s)', nspname, proname, (
@@ -173,7 +174,7 @@ CREATE TEMP VIEW calls AS
 				WHEN 'interval' THEN '0' WHEN 'text' THEN 'default' WHEN 'boolean' THEN 'f' ELSE '0' END, t::regtype), ', ' ORDER BY n)
 			FROM unnest(proargtypes::oid[]) WITH ORDINALITY AS a(t, n) WHERE n <= pronargs - pronargdefaults)) AS call
 	FROM members JOIN pg_proc p ON classid = 'pg_proc'::regclass AND objid = p.oid
-	JOIN pg_namespace n ON n.oid = pronamespace;
+	JOIN pg_namespace n ON n.oid = pronamespace WHERE 'internal'::regtype <> ALL (proargtypes::oid[]);
 SELECT count(*) > 30 AS functions, bool_or(for_triggers) AS of_triggers FROM calls;
 SELECT count(*) FILTER (WHERE relkind = 'r') >= 3 AS tables, count(*) FILTER (WHERE relkind = 'v') >= 4 AS views FROM relation_members;
 SELECT count(*) > 7 AS types FROM type_members;

@@ -121,7 +121,7 @@ SELECT count(*) FROM seq_receive(0, name => 'rows');
 SELECT * FROM t.received('rows', 2);
 SELECT epoch, "position" FROM seq_receive(1, name => 'rows');
 SELECT count(*) FROM seq_receive(name => 'rows');
-SELECT count(*) FROM (SELECT * FROM seq_receive(2, name => 'both') LIMIT 1) t;
+SELECT count(*) FROM seq_receive(2, name => 'both') WHERE vshard < 0;
 SELECT count(*) FROM seq_receive(name => 'both');
 -- Whole rows.
 CALL t.append(1, '{"b,a"}');

@@ -1,6 +1,6 @@
 /*
  * compat.h
- *	  What differs between the PostgreSQL versions we compile on (15 to 18).
+ *	  What differs between the PostgreSQL versions we compile on (15 to 19).
  *
  * Included right after postgres.h, so that PGDLLEXPORT is ours before any
  * header uses it.
@@ -23,6 +23,11 @@
 /* Before a declaration; 18 has it, and no pg_attribute_noreturn() any more. */
 #ifndef pg_noreturn
 #define pg_noreturn pg_attribute_noreturn()
+#endif
+
+/* 19 has it, and warns of comments. */
+#ifndef pg_fallthrough
+#define pg_fallthrough __attribute__((fallthrough))
 #endif
 
 #if PG_VERSION_NUM >= 160000
@@ -141,12 +146,62 @@
 #endif
 
 #include "access/genam.h"
-#if PG_VERSION_NUM >= 180000
+#if PG_VERSION_NUM >= 190000
+#define compat_index_beginscan(rel, index, snapshot, nkeys) \
+	index_beginscan((rel), (index), (snapshot), NULL, (nkeys), 0, SO_NONE)
+#elif PG_VERSION_NUM >= 180000
 #define compat_index_beginscan(rel, index, snapshot, nkeys) \
 	index_beginscan((rel), (index), (snapshot), NULL, (nkeys), 0)
 #else
 #define compat_index_beginscan(rel, index, snapshot, nkeys) \
 	index_beginscan((rel), (index), (snapshot), (nkeys), 0)
+#endif
+
+#include "access/tableam.h"
+#if PG_VERSION_NUM >= 190000
+#define compat_table_beginscan(rel, snapshot) \
+	table_beginscan((rel), (snapshot), 0, NULL, SO_NONE)
+#else
+#define compat_table_beginscan(rel, snapshot) \
+	table_beginscan((rel), (snapshot), 0, NULL)
+#endif
+
+#if PG_VERSION_NUM >= 190000
+#define compat_table_tuple_delete(rel, tid, cid, snapshot, wait, failure) \
+	table_tuple_delete((rel), (tid), (cid), 0, (snapshot), InvalidSnapshot, \
+					   (wait), (failure))
+#else
+#define compat_table_tuple_delete(rel, tid, cid, snapshot, wait, failure) \
+	table_tuple_delete((rel), (tid), (cid), (snapshot), InvalidSnapshot, \
+					   (wait), (failure), false)
+#endif
+
+/* A hash table in shared memory, of n entries at most. */
+#if PG_VERSION_NUM >= 190000
+#define compat_shmem_hash(name, n, info, flags) \
+	ShmemInitHash((name), (n), (info), (flags))
+#else
+#define compat_shmem_hash(name, n, info, flags) \
+	ShmemInitHash((name), (n), (n), (info), (flags))
+#endif
+
+/* CLUSTER; from 19 on REPACK as well. */
+#if PG_VERSION_NUM >= 190000
+#define COMPAT_CLUSTER_STMT T_RepackStmt
+#else
+#define COMPAT_CLUSTER_STMT T_ClusterStmt
+#endif
+
+/* A signal's handler that ignores it; 19 has one of the handlers' type. */
+#ifndef PG_SIG_IGN
+#define PG_SIG_IGN SIG_IGN
+#endif
+
+/* A handler of a signal hands its arguments on. */
+#if PG_VERSION_NUM >= 190000
+#define COMPAT_SIGNAL_ARGS postgres_signal_arg, pg_siginfo
+#else
+#define COMPAT_SIGNAL_ARGS postgres_signal_arg
 #endif
 
 /* An executor state whose range table is one relation. */
@@ -170,21 +225,18 @@
 	ExecInitRangeTable((estate), list_make1(rte))
 #endif
 
+/* A standby's startup process wakes who has entered the position he waits for. */
+#if PG_VERSION_NUM >= 190000
+#define COMPAT_REPLAY_WAKES
+#include "access/xlogwait.h"
+#include "storage/lwlock.h"
+#endif
+
 /* Settings, with values, that keep further timeouts from a worker. */
 #if PG_VERSION_NUM >= 170000
 #define COMPAT_MORE_TIMEOUTS {"transaction_timeout", "0"},
 #else
 #define COMPAT_MORE_TIMEOUTS
-#endif
-
-/* The wait events of an extension have names of their own since 17. */
-#if PG_VERSION_NUM >= 170000
-#include "utils/wait_event.h"
-#define compat_wait_event(cache, name) \
-	((cache) != 0 ? (cache) : ((cache) = WaitEventExtensionNew(name)))
-#else
-#include "utils/wait_event.h"
-#define compat_wait_event(cache, name) ((void) (cache), PG_WAIT_EXTENSION)
 #endif
 
 #endif							/* CALVIN_COMPAT_H */

@@ -29,7 +29,9 @@ CREATE FUNCTION seq_next_only() RETURNS int LANGUAGE sql AS 'SELECT 2';
 REVOKE ALL ON FUNCTION seq_next_only() FROM PUBLIC;
 ALTER TABLE seq_cursor_positions ADD note text;
 SQL
-my $base = slurp_file("$FindBin::RealBin/../sql/calvin_seq--$current.sql");
+my $base = scripts_of($node, $current);
+# without one of its own, the way back from the next version would be one to it
+add_script($current, $base) if grep { $_ eq '1.0' } @older;
 add_script("$current--$next", $update);
 add_script("$next--$current", 'DROP FUNCTION seq_next_only(); ALTER TABLE seq_cursor_positions DROP note;');
 add_script($next, $base . $update);
@@ -130,7 +132,6 @@ sql($node, 'live', 'DROP FUNCTION seq_of_later()');
 foreach my $old (@older)
 {
 	my $db = "from_$old" =~ s/\W/_/gr;
-	my @tables = qw(seq_log seq_cursor_positions seq_snapshots);
 
 	sql($node, 'postgres', "CREATE DATABASE $db");
 	sql($node, 'postgres', 'CREATE DATABASE source');
@@ -138,18 +139,7 @@ foreach my $old (@older)
 	wait_for_applier($node, 'source');
 	fill('source');
 	my @before = (state($node, 'source'), kept('source'));
-	sql($node, $db, "CREATE EXTENSION calvin_seq VERSION '$old'");
-	sql($node, $db, 'ALTER EVENT TRIGGER seq_log_guard DISABLE; '
-		  . join(' ', map { "ALTER TABLE $_ DISABLE TRIGGER USER;" } @tables));
-	foreach my $table (@tables)
-	{
-		my $columns = sql($node, $db, "SELECT string_agg(quote_ident(attname), ', ') FROM pg_attribute WHERE attrelid = '$table'::regclass AND attnum > 0");
-		my $file = PostgreSQL::Test::Utils::tempdir() . "/$table";
-
-		sql($node, 'source', "COPY $table ($columns) TO '$file'");
-		sql($node, $db, "COPY $table ($columns) FROM '$file'");
-	}
-	sql($node, $db, "DO \$\$ DECLARE t record; BEGIN FOR t IN SELECT tgrelid::regclass AS r, tgname FROM pg_trigger WHERE tgrelid IN ('seq_log'::regclass, 'seq_cursor_positions'::regclass, 'seq_snapshots'::regclass) AND NOT tgisinternal LOOP EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I', t.r, t.tgname); END LOOP; END \$\$; ALTER EVENT TRIGGER seq_log_guard ENABLE ALWAYS;");
+	as_of_version($node, 'source', $old, $db);
 	sql($node, 'postgres', 'DROP DATABASE source');
 	upgrade_from($old, $current, $db, \@before);
 	sql($node, 'postgres', "DROP DATABASE $db");

@@ -115,6 +115,8 @@ my ($inbox) = grep { /TABLE DATA public seq_inbox / } @data;
 append_to_file("$dir/before.list", join("\n", grep { !/TABLE DATA public seq_/ } @$list) . "\n");
 append_to_file("$dir/inbox.list", "$inbox\n");
 append_to_file("$dir/log.list", join("\n", grep { !/TABLE DATA public seq_inbox / } @data) . "\n");
+append_to_file("$dir/log_only.list", join("\n", grep { !/TABLE DATA public seq_(inbox|identity) / } @data) . "\n");
+append_to_file("$dir/identity.list", join("\n", grep { /TABLE DATA public seq_identity / } @data) . "\n");
 
 my $late = target('late');
 $node->command_ok([ 'pg_restore', '--exit-on-error', '-d', $late, '-L', "$dir/before.list", $custom ], 'all but the extension\'s rows');
@@ -127,6 +129,16 @@ my $again = dump_of($late, 'again.dump', '-Fc');
 like(join("\n", @{ slurp_file_of_list($again) }), qr/TABLE DATA public seq_inbox /, 'a dump of them');
 $node->command_ok([ 'pg_restore', '--exit-on-error', '-d', $late, '-L', "$dir/log.list", $custom ], 'and the log at last');
 restored($late, 'the inbox before the log');
+
+# As parallel jobs may have it: the log's identity is last.
+$late = target('identity');
+$node->command_ok([ 'pg_restore', '--exit-on-error', '-d', $late, '-L', "$dir/before.list", $custom ], 'all but the rows');
+$node->command_ok([ 'pg_restore', '--exit-on-error', '-d', $late, '-L', "$dir/log_only.list", $custom ], 'the log without its identity');
+$node->command_ok([ 'pg_restore', '--exit-on-error', '-d', $late, '-L', "$dir/inbox.list", $custom ], 'what waited');
+wait_for_sql($node, $late, 'SELECT waits_for FROM seq_sequencer', 'restore');
+$node->command_ok([ 'pg_restore', '--exit-on-error', '-d', $late, '-L', "$dir/identity.list", $custom ], 'which waits for the identity');
+is(sql($node, $late, 'SELECT identity FROM seq_identity'), sql($node, 'src', 'SELECT identity FROM seq_identity'), 'so that it is that of the dump');
+restored($late, 'the identity last');
 
 #
 # A dump of what is restored, not sequenced, and joined by others

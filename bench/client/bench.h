@@ -78,6 +78,9 @@ extern void catchup_done(void);
 /* What bench/publish.sh measures: SECONDS EVENTS CLIENTS... */
 extern void publish_ratio(int argc, char **argv);
 
+/* What bench/follow.sh measures: what, and its arguments. */
+extern void follow(int argc, char **argv);
+
 /*
  * Connections, to the database "bench" as a rule.  All of these end the program
  * if the server answers anything but what was asked for.

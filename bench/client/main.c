@@ -53,6 +53,11 @@ main(int argc, char **argv)
 		publish_ratio(argc - 2, argv + 2);
 		return 0;
 	}
+	if (argc > 1 && strncmp(argv[1], "follow_", 7) == 0)
+	{
+		follow(argc - 1, argv + 1);
+		return 0;
+	}
 	for (int i = 0; argc == 2 && i < lengthof(sections); i++)
 	{
 		if (strcmp(argv[1], sections[i].name) == 0)

@@ -11,7 +11,6 @@
 #include "log/batches.h"
 #include "log/cursors.h"
 #include "log/memory.h"
-#include "log/reader.h"
 #include "log/snapshots.h"
 #include "miscadmin.h"
 #include "shared/database.h"
@@ -224,8 +223,11 @@ lacks(const Backlog *backlog, const WireTxn *txn, GroupKey key)
 }
 
 static void
-count_txn(Backlog *backlog, const WireTxn *txn, uint64 epoch, uint64 *last_epoch)
+count_txn(Backlog *backlog, const WireTxn *txn, const BatchWalk *walk,
+		  uint64 *last_epoch)
 {
+	uint64		epoch = batch_walk_entry(walk)->epoch;
+
 	for (int i = 0; i < txn->vshard_count; i++)
 	{
 		GroupKey	key = {epoch, txn->position, txn->vshards[i]};
@@ -233,7 +235,10 @@ count_txn(Backlog *backlog, const WireTxn *txn, uint64 epoch, uint64 *last_epoch
 		if (!lacks(backlog, txn, key))
 			continue;
 		if (backlog->epochs == 0)
+		{
 			backlog->oldest_epoch = epoch;
+			backlog->oldest = batch_walk_appended_at(walk);
+		}
 		if (backlog->epochs == 0 || *last_epoch != epoch)
 			backlog->epochs++;
 		*last_epoch = epoch;
@@ -241,27 +246,8 @@ count_txn(Backlog *backlog, const WireTxn *txn, uint64 epoch, uint64 *last_epoch
 	}
 }
 
-/* When the batch of an epoch was appended; 0 if it is gone by now. */
-static TimestampTz
-appended_at(uint64 epoch)
-{
-	LogAccess	access;
-	LogReader	reader;
-	LogRow		row;
-	TimestampTz at = 0;
-
-	log_access_begin(&access, 0, ACCESS_LATEST);
-	log_reader_begin_by_epoch(&reader, &access, (int64) epoch, (int64) epoch);
-	if (log_reader_next(&reader, &row))
-		at = row.appended_at;
-	log_reader_end(&reader);
-	log_access_end(&access);
-	return at;
-}
-
-/* The first epoch that is in the log for sure. */
-static uint64
-first_kept(void)
+uint64
+backlog_kept(void)
 {
 	LogAccess	access;
 	MachineState base;
@@ -286,29 +272,33 @@ first_unapplied(DatabaseSlot *slot)
 }
 
 /*
- * "slot": whose traffic tells who has nothing to come, or NULL; "kept": where the log
- * began before it was seen where they stand.
+ * Where to begin to look for something for it; TRAFFIC_NONE: there is nothing to come.
+ * "slot": whose traffic tells who has nothing, or NULL; "kept": where the log began before
+ * it was seen where the consumer stands.
  */
+static uint64
+begin_counting(Backlog *backlog, DatabaseSlot *slot, uint64 kept)
+{
+	uint64		unapplied = slot == NULL ? TRAFFIC_NONE : first_unapplied(slot);
+	uint64		first = first_epoch(slot, backlog);
+
+	/* cursors that lack nothing of what is truncated are moved with it */
+	backlog->lost = backlog->group == NULL ? first < kept :
+		backlog->registration->lost_before != 0;
+	first = Min(first, Max(unapplied, first_epoch(NULL, backlog)));
+	return first == TRAFFIC_NONE ? first : Max(first, kept);
+}
+
 static void
 count(int n, Backlog *backlogs, DatabaseSlot *slot, uint64 kept, uint64 through)
 {
-	uint64		unapplied = slot == NULL ? TRAFFIC_NONE : first_unapplied(slot);
 	uint64		from = TRAFFIC_NONE;
 	uint64	   *last_epochs = palloc0(sizeof(uint64) * Max(n, 1));
 	BatchWalk  *walk;
 	WireTxn		txn;
 
 	for (int i = 0; i < n; i++)
-	{
-		uint64		first = first_epoch(slot, &backlogs[i]);
-
-		/* cursors that lack nothing of what is truncated are moved with it */
-		backlogs[i].lost = backlogs[i].group == NULL ? first < kept :
-			backlogs[i].registration->lost_before != 0;
-		first = Min(first, Max(unapplied, first_epoch(NULL, &backlogs[i])));
-		if (first != TRAFFIC_NONE)
-			from = Min(from, Max(first, kept));
-	}
+		from = Min(from, begin_counting(&backlogs[i], slot, kept));
 	if (from > through)
 		return;
 	PAUSE_POINT("backlog: before the log is read");
@@ -320,13 +310,35 @@ count(int n, Backlog *backlogs, DatabaseSlot *slot, uint64 kept, uint64 through)
 	{
 		CHECK_FOR_INTERRUPTS();
 		for (int i = 0; i < n; i++)
-			count_txn(&backlogs[i], &txn, batch_walk_entry(walk)->epoch,
-					  &last_epochs[i]);
+			count_txn(&backlogs[i], &txn, walk, &last_epochs[i]);
 	}
 	batch_walk_stop(walk);
-	for (int i = 0; i < n; i++)
-		if (backlogs[i].epochs > 0)
-			backlogs[i].oldest = appended_at(backlogs[i].oldest_epoch);
+}
+
+void
+backlog_find_lost(Backlog *backlog, uint64 kept)
+{
+	(void) begin_counting(backlog, database_mine(), kept);
+}
+
+void
+backlog_find_first(Backlog *backlog, uint64 kept, BatchWalk *walk, uint64 *looked)
+{
+	uint64		from = begin_counting(backlog, database_mine(), kept);
+	uint64		last_epoch = 0;
+	WireTxn		txn;
+
+	if (from == TRAFFIC_NONE)
+		return;
+	batch_walk_for_group(walk);
+	batch_walk_start(walk, Max(from, *looked), WIRE_MAX_EPOCH);
+	while (backlog->epochs == 0 && batch_walk_next(walk, ACCESS_LATEST, &txn))
+	{
+		CHECK_FOR_INTERRUPTS();
+		*looked = batch_walk_entry(walk)->epoch;
+		count_txn(backlog, &txn, walk, &last_epoch);
+	}
+	batch_walk_stop(walk);
 }
 
 /*
@@ -336,7 +348,7 @@ count(int n, Backlog *backlogs, DatabaseSlot *slot, uint64 kept, uint64 through)
 int
 backlog_count_all(Backlog **backlogs)
 {
-	uint64		kept = first_kept();
+	uint64		kept = backlog_kept();
 
 	for (int tries = 1;; tries++)
 	{
@@ -344,7 +356,7 @@ backlog_count_all(Backlog **backlogs)
 		uint64		before = kept;
 
 		count(n, *backlogs, database_mine(), before, WIRE_MAX_EPOCH);
-		kept = first_kept();
+		kept = backlog_kept();
 		if (kept == before || tries == MAX_TRIES)
 			return n;
 	}
@@ -353,7 +365,7 @@ backlog_count_all(Backlog **backlogs)
 bool
 backlog_count_one(const char *name, Backlog *backlog)
 {
-	uint64		kept = first_kept();
+	uint64		kept = backlog_kept();
 
 	for (int tries = 1;; tries++)
 	{
@@ -362,7 +374,7 @@ backlog_count_one(const char *name, Backlog *backlog)
 		if (!find_one(name, backlog))
 			return false;
 		count(1, backlog, database_mine(), before, WIRE_MAX_EPOCH);
-		kept = first_kept();
+		kept = backlog_kept();
 		if (kept == before || tries == MAX_TRIES)
 			return true;
 	}
@@ -371,5 +383,5 @@ backlog_count_one(const char *name, Backlog *backlog)
 void
 backlog_count_through(int n, Backlog *backlogs, uint64 epoch)
 {
-	count(n, backlogs, NULL, first_kept(), epoch);
+	count(n, backlogs, NULL, backlog_kept(), epoch);
 }

@@ -9,6 +9,7 @@
 
 #include "consumer/group.h"
 #include "datatype/timestamp.h"
+#include "log/batches.h"
 #include "log/parked.h"
 
 /* One consumer: where it stands, and what was counted. */
@@ -45,6 +46,21 @@ extern int	backlog_count_all(Backlog **backlogs);
 
 /* The same of one name; false if there is none. */
 extern bool backlog_count_one(const char *name, Backlog *backlog);
+
+/* The first epoch that is in the log for sure. */
+extern uint64 backlog_kept(void);
+
+/*
+ * Of one of a list only the first epoch with something for it, which it counts alone.
+ * "kept": the first one in the log when the list was made.  Nothing before *looked is for
+ * it, as somebody has found, and there is more to be told of that afterwards, and on the
+ * way.  Small where there is nothing to come, or something that is near.
+ */
+extern void backlog_find_first(Backlog *backlog, uint64 kept, BatchWalk *walk,
+							   uint64 *looked);
+
+/* Of one of a list only whether it is lost. */
+extern void backlog_find_lost(Backlog *backlog, uint64 kept);
 
 /* Count for n of a list, epochs through one; nobody truncates meanwhile. */
 extern void backlog_count_through(int n, Backlog *backlogs, uint64 epoch);

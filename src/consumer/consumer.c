@@ -7,6 +7,7 @@
 #include "consumer/consumer.h"
 #include "consumer/queues.h"
 #include "consumer/state.h"
+#include "log/hint.h"
 #include "miscadmin.h"
 #include "storage/ipc.h"
 #include "utils/memutils.h"
@@ -65,7 +66,7 @@ consumer_require(const char *name)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("this session has no subscription named \"%s\"", name),
-				 errhint("Use seq_subscribe(vshards, name) first, in the same session. A connection pooler in transaction or statement mode gives each call to any of its sessions: use a group, with seq_fetch(), there.")));
+				 errhint_for_role("Use seq_subscribe(vshards, name) first, in the same session. A connection pooler in transaction or statement mode gives each call to any of its sessions: use a group, with seq_fetch(), there.")));
 	return consumer;
 }
 
@@ -317,13 +318,13 @@ consumer_check(Consumer *consumer)
 				 errmsg("the subscription to vshard %d is no longer this session's",
 						lost),
 				 errdetail("Another session took it over and has left since, or the extension was dropped."),
-				 errhint("Subscribe again. A connection pooler in transaction or statement mode gives each call to any of its sessions: use a group, with seq_fetch(), there.")));
+				 errhint_for_role("Subscribe again. A connection pooler in transaction or statement mode gives each call to any of its sessions: use a group, with seq_fetch(), there.")));
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_IN_USE),
 			 errmsg("the subscription to vshard %d was taken over by the session with PID %d",
 					lost, (int) successor),
 			 errdetail("A (vshard, name) has one consumer, the one that subscribed last."),
-			 errhint("Consumers under different names receive the same stream independently. A connection pooler in transaction or statement mode gives each call to any of its sessions: use a group, with seq_fetch(), there.")));
+			 errhint_for_role("Consumers under different names receive the same stream independently. A connection pooler in transaction or statement mode gives each call to any of its sessions: use a group, with seq_fetch(), there.")));
 }
 
 static void

@@ -23,6 +23,7 @@
 #include "consumer/taken.h"
 #include "log/attach.h"
 #include "log/batches.h"
+#include "log/hint.h"
 #include "log/parked.h"
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -31,6 +32,7 @@
 #include "shared/fetchers.h"
 #include "shared/pause.h"
 #include "shared/traffic.h"
+#include "shared/waits.h"
 #include "storage/latch.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
@@ -640,7 +642,6 @@ static bool
 look_and_wait(Fetch *fetch)
 {
 	const FetchRequest *request = &fetch->request;
-	static uint32 wait_event = 0;
 
 	for (;;)
 	{
@@ -657,7 +658,7 @@ look_and_wait(Fetch *fetch)
 		if (left > 0 && !fetchers_woken())
 			(void) WaitLatch(MyLatch,
 							 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, left,
-							 compat_wait_event(wait_event, "CalvinSeqFetch"));
+							 wait_event(WAIT_FETCH));
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
 	}
@@ -694,7 +695,7 @@ fetch_refuse(const char *function)
 				(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
 				 errmsg("cannot execute %s during recovery", function),
 				 errdetail("What groups have processed and parked is stored on the primary."),
-				 errhint("Fetch on the primary; a standby can be subscribed to with seq_subscribe().")));
+				 errhint_for_role("Fetch on the primary; a standby can be subscribed to with seq_subscribe().")));
 	PreventCommandIfReadOnly(function);
 	PreventCommandIfParallelMode(function);
 	taken_begin();

@@ -10,6 +10,7 @@
 
 #include "access/xact.h"
 #include "consumer/group.h"
+#include "log/hint.h"
 #include "log/starts.h"
 #include "mb/pg_wchar.h"
 #include "utils/memutils.h"
@@ -173,7 +174,7 @@ refuse_lost(const Registration *registration)
 			 errmsg("group \"%s\" is lost", NameStr(registration->name)),
 			 errdetail("Something before epoch " UINT64_FORMAT ", which it had not processed, was truncated from the log.",
 					   registration->lost_before),
-			 errhint("What is missing cannot be had any more. Make the group anew with seq_drop_group() and seq_create_group().")));
+			 errhint_for_role("What is missing cannot be had any more. Make the group anew with seq_drop_group() and seq_create_group().")));
 }
 
 void

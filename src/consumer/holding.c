@@ -233,7 +233,7 @@ holding_failed(const char *name)
 static void
 refuse_rows_left(const Holder *holder)
 {
-	const Portal portal = holder->portal;
+	Portal		portal = holder->portal;
 
 	if (portal == NULL || holder->covered || portal->holdStore == NULL ||
 		!has_rows_left(portal))

@@ -10,6 +10,7 @@
 
 #include "consumer/owned.h"
 #include "log/begin_at_end.h"
+#include "log/hint.h"
 #include "shared/database.h"
 
 static bool
@@ -39,7 +40,7 @@ owned_check(const char *name, int n, const uint16 *vshards)
 					 errdetail_plural("It is registered for %d vshard, of which this is none.",
 									  "It is registered for %d vshards, of which this is none.",
 									  registration->nvshards, registration->nvshards),
-					 errhint("Register another name for it, or this one anew with all of its vshards, after seq_unregister().")));
+					 errhint_for_role("Register another name for it, or this one anew with all of its vshards, after seq_unregister().")));
 	return registration;
 }
 

@@ -339,14 +339,14 @@ at_xact_event(XactEvent event, void *arg)
 		{
 			case XACT_EVENT_PRE_PREPARE:
 				refuse_prepare(c);
-				/* FALLTHROUGH */
+				pg_fallthrough;
 			case XACT_EVENT_PRE_COMMIT:
 				if (c->stores)
 					holding_refuse_commit(c->name);
 				break;
 			case XACT_EVENT_PREPARE:
 				remember_prepared(c);
-				/* FALLTHROUGH */
+				pg_fallthrough;
 			case XACT_EVENT_COMMIT:
 			case XACT_EVENT_ABORT:
 				end_transaction(c, event == XACT_EVENT_ABORT);

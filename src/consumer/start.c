@@ -12,6 +12,7 @@
 #include "consumer/state.h"
 #include "log/append.h"
 #include "log/cursors.h"
+#include "log/hint.h"
 #include "log/needs.h"
 #include "log/reader.h"
 #include "log/snapshots.h"
@@ -95,7 +96,7 @@ require_cursors_in_log(const char *name, int n, const uint16 *vshards)
 							name, cursors[i].vshard),
 					 errdetail("It waits for epoch " UINT64_FORMAT "; the next epoch of the log is " INT64_FORMAT ".",
 							   cursors[i].next.epoch, end + 1),
-					 errhint("It may be that of another log. Subscribe with from_epoch to start elsewhere, or use seq_drop_cursor().")));
+					 errhint_for_role("It may be that of another log. Subscribe with from_epoch to start elsewhere, or use seq_drop_cursor().")));
 	pfree(cursors);
 }
 

@@ -18,12 +18,12 @@ typedef struct Taken
 {
 	DatabaseSlot *slot;
 	uint64		id;
-	int			partition;
 	GroupKey	from;
-	bool		unseen;
-	SubTransactionId subid;
-	GroupKey	moved;		/* to there, */
+	GroupKey	moved; /* to there, */
 	SubTransactionId moved_by; /* by this; invalid: not known how far */
+	SubTransactionId subid;
+	int			partition;
+	bool		unseen;
 } Taken;
 
 static Taken taken[TAKEN_MAX];

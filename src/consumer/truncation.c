@@ -16,6 +16,7 @@
 #include "log/append.h"
 #include "log/cursors.h"
 #include "log/followers.h"
+#include "log/hint.h"
 #include "log/needs.h"
 #include "log/owner.h"
 #include "log/range.h"
@@ -197,15 +198,20 @@ typedef struct FollowerNeeds
 } FollowerNeeds;
 
 /*
- * Their positions only go forward, so one look will do.  Who lacks something that went
- * before cannot be helped any more.
+ * Behind the fence their positions only go forward, so one look will do.  Who lacks
+ * something that went before cannot be helped any more.  False if somebody is just
+ * coming, whom nobody is to wait for.
  */
-static void
-look_at_followers(const Truncation *truncation, FollowerNeeds *needs)
+static bool
+look_at_followers(const Truncation *truncation, Respect respect, bool wait,
+				  FollowerNeeds *needs)
 {
 	FollowerPosition *positions;
-	int			n = followers_list(&positions);
+	int			n;
 
+	if (respect == RESPECT_ALL && !followers_fence(wait))
+		return false;
+	n = followers_list(&positions);
 	memset(needs, 0, sizeof(*needs));
 	needs->positions = positions;
 	for (int i = 0; i < n; i++)
@@ -219,6 +225,7 @@ look_at_followers(const Truncation *truncation, FollowerNeeds *needs)
 			needs->furthest = &positions[needs->n];
 		needs->n++;
 	}
+	return true;
 }
 
 static void
@@ -233,7 +240,7 @@ refuse_before_followers(const Truncation *truncation, const FollowerNeeds *needs
 							  "It has the log up to log_index " UINT64_FORMAT ", and what would go ends at " UINT64_FORMAT "; %d followers need something of it.",
 							  needs->n, needs->furthest->log_index,
 							  truncation->base.last_applied_index, needs->n),
-			 errhint("Wait for it (see seq_followers), use seq_drop_follower() if it does not come back, or pass force => true.")));
+			 errhint_for_role("Wait for it (see seq_followers), use seq_drop_follower() if it does not come back, or pass force => true.")));
 }
 
 /* It is passed, by its age or by force: it cannot go on here. */
@@ -405,6 +412,7 @@ remove_before(DatabaseSlot *database, uint64 epoch, Respect respect, bool wait,
 	Look		look = {0};
 	bool		has_batch;
 	bool		seen = true;
+	bool		alone;
 	uint64		removed;
 
 	if (!truncate_plan(table, epoch, &truncation))
@@ -418,12 +426,12 @@ remove_before(DatabaseSlot *database, uint64 epoch, Respect respect, bool wait,
 	else
 		database_read(database, &look.state);
 	/* they need every entry, whatever it is */
-	look_at_followers(&truncation, &look.followers);
+	alone = look_at_followers(&truncation, respect, wait, &look.followers);
 	if (held == NULL)
 		refuse(&truncation, respect, &look);
 	else
 	{
-		*held = !seen || is_held(&truncation, respect, &look);
+		*held = !seen || !alone || is_held(&truncation, respect, &look);
 		if (*held)
 		{
 			if (seen && has_batch)

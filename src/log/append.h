@@ -79,6 +79,9 @@ typedef struct CopiedRow
 	bytea	   *entry;
 } CopiedRow;
 
+/* What it costs beside its entry, where it is bounded how much is sent at once. */
+#define COPIED_ROW_BYTES 64
+
 /*
  * Insert such rows, ascending and all behind the log's end, right after append_lock(),
  * as they are: also where the log is nobody's to append to.

@@ -17,6 +17,7 @@
 #include "shared/clock.h"
 #include "shared/database.h"
 #include "shared/requests.h"
+#include "shared/waits.h"
 
 #define PATIENCE_MS 10000
 
@@ -90,7 +91,7 @@ attach_database(void)
 		if (full || table->created_here || left <= 0)
 			report_absent(table, full);
 		(void) ConditionVariableTimedSleep(&Calvin->databases_changed, left,
-										   PG_WAIT_EXTENSION);
+										   wait_event(WAIT_ATTACH));
 	}
 	ConditionVariableCancelSleep();
 	return slot;

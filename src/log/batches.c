@@ -23,6 +23,7 @@ typedef struct BlockEntry
 {
 	uint64		log_index;
 	uint64		epoch;
+	TimestampTz appended_at;
 	const uint8 *data;
 	uint32		len;
 	void	   *memory;
@@ -185,6 +186,7 @@ read_block(BatchWalk *walk, const LogAccess *access)
 		CHECK_FOR_INTERRUPTS();
 		entry->log_index = row.log_index;
 		entry->epoch = row.epoch;
+		entry->appended_at = row.appended_at;
 		entry->data = log_reader_take_entry(&reader, &row, &entry->memory);
 		entry->len = row.entry_len;
 		bytes += row.entry_len;
@@ -286,6 +288,12 @@ const WireEntry *
 batch_walk_entry(const BatchWalk *walk)
 {
 	return &walk->decoder.entry;
+}
+
+TimestampTz
+batch_walk_appended_at(const BatchWalk *walk)
+{
+	return walk->block[walk->entry].appended_at;
 }
 
 void

@@ -65,6 +65,9 @@ extern bool batch_walk_next(BatchWalk *walk, AccessSnapshot kind, WireTxn *txn);
 /* The batch that the last transaction is of. */
 extern const WireEntry *batch_walk_entry(const BatchWalk *walk);
 
+/* When that was appended. */
+extern TimestampTz batch_walk_appended_at(const BatchWalk *walk);
+
 /* The last transaction as its vshard's consumer gets it. */
 extern void batch_walk_deliver(BatchWalk *walk, const WireTxn *txn,
 							   uint16 vshard, Delivery *delivery);

@@ -2,13 +2,20 @@
  * followers.c
  *	  Who follows this log, and how far he is: the table seq_follower_positions.
  *
- * There are few of them, and each says where he is every few seconds: so one at a time
- * changes the table, and it is read as a whole.  It is of this server and its standbys,
- * and not in a dump.
+ * There are few of them, and each says where he is every few seconds: so the table is
+ * read as a whole.  It is of this server and its standbys, and not in a dump.
+ *
+ * Locks, to the end of the transaction, on the table as an object:
+ *	one for each follower, for who changes his row.  Who notes a position does not wait
+ *		for it: another one has just done so.
+ *	the fence: shared by who notes a position that is new, or less than before;
+ *		for himself who truncates.  So he is seen by the one who truncates, or sees what
+ *		that has left.  A position that goes forward is nobody's concern.
  */
 #include "compat.h"
 
 #include "access/tableam.h"
+#include "common/hashfn.h"
 #include "log/access.h"
 #include "log/followers.h"
 #include "log/insert.h"
@@ -46,7 +53,7 @@ followers_list(FollowerPosition **positions)
 
 	side_access_begin(&access, SIDE_FOLLOWERS, AccessShareLock, ACCESS_LATEST);
 	slot = table_slot_create(access.rel, NULL);
-	scan = table_beginscan(access.rel, access.snapshot, 0, NULL);
+	scan = compat_table_beginscan(access.rel, access.snapshot);
 	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
 	{
 		CHECK_FOR_INTERRUPTS();
@@ -60,22 +67,45 @@ followers_list(FollowerPosition **positions)
 	return n;
 }
 
-/* Take one out; false if there is none, else "since" is when it came. */
+/* Parts of the object that is locked. */
+#define LOCK_FOLLOWER 0
+#define LOCK_FENCE 1
+
+static bool
+lock_follower(const pg_uuid_t *id, bool wait)
+{
+	Oid			number = hash_bytes((const unsigned char *) id, sizeof(*id));
+
+	return log_lock_object_for_transaction(log_side_table(log_table_require(), SIDE_FOLLOWERS),
+										   number, LOCK_FOLLOWER, ExclusiveLock, wait);
+}
+
+static bool
+lock_fence(LOCKMODE mode, bool wait)
+{
+	return log_lock_object_for_transaction(log_side_table(log_table_require(), SIDE_FOLLOWERS),
+										   InvalidOid, LOCK_FENCE, mode, wait);
+}
+
+bool
+followers_fence(bool wait)
+{
+	return lock_fence(ExclusiveLock, wait);
+}
+
+/* Take one out; false if there is none, else *before is what it was. */
 static bool
 remove_id(const SideAccess *access, Insert *insert, const pg_uuid_t *id,
-		  TimestampTz *since)
+		  FollowerPosition *before)
 {
 	TupleTableSlot *slot = table_slot_create(access->rel, NULL);
-	TableScanDesc scan = table_beginscan(access->rel, access->snapshot, 0, NULL);
+	TableScanDesc scan = compat_table_beginscan(access->rel, access->snapshot);
 	bool		found = false;
 
 	while (!found && table_scan_getnextslot(scan, ForwardScanDirection, slot))
 	{
-		FollowerPosition position;
-
-		read_row(slot, &position);
-		found = memcmp(&position.id, id, sizeof(*id)) == 0;
-		*since = position.since;
+		read_row(slot, before);
+		found = memcmp(&before->id, id, sizeof(*id)) == 0;
 	}
 	if (found && remove_row(insert, slot, access->snapshot) == REMOVAL_GONE)
 		ereport(ERROR,
@@ -110,20 +140,20 @@ change(const pg_uuid_t *id, const char *name, uint64 log_index)
 	const LogTable *table = log_table_require();
 	LogIdentity self;
 	SideAccess	access;
-	TimestampTz since;
+	FollowerPosition before;
 	Insert		insert;
 	bool		found;
 
-	log_lock_object_for_transaction(log_side_table(table, SIDE_FOLLOWERS), InvalidOid, 0,
-									ExclusiveLock, true);
 	self = log_become_side_owner(table, SIDE_FOLLOWERS);
 	side_access_begin(&access, SIDE_FOLLOWERS, RowExclusiveLock, ACCESS_LATEST);
 	PushActiveSnapshot(access.snapshot);
 	insert_begin(&insert, RelationGetRelid(access.rel));
-	found = remove_id(&access, &insert, id, &since);
+	found = remove_id(&access, &insert, id, &before);
+	if (name != NULL && (!found || log_index < before.log_index))
+		(void) lock_fence(ShareLock, true);
 	if (name != NULL)
 		insert_position(&insert, id, name, log_index,
-						found ? since : GetCurrentTimestamp());
+						found ? before.since : GetCurrentTimestamp());
 	insert_end(&insert);
 	PopActiveSnapshot();
 	side_access_end(&access);
@@ -131,14 +161,18 @@ change(const pg_uuid_t *id, const char *name, uint64 log_index)
 	return found;
 }
 
-void
+bool
 followers_note(const pg_uuid_t *id, const char *name, uint64 log_index)
 {
+	if (!lock_follower(id, false))
+		return false;
 	(void) change(id, name, log_index);
+	return true;
 }
 
 bool
 followers_remove(const pg_uuid_t *id)
 {
+	(void) lock_follower(id, true);
 	return change(id, NULL, 0);
 }

@@ -19,8 +19,17 @@ typedef struct FollowerPosition
 	TimestampTz since;
 } FollowerPosition;
 
-/* Where a follower is now, by his own word. */
-extern void followers_note(const pg_uuid_t *id, const char *name, uint64 log_index);
+/*
+ * Where a follower is now, by his own word.  False, and nothing, if somebody is just
+ * doing the same.
+ */
+extern bool followers_note(const pg_uuid_t *id, const char *name, uint64 log_index);
+
+/*
+ * To the end of the transaction nobody comes, or goes back; who does so now has
+ * committed.  Without "wait" false if somebody has not.
+ */
+extern bool followers_fence(bool wait);
 
 /* All of them, palloc'd. */
 extern int	followers_list(FollowerPosition **positions);

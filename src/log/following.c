@@ -12,12 +12,14 @@
 #include "access/tableam.h"
 #include "log/access.h"
 #include "log/following.h"
+#include "log/hint.h"
 #include "log/insert.h"
 #include "log/owner.h"
 #include "log/remove.h"
 #include "replication/logicalworker.h"
 #include "shared/database.h"
 #include "shared/follower.h"
+#include "shared/pause.h"
 #include "shared/wakeup.h"
 #include "utils/builtins.h"
 #include "utils/snapmgr.h"
@@ -67,7 +69,7 @@ static bool
 read_row(const SideAccess *access, Following *following, ItemPointer place)
 {
 	TupleTableSlot *slot = table_slot_create(access->rel, NULL);
-	TableScanDesc scan = table_beginscan(access->rel, access->snapshot, 0, NULL);
+	TableScanDesc scan = compat_table_beginscan(access->rel, access->snapshot);
 	bool		found = table_scan_getnextslot(scan, ForwardScanDirection, slot);
 
 	if (found && following != NULL)
@@ -173,8 +175,8 @@ report(const Following *following, const char *what)
 			 errdetail("It was restored from the dump of a follower, and nobody has said whether it is to follow as well.") :
 			 errdetail("Its log is a copy of the one there, and nothing else."),
 			 following->mode == FOLLOWING_RESTORED ?
-			 errhint("Call seq_follow() to have it follow, or seq_unfollow() to have a log of its own that begins as that one.") :
-			 errhint("Do it there, or end it here by seq_unfollow().")));
+			 errhint_for_role("Call seq_follow() to have it follow, or seq_unfollow() to have a log of its own that begins as that one.") :
+			 errhint_for_role("Do it there, or end it here by seq_unfollow().")));
 }
 
 /* Is there a row?  What is known of that is in shared memory, if anything. */
@@ -187,6 +189,7 @@ follows(DatabaseSlot *slot, Following *following)
 		return false;
 	if (following_find(following))
 		return true;
+	PAUSE_POINT("following: looked");
 	if (slot != NULL)
 		follower_found_open(slot, word);
 	return false;

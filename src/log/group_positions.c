@@ -9,6 +9,7 @@
 #include "access/xact.h"
 #include "executor/executor.h"
 #include "log/group_positions.h"
+#include "log/hint.h"
 #include "log/remove.h"
 #include "shared/pause.h"
 #include "utils/builtins.h"
@@ -74,7 +75,7 @@ report_missing(const GroupStore *store, int partition)
 			 errmsg("partition %d of a group has no position", partition),
 			 errdetail("%s has no row of id " UINT64_FORMAT " for it.",
 					   GROUP_POSITIONS_NAME, store->id),
-			 errhint("Restore it, or make the group anew with seq_drop_group() and seq_create_group().")));
+			 errhint_for_role("Restore it, or make the group anew with seq_drop_group() and seq_create_group().")));
 }
 
 bool

@@ -62,7 +62,7 @@ static bool
 read_row(Relation rel, Snapshot snapshot, pg_uuid_t *identity, Insert *remove)
 {
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
-	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
+	TableScanDesc scan = compat_table_beginscan(rel, snapshot);
 	bool		found = table_scan_getnextslot(scan, ForwardScanDirection, slot);
 
 	memset(identity, 0, sizeof(*identity));

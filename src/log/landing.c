@@ -4,8 +4,10 @@
  *
  * A dump has what waits as rows of this table, whatever it was in the database that
  * was dumped, each with where the log ended then.  They go into the log behind
- * that: until it is restored, nothing is sequenced at all, or it could not be.  What
- * was taken is deleted as in any table, since they are few, and come once.
+ * that: until it is restored, nothing is sequenced at all, or it could not be.  Nor is
+ * it before the log's identity, which a parallel restore may bring last: an append
+ * would give it another one.  What was taken is deleted as in any table, since they
+ * are few, and come once.
  */
 #include "compat.h"
 
@@ -14,11 +16,13 @@
 #include "access/xact.h"
 #include "log/access.h"
 #include "log/append.h"
+#include "log/identity.h"
 #include "log/insert.h"
 #include "log/landing.h"
 #include "log/owner.h"
 #include "log/reader.h"
 #include "log/remove.h"
+#include "miscadmin.h"
 #include "shared/submitters.h"
 #include "utils/snapmgr.h"
 
@@ -79,6 +83,8 @@ landing_take(DatabaseSlot *slot, Batch *batch)
 	TupleTableSlot *row;
 	LandingVerdict verdict = LANDING_EMPTY;
 	int64		log_end;
+	pg_uuid_t	identity;
+	bool		identified = identity_now(&identity);
 
 	rows = bytes = 0;
 	batch_start(batch);
@@ -92,9 +98,10 @@ landing_take(DatabaseSlot *slot, Batch *batch)
 	while (index_getnext_slot(scan, ForwardScanDirection, row))
 	{
 		bool		isnull;
+		int64		behind = DatumGetInt64(slot_getattr(row, LANDING_ATTR_LOG_END, &isnull));
 
 		CHECK_FOR_INTERRUPTS();
-		if (DatumGetInt64(slot_getattr(row, LANDING_ATTR_LOG_END, &isnull)) > log_end)
+		if (behind > log_end || (behind > 0 && !identified))
 		{
 			verdict = LANDING_EARLY;
 			break;
@@ -115,6 +122,28 @@ landing_take(DatabaseSlot *slot, Batch *batch)
 	PopActiveSnapshot();
 	side_access_end(&access);
 	return verdict;
+}
+
+uint64
+landing_now(void)
+{
+	SideAccess	access;
+	TupleTableSlot *row;
+	TableScanDesc scan;
+	uint64		n = 0;
+
+	side_access_begin(&access, SIDE_LANDING, AccessShareLock, ACCESS_LATEST);
+	row = table_slot_create(access.rel, NULL);
+	scan = table_beginscan(access.rel, access.snapshot, 0, NULL);
+	while (table_scan_getnextslot(scan, ForwardScanDirection, row))
+	{
+		CHECK_FOR_INTERRUPTS();
+		n++;
+	}
+	table_endscan(scan);
+	ExecDropSingleTupleTableSlot(row);
+	side_access_end(&access);
+	return n;
 }
 
 void

@@ -23,6 +23,9 @@ typedef enum LandingVerdict
  */
 extern LandingVerdict landing_take(DatabaseSlot *slot, Batch *batch);
 
+/* So many are in it now. */
+extern uint64 landing_now(void);
+
 /* That transaction was committed. */
 extern void landing_tell(DatabaseSlot *slot);
 

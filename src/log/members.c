@@ -162,7 +162,11 @@ adopt_constraint(HeapTuple tuple, void *arg)
 	const Adoption *adoption = arg;
 	Form_pg_constraint constraint = (Form_pg_constraint) GETSTRUCT(tuple);
 
-	if (adoption->upgraded ? constraint->contype == CONSTRAINT_PRIMARY :
+	/* of a key that is, indexes being looked at before */
+	if (adoption->upgraded ?
+		(constraint->contype == CONSTRAINT_PRIMARY ||
+		 constraint->contype == CONSTRAINT_UNIQUE) &&
+		members_include(adoption->extension, RelationRelationId, constraint->conindid) :
 		members_is_new(tuple))
 		adopt(adoption, constraint->oid);
 	return true;

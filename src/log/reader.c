@@ -292,6 +292,20 @@ log_first_index(const LogAccess *access)
 	return first;
 }
 
+TimestampTz
+log_appended_at(const LogAccess *access, int64 from)
+{
+	LogReader	reader;
+	TimestampTz at = 0;
+	bool		isnull;
+
+	log_reader_begin_by_index(&reader, access, from, PG_INT64_MAX);
+	if (log_reader_skip(&reader))
+		at = DatumGetTimestampTz(slot_getattr(reader.slot, LOG_ATTR_APPENDED_AT, &isnull));
+	log_reader_end(&reader);
+	return at;
+}
+
 bool
 log_has_rows(const LogAccess *access, int64 from, int64 to)
 {

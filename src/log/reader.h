@@ -69,6 +69,9 @@ extern int64 log_last_index(const LogAccess *access);
  */
 extern int64 log_first_index(const LogAccess *access);
 
+/* When the first row from a log_index on was appended; 0: there is none. */
+extern TimestampTz log_appended_at(const LogAccess *access, int64 from);
+
 /* Is there any row with from <= log_index <= to? */
 extern bool log_has_rows(const LogAccess *access, int64 from,
 						 int64 to);

@@ -16,6 +16,7 @@
 #include "common/hashfn.h"
 #include "executor/executor.h"
 #include "log/access.h"
+#include "log/hint.h"
 #include "log/insert.h"
 #include "log/locks.h"
 #include "log/memory.h"
@@ -153,17 +154,20 @@ registry_list(Registration ***registrations)
 void
 registry_require_owner(const Registration *registration)
 {
+	const char *owner;
+
 	if (has_privs_of_role(GetUserId(), registration->owner))
 		return;
+	owner = GetUserNameFromId(registration->owner, true);
 	ereport(ERROR,
 			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 			 errmsg("permission denied for consumer \"%s\"",
 					NameStr(registration->name)),
-			 errdetail("It belongs to the role \"%s\".",
-					   GetUserNameFromId(registration->owner, true) != NULL ?
-					   GetUserNameFromId(registration->owner, true) :
-					   "that registered it, which was dropped"),
-			 errhint("Use another name, or become a member of that role.")));
+			 owner != NULL ? errdetail("It belongs to the role \"%s\".", owner) :
+			 errdetail("It belongs to the role that registered it, which was dropped."),
+			 owner != NULL ?
+			 errhint("Use another name, or become a member of that role.") :
+			 errhint("Use another name. A superuser can end this one.")));
 }
 
 void
@@ -178,8 +182,8 @@ registry_require_kind(const Registration *registration, RegistrationKind kind)
 			(errcode(ERRCODE_WRONG_OBJECT_TYPE),
 			 group ? errmsg("\"%s\" is a consumer, not a group", name) :
 			 errmsg("\"%s\" is a group, not a consumer", name),
-			 group ? errhint("Consumers receive with seq_receive().") :
-			 errhint("Groups fetch with seq_fetch().")));
+			 group ? errhint_for_role("Consumers receive with seq_receive().") :
+			 errhint_for_role("Groups fetch with seq_fetch().")));
 }
 
 Registration *
@@ -193,8 +197,8 @@ registry_require(const char *name, RegistrationKind kind)
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 group ? errmsg("there is no group \"%s\"", name) :
 				 errmsg("consumer \"%s\" is not registered", name),
-				 group ? errhint("Make it with seq_create_group().") :
-				 errhint("Register it with seq_register().")));
+				 group ? errhint_for_role("Make it with seq_create_group().") :
+				 errhint_for_role("Register it with seq_register().")));
 	registry_require_kind(registration, kind);
 	registry_require_owner(registration);
 	return registration;
@@ -305,7 +309,7 @@ registry_add(Registration *registration)
 		ereport(ERROR,
 				(errcode(ERRCODE_DUPLICATE_OBJECT),
 				 errmsg("\"%s\" is registered already", NameStr(registration->name)),
-				 errhint("Use another name, or end that one with seq_unregister() or seq_drop_group().")));
+				 errhint_for_role("Use another name, or end that one with seq_unregister() or seq_drop_group().")));
 	registration->id = make_id();
 	registration->registered_at = GetCurrentTimestamp();
 	self = log_become_side_owner(table, SIDE_REGISTRATIONS);

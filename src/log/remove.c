@@ -66,9 +66,9 @@ remove_one(Insert *insert, TupleTableSlot *row, Snapshot snapshot, bool wait)
 
 	if (!insert->direct_removal)
 		return remove_by_executor(insert, row, snapshot, wait);
-	return table_tuple_delete(insert->rel, &row->tts_tid,
-							  insert->estate->es_output_cid, snapshot,
-							  InvalidSnapshot, wait, &failure, false) == TM_Ok ?
+	return compat_table_tuple_delete(insert->rel, &row->tts_tid,
+									 insert->estate->es_output_cid, snapshot,
+									 wait, &failure) == TM_Ok ?
 		REMOVAL_DONE : REMOVAL_GONE;
 }
 

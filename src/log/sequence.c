@@ -38,6 +38,7 @@
 #include "shared/pause.h"
 #include "shared/settings.h"
 #include "shared/submitters.h"
+#include "shared/waits.h"
 #include "storage/bufmgr.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
@@ -626,7 +627,12 @@ sequence_some(DatabaseSlot *slot, long *wait_ms)
 	{
 		*wait_ms = rest / 1000;
 		if (*wait_ms == 0)
-			pg_usleep(rest); /* shorter than a latch can wait */
+		{
+			/* shorter than a latch can wait */
+			pgstat_report_wait_start(wait_event(WAIT_EPOCH));
+			pg_usleep(rest);
+			pgstat_report_wait_end();
+		}
 		else
 		{
 			submitters_set_asleep(slot, SEQUENCER_GATHERS);

@@ -16,17 +16,12 @@ find_start(const LogAccess *access, uint64 through, const MachineState *known,
 {
 	bool		is_known = known != NULL && known->last_applied_index > 0 &&
 		known->last_applied_index <= through;
+	bool		is_stored = !(is_known && known->last_applied_index == through) &&
+		snapshots_latest(access, through, state);
 
-	if (is_known && known->last_applied_index == through)
+	if (is_known && (!is_stored || known->last_applied_index > state->last_applied_index))
 		*state = *known;
-	else if (snapshots_latest(access, through, state))
-	{
-		if (is_known && known->last_applied_index > state->last_applied_index)
-			*state = *known;
-	}
-	else if (is_known)
-		*state = *known;
-	else
+	else if (!is_stored)
 	{
 		machine_init(state);
 		if (log_first_index(access) > 1)

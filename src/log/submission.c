@@ -524,6 +524,7 @@ submission_add(const uint8 *tx_class, Size size, uint64 plans_bytes,
 		level->reserved[level->nreserved].bytes = size;
 		level->nreserved++;
 	}
+	PAUSE_POINT("submission: counted");
 	/* counted, so that seq_follow() sees it; or it is seen here */
 	following_refuse_submission(slot);
 	head.number = next_number();

@@ -200,7 +200,7 @@ log_side_table(const LogTable *table, SideTable side)
 }
 
 Oid
-log_relation_oid(void)
+log_schema(void)
 {
 	LogTable	found;
 
@@ -208,7 +208,15 @@ log_relation_oid(void)
 	if (!OidIsValid(found.extension))
 		return InvalidOid;
 	(void) look_up_extension(&found);
-	return get_relname_relid(LOG_NAME, found.schema);
+	return found.schema;
+}
+
+Oid
+log_relation_oid(void)
+{
+	Oid			schema = log_schema();
+
+	return OidIsValid(schema) ? get_relname_relid(LOG_NAME, schema) : InvalidOid;
 }
 
 bool

@@ -52,6 +52,9 @@ extern Oid	log_side_table(const LogTable *table, SideTable side);
  */
 extern Oid	log_relation_oid(void);
 
+/* Where the extension is, InvalidOid without it. */
+extern Oid	log_schema(void);
+
 /* Is the extension installed in this database?  Needs a transaction. */
 extern bool log_extension_exists(void);
 

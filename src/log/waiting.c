@@ -11,6 +11,7 @@
 
 #include "log/waiting.h"
 #include "miscadmin.h"
+#include "utils/snapmgr.h"
 
 /* Packets that are listed at once: of 16 bytes, and twice as many meanwhile. */
 #define LIST_MAX (512 * 1024)
@@ -97,6 +98,26 @@ waiting_count(Relation *partitions, Snapshot snapshot, InboxTaken from,
 	search_all(partitions, snapshot, visit_count, &search);
 	*rows = search.rows;
 	*bytes = search.bytes;
+}
+
+uint64
+waiting_now(void)
+{
+	Relation	partitions[INBOX_PARTITIONS] = {0};
+	Snapshot	snapshot;
+	InboxTaken	taken;
+	uint64		highest;
+	uint64		rows;
+	uint64		bytes;
+
+	/* with all of them open, none is emptied any more */
+	inbox_open_all(partitions);
+	snapshot = inbox_latest_snapshot();
+	waiting_find_taken(partitions, snapshot, &taken, &highest);
+	waiting_count(partitions, snapshot, taken, PG_UINT64_MAX, &rows, &bytes);
+	UnregisterSnapshot(snapshot);
+	inbox_close_all(partitions);
+	return rows;
 }
 
 static int

@@ -50,6 +50,12 @@ extern void waiting_count(Relation *partitions, Snapshot snapshot,
 						  uint64 *bytes);
 
 /*
+ * So many wait now, as the tables say.  The caller holds the append lock, which who
+ * takes some of them has until he commits.
+ */
+extern uint64 waiting_now(void);
+
+/*
  * The packets with stamps from "from" to below "limit"; the first ones, if they
  * are very many.  The list is palloc'd.
  */

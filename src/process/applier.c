@@ -28,11 +28,14 @@
 #include "process/apply.h"
 #include "process/durable.h"
 #include "process/life.h"
+#include "process/replay_wait.h"
 #include "process/worker.h"
+#include "shared/clock.h"
 #include "shared/database.h"
 #include "shared/pause.h"
 #include "shared/requests.h"
 #include "shared/submitters.h"
+#include "shared/waits.h"
 #include "shared/worker_slot.h"
 #include "storage/latch.h"
 #include "utils/guc.h"
@@ -56,6 +59,7 @@ typedef struct Applier
 	uint64		snapshot_index; /* log_index of the last snapshot, or tried */
 	uint64		appends;  /* slot->appends before the last look at the log */
 	XLogRecPtr	replayed; /* standby: replayed up to here before that */
+	int64		replay_noted; /* when that was found to be more, by clock_ms() */
 	MemoryContext entry_context; /* of the entries of one transaction */
 } Applier;
 
@@ -71,7 +75,7 @@ applier_init(void)
 {
 	DefineCustomIntVariable("calvin_seq.standby_poll_interval",
 							"How often a standby's applier looks for newly replayed log.",
-							NULL,
+							"Since PostgreSQL 19 only while there is something replayed.",
 							&standby_poll_interval,
 							5, 1, 60000,
 							PGC_SIGHUP, GUC_UNIT_MS,
@@ -421,6 +425,8 @@ log_may_have_grown(bool *standby)
 
 		/* the first look after promotion is unconditional */
 		result = replayed != applier.replayed || !*standby;
+		if (result)
+			applier.replay_noted = clock_ms();
 		applier.replayed = replayed;
 		/* the launcher looks less often; there is a sequencer to be started now */
 		if (!*standby)
@@ -437,6 +443,23 @@ log_may_have_grown(bool *standby)
 	return result;
 }
 
+/*
+ * A standby replays other things too: the log is looked at no more often than
+ * every standby_poll_interval on their account.  Then we sleep until there is
+ * more, or as long again where nobody would wake us.
+ */
+static void
+wait_for_replay(void)
+{
+	long		left = replay_wakes() ?
+		deadline_left(applier.replay_noted + standby_poll_interval) : standby_poll_interval;
+
+	if (left > 0)
+		replay_wait(InvalidXLogRecPtr, left, wait_event(WAIT_APPLIER));
+	else
+		replay_wait(applier.replayed, -1, wait_event(WAIT_APPLIER));
+}
+
 static void
 wait_for_work(bool standby)
 {
@@ -444,12 +467,10 @@ wait_for_work(bool standby)
 	pgstat_report_activity(STATE_IDLE, applying.base_missing ?
 						   "waiting for the log's base snapshot" :
 						   "waiting for log entries");
-	(void) WaitLatch(MyLatch,
-					 WL_LATCH_SET | WL_EXIT_ON_PM_DEATH |
-					 (standby ? WL_TIMEOUT : 0),
-					 standby ? standby_poll_interval : -1L,
-					 PG_WAIT_EXTENSION);
-	ResetLatch(MyLatch);
+	if (standby)
+		wait_for_replay();
+	else
+		replay_wait(InvalidXLogRecPtr, -1, wait_event(WAIT_APPLIER));
 }
 
 /*

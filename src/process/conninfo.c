@@ -8,8 +8,9 @@
 #include "libpq-fe.h"
 #include "process/conninfo.h"
 
-/* Options that hold secrets, and those that are ours to set. */
-static const char *const secrets[] = {"password", "sslpassword", "oauth_client_secret"};
+/* Options that hold secrets, with those that libpq marks so, and those that are ours to set. */
+static const char *const secrets[] = {"password", "sslpassword", "oauth_client_secret",
+"scram_client_key", "scram_server_key"};
 static const char *const own[] = {"client_encoding", "replication"};
 
 static bool
@@ -62,7 +63,8 @@ conninfo_check(const char *conninfo)
 		if (!is_given(option))
 			continue;
 		any = true;
-		secret = is_among(option->keyword, secrets, lengthof(secrets));
+		secret = option->dispchar[0] == '*' ||
+			is_among(option->keyword, secrets, lengthof(secrets));
 		if (secret || is_among(option->keyword, own, lengthof(own)))
 		{
 			refused = pstrdup(option->keyword);
@@ -135,17 +137,17 @@ count_parts(const char *list)
 	return n;
 }
 
-/* So many parts of a list separated by commas, from one on. */
+/* A list separated by commas, with the first "turn" of its parts at the end. */
 static char *
-some_parts(const char *list, int first, int n)
+rotate(const char *list, int turn)
 {
-	const char *end;
+	const char *rest = list;
 
-	for (; first > 0; first--)
-		list = strchr(list, ',') + 1;
-	for (end = list; n > 0; n--)
-		end += strcspn(end, ",") + (n > 1);
-	return pnstrdup(list, (Size) (end - list));
+	for (; turn > 0; turn--)
+		rest = strchr(rest, ',') + 1;
+	if (rest == list)
+		return pstrdup(list);
+	return psprintf("%s,%.*s", rest, (int) (rest - list) - 1, list);
 }
 
 /* What is given of where hosts are, in the order of libpq's options. */
@@ -207,36 +209,21 @@ set(ConninfoParams *params, int *n, const char *keyword, const char *value)
 
 /* One port is that of all hosts. */
 static void
-set_some(ConninfoParams *params, int *n, const char *keyword, const char *list,
-		 const Hosts *hosts, int first, int nhosts)
+set_turned(ConninfoParams *params, int *n, const char *keyword, const char *list,
+		   const Hosts *hosts, int turn)
 {
 	if (list != NULL && count_parts(list) == hosts->n)
-		set(params, n, keyword, some_parts(list, first, nhosts));
+		set(params, n, keyword, rotate(list, turn % hosts->n));
 }
 
-/*
- * By turns all hosts, those behind the first, and so on to the last; then each by itself.
- */
-static void
-set_hosts(ConninfoParams *params, int *n, const Hosts *hosts, int turn)
-{
-	int			step = turn % (2 * hosts->n);
-	int			first = step % hosts->n;
-	int			nhosts = step < hosts->n ? hosts->n - first : 1;
-
-	set_some(params, n, "host", hosts->host, hosts, first, nhosts);
-	set_some(params, n, "hostaddr", hosts->hostaddr, hosts, first, nhosts);
-	set_some(params, n, "port", hosts->port, hosts, first, nhosts);
-}
-
-void
-conninfo_params(const char *conninfo, int turn, bool primary, ConninfoParams *params)
+/* What is given of the options, and the hosts that they lead to; how many options. */
+static int
+find_params(const char *conninfo, bool look_up, ConninfoParams *params, Hosts *hosts)
 {
 	PQconninfoOption *options = parse(conninfo);
 	bool		service = find_value(options, "service") != NULL;
 	int			most = 0;
 	int			n = 0;
-	Hosts		hosts;
 
 	for (PQconninfoOption *option = options; option->keyword != NULL; option++)
 		most++;
@@ -249,16 +236,36 @@ conninfo_params(const char *conninfo, int turn, bool primary, ConninfoParams *pa
 		params->keywords[n] = pstrdup(option->keyword);
 		params->values[n++] = pstrdup(option->val);
 	}
-	find_hosts(options, &hosts);
+	find_hosts(options, hosts);
 	PQconninfoFree(options);
-	if (service && turn > 0)
-		find_hosts_of_service(params, n, &hosts);
-	if (turn > 0)
-		set_hosts(params, &n, &hosts, turn);
+	if (service && look_up)
+		find_hosts_of_service(params, n, hosts);
+	return n;
+}
+
+void
+conninfo_params(const char *conninfo, int turn, bool primary, ConninfoParams *params)
+{
+	Hosts		hosts;
+	int			n = find_params(conninfo, turn > 0, params, &hosts);
+
+	set_turned(params, &n, "host", hosts.host, &hosts, turn);
+	set_turned(params, &n, "hostaddr", hosts.hostaddr, &hosts, turn);
+	set_turned(params, &n, "port", hosts.port, &hosts, turn);
 	if (primary)
 		set(params, &n, "target_session_attrs", "primary");
 	set(params, &n, "client_encoding", "UTF8");
 	set(params, &n, "fallback_application_name", "calvin_seq follower");
+}
+
+int
+conninfo_hosts(const char *conninfo)
+{
+	ConninfoParams params;
+	Hosts		hosts;
+
+	(void) find_params(conninfo, true, &params, &hosts);
+	return hosts.n;
 }
 
 int
@@ -268,5 +275,5 @@ conninfo_number(const char *conninfo, const char *keyword, int otherwise)
 	char	   *value = find_value(options, keyword);
 
 	PQconninfoFree(options);
-	return value == NULL ? otherwise : atoi(value);
+	return value == NULL ? otherwise : (int) strtol(value, NULL, 10);
 }

@@ -24,12 +24,14 @@ typedef struct ConninfoParams
 
 /*
  * For PQconnectStartParams(), with what followers set themselves.  Of several hosts, be
- * they in a service file, each "turn" above 0 leaves some out: libpq passes by one that
- * refuses, and not by one that does not answer.  "primary": only one that is no standby
- * will do.
+ * they in a service file, the first "turn" come last.  "primary": only one that is no
+ * standby will do.
  */
 extern void conninfo_params(const char *conninfo, int turn, bool primary,
 							ConninfoParams *params);
+
+/* How many hosts it leads to, by a service file too. */
+extern int	conninfo_hosts(const char *conninfo);
 
 /* A number among its options, or the default. */
 extern int	conninfo_number(const char *conninfo, const char *keyword, int otherwise);

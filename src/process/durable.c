@@ -31,6 +31,7 @@
 #include "postmaster/interrupt.h"
 #include "process/durable.h"
 #include "replication/syncrep.h"
+#include "shared/waits.h"
 #include "storage/latch.h"
 #include "storage/procsignal.h"
 #include "utils/elog.h"
@@ -56,7 +57,7 @@ interrupt_wait(void)
 static void
 handle_sigusr1(SIGNAL_ARGS)
 {
-	procsignal_sigusr1_handler(postgres_signal_arg);
+	procsignal_sigusr1_handler(COMPAT_SIGNAL_ARGS);
 	if (InterruptPending)
 		interrupt_wait();
 }
@@ -64,7 +65,7 @@ handle_sigusr1(SIGNAL_ARGS)
 static void
 handle_sighup(SIGNAL_ARGS)
 {
-	SignalHandlerForConfigReload(postgres_signal_arg);
+	SignalHandlerForConfigReload(COMPAT_SIGNAL_ARGS);
 	interrupt_wait();
 }
 
@@ -122,7 +123,7 @@ durable_wait_in_session(XLogRecPtr lsn)
 	while (compat_commits_wait() && !standbys_have(lsn))
 	{
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-						 SESSION_LOOK_MS, PG_WAIT_EXTENSION);
+						 SESSION_LOOK_MS, WAIT_EVENT_SYNC_REP);
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
 	}
@@ -164,7 +165,9 @@ durable_leave_to_others(XLogRecPtr lsn)
 	for (int i = 0; i < OTHERS_LOOKS && GetFlushRecPtr(NULL) < lsn; i++)
 	{
 		CHECK_FOR_INTERRUPTS();
+		pgstat_report_wait_start(wait_event(WAIT_FLUSH));
 		pg_usleep(OTHERS_LOOK_US);
+		pgstat_report_wait_end();
 	}
 }
 

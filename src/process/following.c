@@ -2,14 +2,14 @@
  * following.c
  *	  A database that follows: what its worker does in place of sequencing.
  *
- *	   RESTING --time--> CONNECTING --> SETTLING --> NOTING --> COMPARING --> FEEDING
- *		  ^						 ^			  ^		   ^			|	 |	  ^	  |
- *		  +--- whatever fails ---+------------+--------+------------+----|----+	  |
- *														|				 |		  |
- *														+--- now and then +-------+
+ *	   RESTING --time--> CONNECTING --> SETTLING --> COMPARING --> NOTING --> COMPARING --> FEEDING
+ *		  ^						 ^			  ^			 ^			  ^ ^		  ^			   ^ |
+ *		  +--- whatever fails ---+------------+----------+------------+-|---------+------------+ |
+ *																		+--- now and then <------+
  *
- * Noting tells the source what it need not keep for us: what is durable here.  First of
- * all, so that what we compare is kept.
+ * Noting tells the source what it need not keep for us: what is durable here.  Not before
+ * we know that it is our source, since it keeps the rest; and what that was found by is
+ * compared again, since only now it is kept.
  * Comparing proves that what is here is a part of the source's log, or says why it is
  * not.  Each feed brings the rows behind that, and the source's digest behind those:
  * nothing is stored that does not lead to it.  The next feed is asked for before the
@@ -22,6 +22,7 @@
  */
 #include "compat.h"
 
+#include <limits.h>
 #include <unistd.h>
 
 #include "access/xact.h"
@@ -38,6 +39,7 @@
 #include "process/following.h"
 #include "process/life.h"
 #include "process/noting.h"
+#include "process/reaching.h"
 #include "process/received.h"
 #include "process/shipping.h"
 #include "shared/clock.h"
@@ -49,6 +51,7 @@
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/guc.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
@@ -66,6 +69,9 @@
 
 /* How often the source is told where we are. */
 #define NOTE_INTERVAL_MS Min(10000, calvin_follower_timeout / 3)
+
+/* For how long the source waits for more: as long it has a snapshot. */
+#define FEED_WAIT_MS Min(10000, calvin_follower_timeout / 3)
 
 typedef enum Phase
 {
@@ -88,22 +94,29 @@ static Source source;
 static Phase phase = PHASE_RESTING;
 static int64 rest_until = 0; /* as clock_ms() tells time */
 static int	rest_ms = 0;
-static bool ready;			 /* the socket is, for who connects */
 static FollowerState logged = FOLLOWER_NONE; /* what was said last in the server log */
 
 static char *database_name; /* in "memory" */
-static char *schema = NULL; /* the extension's there, quoted; in "memory" */
+static char schema[NAMEDATALEN * 2 + 3]; /* the extension's there, quoted */
 static MachineState here;	/* behind our last row */
-static bool virgin;			/* there never was one */
+static uint64 begins;		/* our log, behind that log_index */
+static bool virgin;			/* there never was a row */
 static bool identified;		/* our log has an identity, or the source's has none */
 static bool copying;		/* a feed's rows are coming */
-static bool compared_once; /* on this connection */
+static bool noted_once;		/* on this connection; where we begin is known there */
+static bool compared_since; /* and it was compared since */
+static bool asked_again;	/* and it has refused to go on, which was not explained */
 static int64 note_due;	   /* as clock_ms() tells time */
 static Received received;
 
 void
 following_ready(int which, int events)
 {
+	if (phase == PHASE_CONNECTING)
+	{
+		reaching_ready(which);
+		return;
+	}
 	if (which == 1)
 	{
 		shipping_ready(events);
@@ -114,7 +127,6 @@ following_ready(int which, int events)
 		noting_ready(events);
 		return;
 	}
-	ready = true;
 	if (events & WL_SOCKET_READABLE)
 		source_heard(&source);
 }
@@ -123,12 +135,21 @@ static void
 rest(int most_ms)
 {
 	source_close(&source);
+	reaching_stop();
 	shipping_stop();
 	received_drop(&received);
-	copying = compared_once = false;
+	copying = noted_once = compared_since = false;
 	phase = PHASE_RESTING;
 	rest_ms = rest_ms == 0 ? MIN_REST_MS : Min(rest_ms * 2, most_ms);
 	rest_until = clock_ms() + rest_ms;
+}
+
+void
+following_failed(DatabaseSlot *slot)
+{
+	if (looked && follows && following.mode == FOLLOWING_PULL)
+		follower_set_state(slot, FOLLOWER_FAILED);
+	following_forget();
 }
 
 void
@@ -142,10 +163,11 @@ following_forget(void)
 {
 	looked = false;
 	source_close(&source);
+	reaching_stop();
 	shipping_stop();
 	noting_forget();
 	received_drop(&received);
-	copying = compared_once = false;
+	copying = noted_once = compared_since = false;
 	phase = PHASE_RESTING;
 	rest_ms = 0;
 	rest_until = 0;
@@ -218,7 +240,6 @@ remember(const Following *found)
 	MemoryContext old;
 
 	MemoryContextReset(memory);
-	schema = NULL;
 	old = MemoryContextSwitchTo(memory);
 	following = *found;
 	following.source = pstrdup(found->source);
@@ -287,23 +308,19 @@ begin(DatabaseSlot *slot, SourceWait *wait)
 	if (logged == FOLLOWER_NONE)
 		follower_set_state(slot, FOLLOWER_CONNECTING);
 	pgstat_report_activity(STATE_RUNNING, "connecting to the source");
-	ready = false;
-	if (source_start(&source, following.conninfo) == SOURCE_FAILED)
+	if (reaching_start(&source, following.conninfo) == SOURCE_FAILED)
 		return lost(slot);
 	phase = PHASE_CONNECTING;
 	return FOLLOWING_AGAIN;
 }
 
 static FollowingNext
-go_on_connecting(DatabaseSlot *slot, SourceWait *wait)
+go_on_connecting(DatabaseSlot *slot, SourceWait waits_for[REACHING_SOCKETS])
 {
-	if (!ready)
-		return waits(slot, wait);
-	ready = false;
-	switch (source_connect(&source))
+	switch (reaching_some(&source, waits_for))
 	{
 		case SOURCE_WAITS:
-			return waits(slot, wait);
+			return FOLLOWING_WAITS;
 		case SOURCE_FAILED:
 			return lost(slot);
 		case SOURCE_READY:
@@ -333,6 +350,7 @@ look_here(DatabaseSlot *slot)
 	if (!snapshots_base(&access, &base))
 		machine_init(&base);
 	end = (uint64) log_last_index(&access);
+	begins = base.last_applied_index;
 	virgin = end == 0 &&
 		(base.last_applied_index == 0 ||
 		 base.last_applied_index == (uint64) following.first_base);
@@ -374,11 +392,15 @@ own_name(void)
 	char		host[256] = "";
 
 	(void) gethostname(host, sizeof(host) - 1);
-	return psprintf("%.100s/%.80s", cluster_name != NULL && cluster_name[0] != '\0' ? cluster_name : host,
-					database_name);
+	/* names of databases are in whatever encoding */
+	return source_text(psprintf("%.100s/%.80s", cluster_name != NULL && cluster_name[0] != '\0' ? cluster_name : host,
+								database_name));
 }
 
-/* Where we are, as the arguments of seq_feed_note(). */
+/*
+ * Where we are, as the arguments of seq_feed_note().  The base may not have been taken up
+ * by the applier.
+ */
 static char *
 own_position(DatabaseSlot *slot)
 {
@@ -386,7 +408,8 @@ own_position(DatabaseSlot *slot)
 
 	database_read(slot, &published);
 	return psprintf("'%s', %s, " UINT64_FORMAT, uuid_text(&following.id),
-					quote_literal_cstr(own_name()), published.machine.last_applied_index);
+					quote_literal_cstr(own_name()),
+					Max(published.machine.last_applied_index, begins));
 }
 
 /* Tell the source where we are. */
@@ -405,7 +428,7 @@ ask_for_more(DatabaseSlot *slot, uint64 behind)
 
 	snprintf(sql, sizeof(sql),
 			 "COPY (SELECT * FROM %s.seq_feed(" UINT64_FORMAT ", %d, '%d ms')) TO STDOUT (FORMAT binary)",
-			 schema, behind, FEED_BYTES, calvin_follower_timeout / 3);
+			 schema, behind, FEED_BYTES, (int) FEED_WAIT_MS);
 	copying = false;
 	return ask(slot, sql, PHASE_FEEDING);
 }
@@ -416,18 +439,27 @@ refused(DatabaseSlot *slot, PGresult *result)
 {
 	const char *code = PQresultErrorField(result, PG_DIAG_SQLSTATE);
 	const char *primary = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
-	char	   *message = psprintf("the source answers: %s", primary == NULL ? "nothing" : primary);
-	/* of the server that shuts down, starts up, or needs its rows */
-	bool		passing = code == NULL || strncmp(code, "57", 2) == 0 ||
-		strncmp(code, "40", 2) == 0 || strncmp(code, "08", 2) == 0 ||
-		strncmp(code, "53", 2) == 0;
-	/* what is wrong with the logs is seen when they are compared */
-	bool		again = code != NULL && phase == PHASE_FEEDING &&
-		strcmp(code, "55000") == 0;
+	ExecStatusType status = PQresultStatus(result);
+	char	   *message;
+	bool		passing;
+	bool		again;
 
+	if (code == NULL || primary == NULL)
+	{
+		PQclear(result);
+		return result != NULL && status == PGRES_FATAL_ERROR ? lost(slot) : not_ours(slot);
+	}
+	message = psprintf("the source answers: %s", source_text(primary));
+	/* of the server that shuts down, starts up, or needs its rows, or has them locked */
+	passing = strncmp(code, "57", 2) == 0 || strncmp(code, "40", 2) == 0 ||
+		strncmp(code, "08", 2) == 0 || strncmp(code, "53", 2) == 0 ||
+		strcmp(code, "55P03") == 0;
+	/* what is wrong with the logs is seen when they are compared; if not, this is it */
+	again = phase == PHASE_FEEDING && strcmp(code, "55000") == 0 && !asked_again;
 	PQclear(result);
 	if (again)
 	{
+		asked_again = true;
 		rest(MOST_REST_MS);
 		return FOLLOWING_AGAIN;
 	}
@@ -463,20 +495,23 @@ settled(DatabaseSlot *slot, SourceWait *wait)
 {
 	PGresult   *result;
 	FollowingNext next;
+	bool		none;
+	char	   *name;
 
 	if (!get_rows(slot, wait, &result, &next))
 		return next;
-	if (PQntuples(result) == 0)
-	{
-		PQclear(result);
+	none = PQntuples(result) == 0;
+	name = source_schema(result);
+	PQclear(result);
+	if (none)
 		return fail(slot, FOLLOWER_REFUSED,
 					pstrdup("the source has no extension calvin_seq in that database"),
 					"see to it that the connection leads to the right database");
-	}
-	schema = MemoryContextStrdup(memory, quote_identifier(PQgetvalue(result, 0, 0)));
-	PQclear(result);
-	compared_once = false;
-	return note(slot);
+	if (name == NULL)
+		return not_ours(slot);
+	strlcpy(schema, name, sizeof(schema));
+	noted_once = compared_since = false;
+	return compare(slot);
 }
 
 static FollowingNext
@@ -484,16 +519,22 @@ noted(DatabaseSlot *slot, SourceWait *wait)
 {
 	PGresult   *result;
 	FollowingNext next;
+	const char *answer;
+	bool		valid;
 	bool		stored;
 
 	if (!get_rows(slot, wait, &result, &next))
 		return next;
-	stored = PQntuples(result) == 1 && strcmp(PQgetvalue(result, 0, 0), "t") == 0;
+	valid = source_value(result, 1, 0, &answer);
+	stored = valid && strcmp(answer, "t") == 0;
 	PQclear(result);
+	if (!valid)
+		return not_ours(slot);
 	/* a standby cannot */
 	if (!stored)
-		noting_want(own_position(slot));
-	return compared_once ? ask_for_more(slot, here.last_applied_index) : compare(slot);
+		noting_want(own_position(slot), &here);
+	noted_once = true;
+	return compared_since ? ask_for_more(slot, here.last_applied_index) : compare(slot);
 }
 
 /* seq_feed_state()'s row. */
@@ -512,48 +553,70 @@ typedef struct SourceState
 	uint64		digest;
 } SourceState;
 
+#define STATE_COLUMNS 12
+
+/* As a server writes one. */
 static bool
-uuid_at(const PGresult *result, int column, pg_uuid_t *uuid)
+uuid_at(const PGresult *result, int column, bool *given, pg_uuid_t *uuid)
 {
-	if (PQgetisnull(result, 0, column))
+	const char *text;
+
+	*given = source_value(result, STATE_COLUMNS, column, &text);
+	if (!*given)
+		return true;
+	if (strlen(text) != 36 || strspn(text, "0123456789abcdef-") != 36)
 		return false;
-	*uuid = *DatumGetUUIDP(DirectFunctionCall1(uuid_in,
-											   CStringGetDatum(PQgetvalue(result, 0, column))));
+	for (int i = 0; i < 36; i++)
+		if ((text[i] == '-') != (i == 8 || i == 13 || i == 18 || i == 23))
+			return false;
+	*uuid = *DatumGetUUIDP(DirectFunctionCall1(uuid_in, CStringGetDatum(text)));
 	return true;
 }
 
-static uint64
-number_at(const PGresult *result, int column)
+static bool
+digest_at(const PGresult *result, int column, uint64 *digest)
 {
-	return strtoull(PQgetvalue(result, 0, column), NULL, 10);
+	const char *text;
+
+	if (!source_value(result, STATE_COLUMNS, column, &text) || strlen(text) != 16 ||
+		strspn(text, "0123456789abcdef") != 16)
+		return false;
+	*digest = strtoull(text, NULL, 16);
+	return true;
 }
 
-static uint64
-digest_at(const PGresult *result, int column)
+static bool
+number_at(const PGresult *result, int column, uint64 *value)
 {
-	return strtoull(PQgetvalue(result, 0, column), NULL, 16);
+	return source_number(result, STATE_COLUMNS, column, value);
 }
 
 static bool
 read_state(const PGresult *result, SourceState *state)
 {
-	if (PQntuples(result) != 1 || PQnfields(result) != 12)
-		return false;
+	uint64		version;
+	uint64		length;
+	uint64		crc;
+
 	memset(state, 0, sizeof(*state));
-	state->digest_version = (int) number_at(result, 0);
-	state->identified = uuid_at(result, 1, &state->identity);
-	state->follows = uuid_at(result, 2, &state->follower);
-	state->applied = number_at(result, 3);
-	state->log_end = number_at(result, 4);
-	state->base.last_applied_index = number_at(result, 5);
-	state->base.last_applied_epoch = PQgetisnull(result, 0, 6) ? MACHINE_NO_EPOCH :
-		number_at(result, 6);
-	state->base.digest = digest_at(result, 7);
-	state->base.last_entry = number_at(result, 8) << 32 | (uint32) number_at(result, 9);
+	if (!number_at(result, 0, &version) ||
+		!uuid_at(result, 1, &state->identified, &state->identity) ||
+		!uuid_at(result, 2, &state->follows, &state->follower) ||
+		!number_at(result, 3, &state->applied) ||
+		!number_at(result, 4, &state->log_end) ||
+		!number_at(result, 5, &state->base.last_applied_index) ||
+		!digest_at(result, 7, &state->base.digest) ||
+		!number_at(result, 8, &length) || length > PG_UINT32_MAX ||
+		!number_at(result, 9, &crc) || crc > PG_UINT32_MAX)
+		return false;
+	state->digest_version = (int) Min(version, INT_MAX);
+	state->base.last_entry = length << 32 | crc;
+	state->base.last_applied_epoch = MACHINE_NO_EPOCH;
+	if (!PQgetisnull(result, 0, 6) && !number_at(result, 6, &state->base.last_applied_epoch))
+		return false;
 	state->found = !PQgetisnull(result, 0, 10);
-	state->found_index = number_at(result, 10);
-	state->digest = digest_at(result, 11);
-	return true;
+	return !state->found || (number_at(result, 10, &state->found_index) &&
+							 digest_at(result, 11, &state->digest));
 }
 
 /* Is that still what we follow?  In the transaction that has the append lock. */
@@ -599,6 +662,8 @@ adopt(DatabaseSlot *slot, const SourceState *there, bool with_base)
 		snapshots_rebase(table, &there->base);
 	end_transaction();
 	log_become_self(&self);
+	/* we begin elsewhere */
+	noted_once = noted_once && !with_base;
 	if (still)
 		return compare(slot);
 	following_forget();
@@ -611,6 +676,8 @@ agreed(DatabaseSlot *slot, const SourceState *there)
 {
 	if (!identified && there->identified)
 		return adopt(slot, there, false);
+	if (!noted_once)
+		return note(slot);
 	identified = identified || there->log_end > 0;
 	follower_set_proved(slot, here.last_applied_index);
 	follower_set_source_index(slot, there->applied);
@@ -622,8 +689,8 @@ agreed(DatabaseSlot *slot, const SourceState *there)
 			 errdetail("It follows %s, which has applied up to log_index " UINT64_FORMAT ".",
 					   following.source, there->applied)));
 	logged = FOLLOWER_NONE;
-	compared_once = true;
-	received_begin(&received);
+	compared_since = true;
+	received_begin(&received, FEED_BYTES);
 	return ask_for_more(slot, here.last_applied_index);
 }
 
@@ -748,12 +815,13 @@ store(DatabaseSlot *slot, const MachineState *then)
 	return true;
 }
 
+/* What was received is here now. */
 static void
-show_progress(DatabaseSlot *slot, uint64 behind)
+show_progress(DatabaseSlot *slot)
 {
 	follower_set_source_index(slot, received.applied_index);
-	follower_set_proved(slot, behind);
-	follower_set_state(slot, received.applied_index > behind ?
+	follower_set_proved(slot, here.last_applied_index);
+	follower_set_state(slot, received.applied_index > here.last_applied_index ?
 					   FOLLOWER_CATCHING_UP : FOLLOWER_FOLLOWING);
 }
 
@@ -777,8 +845,8 @@ fed(DatabaseSlot *slot)
 		received_drop(&received);
 		return compare(slot);
 	}
-	show_progress(slot, then.last_applied_index);
 	rest_ms = 0;
+	asked_again = false;
 	/* the source goes on while we store, unless it is to be told something else first */
 	due = clock_ms() >= note_due;
 	if (!huge && !due)
@@ -789,12 +857,14 @@ fed(DatabaseSlot *slot)
 		life_succeeded();
 	else if (!store(slot, &then))
 		return FOLLOWING_GONE;
+	if (phase == PHASE_FEEDING)
+		show_progress(slot);
 	if (phase == PHASE_FEEDING && huge)
 	{
 		rest(0);
 		rest_ms = 0;
 	}
-	received_begin(&received);
+	received_begin(&received, FEED_BYTES);
 	source_heard(&source);
 	if (phase == PHASE_FEEDING && due)
 		return note(slot);
@@ -849,8 +919,10 @@ feed(DatabaseSlot *slot, SourceWait *wait)
 }
 
 static FollowingNext
-follow_some(DatabaseSlot *slot, SourceWait *wait)
+follow_some(DatabaseSlot *slot, SourceWait waits_for[FOLLOWING_SOCKETS])
 {
+	SourceWait *wait = &waits_for[0];
+
 	if (!looked && !look(slot))
 		return FOLLOWING_GONE;
 	if (!follows)
@@ -870,7 +942,7 @@ follow_some(DatabaseSlot *slot, SourceWait *wait)
 		case PHASE_RESTING:
 			return begin(slot, wait);
 		case PHASE_CONNECTING:
-			return go_on_connecting(slot, wait);
+			return go_on_connecting(slot, waits_for);
 		case PHASE_SETTLING:
 			return settled(slot, wait);
 		case PHASE_NOTING:
@@ -902,12 +974,12 @@ following_some(DatabaseSlot *slot, SourceWait waits_for[FOLLOWING_SOCKETS])
 		waits_for[i].socket = PGINVALID_SOCKET;
 		waits_for[i].ms = -1;
 	}
-	next = follow_some(slot, &waits_for[0]);
-	if (compared_once && (next == FOLLOWING_AGAIN || next == FOLLOWING_WAITS) &&
-		shipping_some(slot, following.conninfo, here.last_applied_index, &waits_for[1]))
+	next = follow_some(slot, waits_for);
+	if (compared_since && (next == FOLLOWING_AGAIN || next == FOLLOWING_WAITS) &&
+		shipping_some(slot, following.conninfo, reaching_turn(), &here, &waits_for[1]))
 		next = FOLLOWING_AGAIN;
-	if (compared_once && (next == FOLLOWING_AGAIN || next == FOLLOWING_WAITS) &&
-		noting_some(following.conninfo, &waits_for[2]))
+	if (compared_since && (next == FOLLOWING_AGAIN || next == FOLLOWING_WAITS) &&
+		noting_some(following.conninfo, reaching_turn(), &waits_for[2]))
 		next = FOLLOWING_AGAIN;
 	MemoryContextSwitchTo(TopMemoryContext);
 	return next;

@@ -20,7 +20,7 @@ typedef enum FollowingNext
 
 /*
  * The connection that the log comes by, that for acknowledgements, and that to the primary
- * of a standby.
+ * of a standby; two that connect.
  */
 #define FOLLOWING_SOCKETS 3
 
@@ -31,8 +31,9 @@ extern FollowingNext following_some(DatabaseSlot *slot,
 /* At one of them, what was waited for has come: WL_SOCKET_*. */
 extern void following_ready(int which, int events);
 
-/* After an error: begin anew. */
+/* Begin anew; and after an error, which is told. */
 extern void following_forget(void);
+extern void following_failed(DatabaseSlot *slot);
 
 /* The table may have been changed. */
 extern void following_recheck(void);

@@ -20,6 +20,7 @@
 #include "shared/clock.h"
 #include "shared/handler_slot.h"
 #include "shared/pause.h"
+#include "shared/waits.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "storage/proc.h"
@@ -72,11 +73,9 @@ serve_signals(void)
 static void
 sleep_for(long ms)
 {
-	static uint32 wait_event = 0;
-
 	(void) WaitLatch(MyLatch,
 					 WL_LATCH_SET | WL_EXIT_ON_PM_DEATH | (ms >= 0 ? WL_TIMEOUT : 0),
-					 ms, compat_wait_event(wait_event, "CalvinSeqHandler"));
+					 ms, wait_event(WAIT_HANDLER));
 	ResetLatch(MyLatch);
 	serve_signals();
 }

@@ -34,6 +34,7 @@
 #include "shared/database.h"
 #include "shared/handler_slot.h"
 #include "shared/requests.h"
+#include "shared/waits.h"
 #include "shared/wakeup.h"
 #include "shared/worker_slot.h"
 #include "tcop/utility.h"
@@ -325,7 +326,7 @@ hold_off(Oid database)
 	ConditionVariablePrepareToSleep(&slot->progress);
 	while (workers_run(database, clock_ms() - start >= POLITE_MS, signalled))
 		(void) ConditionVariableTimedSleep(&slot->progress, POLITE_MS,
-										   PG_WAIT_EXTENSION);
+										   wait_event(WAIT_HOLD_OFF));
 	ConditionVariableCancelSleep();
 }
 

@@ -12,7 +12,7 @@
  * that has none (worker_start).  Handlers come behind both.
  *
  * On a primary the launcher sleeps until its latch is set.  On a standby nobody
- * can ask it, so it looks by itself.
+ * can ask it, so it looks by itself when something is replayed.
  */
 #include "compat.h"
 
@@ -21,11 +21,13 @@
 #include "pgstat.h"
 #include "postmaster/interrupt.h"
 #include "process/probing.h"
+#include "process/replay_wait.h"
 #include "process/worker.h"
 #include "shared/clock.h"
 #include "shared/database.h"
 #include "shared/handler_slot.h"
 #include "shared/requests.h"
+#include "shared/waits.h"
 #include "shared/worker_slot.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
@@ -204,7 +206,7 @@ calvin_seq_launcher_main(Datum arg)
 {
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, die);
-	pqsignal(SIGINT, SIG_IGN);
+	pqsignal(SIGINT, PG_SIG_IGN);
 	BackgroundWorkerUnblockSignals();
 
 	launched = MemoryContextAllocZero(TopMemoryContext,
@@ -223,16 +225,13 @@ calvin_seq_launcher_main(Datum arg)
 
 	for (;;)
 	{
-		long		timeout = probing_advance();
+		XLogRecPtr	replayed;
+		long		timeout = probing_advance(&replayed);
 
 		timeout = sooner(timeout, start_workers());
 		pgstat_report_stat(true);
 		pgstat_report_activity(STATE_IDLE, "waiting for databases to come and go");
-		(void) WaitLatch(MyLatch,
-						 WL_LATCH_SET | WL_EXIT_ON_PM_DEATH |
-						 (timeout >= 0 ? WL_TIMEOUT : 0),
-						 timeout, PG_WAIT_EXTENSION);
-		ResetLatch(MyLatch);
+		replay_wait(replayed, timeout, wait_event(WAIT_LAUNCHER));
 		CHECK_FOR_INTERRUPTS();
 		if (ConfigReloadPending)
 		{

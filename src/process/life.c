@@ -16,6 +16,7 @@
 #include "process/worker.h"
 #include "shared/clock.h"
 #include "shared/database.h"
+#include "shared/waits.h"
 #include "shared/worker_slot.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
@@ -50,7 +51,7 @@ life_begin(WorkerKind kind)
 
 	memcpy(&args, MyBgworkerEntry->bgw_extra, sizeof(args));
 	pqsignal(SIGTERM, die);
-	pqsignal(SIGINT, SIG_IGN);
+	pqsignal(SIGINT, PG_SIG_IGN);
 	BackgroundWorkerUnblockSignals();
 
 	own_kind = kind;
@@ -146,7 +147,7 @@ life_rest(void)
 	{
 		(void) WaitLatch(MyLatch,
 						 WL_LATCH_SET | WL_EXIT_ON_PM_DEATH | WL_TIMEOUT,
-						 (long) left, PG_WAIT_EXTENSION);
+						 (long) left, wait_event(WAIT_RETRY));
 		ResetLatch(MyLatch);
 		life_serve_signals();
 	}

@@ -13,7 +13,6 @@
 
 #include "process/noting.h"
 #include "storage/latch.h"
-#include "utils/builtins.h"
 
 typedef enum Phase
 {
@@ -27,12 +26,14 @@ static Source source;
 static Phase phase = PHASE_IDLE;
 static bool ready;			/* the socket is, for who connects */
 static char wanted[1000];	/* empty: nothing is to be told */
+static MachineState stored; /* behind our last row, for it to be told who has it as well */
 static bool complained = false;
 
 void
-noting_want(const char *arguments)
+noting_want(const char *arguments, const MachineState *here)
 {
 	strlcpy(wanted, arguments, sizeof(wanted));
+	stored = *here;
 }
 
 void
@@ -97,41 +98,47 @@ connecting(SourceWait *wait)
 	return true;
 }
 
-/* The answer: a value, or NULL and what there is to be done instead. */
-static char *
-take_value(SourceWait *wait, bool *again)
+/* A result with rows, or none and what there is to be done instead. */
+static bool
+take_rows(SourceWait *wait, PGresult **rows, bool *again)
 {
-	PGresult   *row;
-	SourceStatus status = source_results(&source, &row);
-	char	   *value = NULL;
+	SourceStatus status = source_results(&source, rows);
+	const char *error;
 
-	*again = false;
 	if (status == SOURCE_WAITS)
 	{
 		*again = waits(wait);
-		return NULL;
+		return false;
 	}
-	if (status == SOURCE_READY && PQresultStatus(row) == PGRES_TUPLES_OK &&
-		PQntuples(row) == 1 && PQnfields(row) == 1)
-		value = pstrdup(PQgetvalue(row, 0, 0));
-	else if (row != NULL && PQresultErrorField(row, PG_DIAG_MESSAGE_PRIMARY) != NULL)
-		*again = fail(PQresultErrorField(row, PG_DIAG_MESSAGE_PRIMARY));
-	else
-		*again = fail(source_error(&source));
-	PQclear(row);
-	return value;
+	if (status == SOURCE_READY && PQresultStatus(*rows) == PGRES_TUPLES_OK)
+		return true;
+	error = PQresultErrorField(*rows, PG_DIAG_MESSAGE_PRIMARY);
+	*again = fail(error != NULL ? source_text(error) : source_error(&source));
+	PQclear(*rows);
+	return false;
 }
 
 static bool
 settled(SourceWait *wait)
 {
+	PGresult   *rows;
 	bool		again;
-	char	   *schema = take_value(wait, &again);
+	char	   *schema;
+	char	   *sql;
 
-	if (schema == NULL)
+	if (!take_rows(wait, &rows, &again))
 		return again;
-	if (source_send(&source, psprintf("SELECT %s.seq_feed_note(%s)",
-									  quote_identifier(schema), wanted)) == SOURCE_FAILED)
+	schema = source_schema(rows);
+	PQclear(rows);
+	if (schema == NULL)
+		return fail("It does not answer as this version does.");
+	/* nothing where the log is another one: it would heed us for nothing */
+	sql = psprintf("SELECT %s.seq_feed_note(%s) FROM %s.seq_feed_state(" UINT64_FORMAT ")"
+				   " WHERE found_index OPERATOR(pg_catalog.=) " UINT64_FORMAT
+				   " AND digest OPERATOR(pg_catalog.=) '%016llx'",
+				   schema, wanted, schema, stored.last_applied_index,
+				   stored.last_applied_index, (unsigned long long) stored.digest);
+	if (source_send(&source, sql) == SOURCE_FAILED)
 		return fail(source_error(&source));
 	phase = PHASE_NOTING;
 	return true;
@@ -140,20 +147,24 @@ settled(SourceWait *wait)
 static bool
 noted(SourceWait *wait)
 {
+	PGresult   *rows;
 	bool		again;
-	char	   *stored = take_value(wait, &again);
+	bool		noted;
+	const char *answer;
 
-	if (stored == NULL)
+	if (!take_rows(wait, &rows, &again))
 		return again;
-	if (strcmp(stored, "t") != 0)
-		return fail("It has less of the log than there is here.");
+	noted = source_value(rows, 1, 0, &answer) && strcmp(answer, "t") == 0;
+	PQclear(rows);
+	if (!noted)
+		return fail("It has another log, or less of it than there is here.");
 	complained = false;
 	end();
 	return false;
 }
 
 bool
-noting_some(const char *conninfo, SourceWait *wait)
+noting_some(const char *conninfo, int turn, SourceWait *wait)
 {
 	wait->socket = PGINVALID_SOCKET;
 	wait->ms = -1;
@@ -171,7 +182,7 @@ noting_some(const char *conninfo, SourceWait *wait)
 	if (wanted[0] == '\0')
 		return false;
 	ready = false;
-	if (source_start_primary(&source, conninfo) == SOURCE_FAILED)
+	if (source_start_primary(&source, conninfo, turn) == SOURCE_FAILED)
 		return fail(source_error(&source));
 	phase = PHASE_CONNECTING;
 	return true;

@@ -28,6 +28,7 @@
 #include "libpq/pqsignal.h"
 #include "log/table.h"
 #include "process/probing.h"
+#include "process/replay_wait.h"
 #include "process/worker.h"
 #include "shared/clock.h"
 #include "shared/database.h"
@@ -175,10 +176,11 @@ newest_first(const ListCell *a, const ListCell *b)
 
 /*
  * On a standby: list the databases to be probed, one a call.
- * Returns the time in ms until the next call.
+ * Returns the time in ms until the next call, or -1 if that is due when more is
+ * replayed than up to *replayed.
  */
 static long
-standby_round(void)
+standby_round(XLogRecPtr *replayed_up_to)
 {
 	static XLogRecPtr round_at = InvalidXLogRecPtr;
 	static int64 round_started = -STANDBY_ROUND_MS;
@@ -189,8 +191,15 @@ standby_round(void)
 		XLogRecPtr	replayed = GetXLogReplayRecPtr(NULL);
 		int64		now = clock_ms();
 
-		if (replayed == round_at || now - round_started < STANDBY_ROUND_MS)
-			return STANDBY_ROUND_MS;
+		if (now - round_started < STANDBY_ROUND_MS)
+			return deadline_left(round_started + STANDBY_ROUND_MS);
+		if (replayed == round_at)
+		{
+			if (!replay_wakes())
+				return STANDBY_ROUND_MS;
+			*replayed_up_to = replayed;
+			return -1;
+		}
 		round_at = replayed;
 		round_started = now;
 		list_databases();
@@ -319,7 +328,7 @@ advance(void)
 }
 
 long
-probing_advance(void)
+probing_advance(XLogRecPtr *replayed)
 {
 	static bool was_standby = false;
 	bool		standby = RecoveryInProgress();
@@ -331,8 +340,9 @@ probing_advance(void)
 		requests_post(InvalidOid);
 	was_standby = standby;
 	take_requests();
+	*replayed = InvalidXLogRecPtr;
 	if (standby)
-		round = standby_round();
+		round = standby_round(replayed);
 	wait = advance();
 	return round >= 0 && (wait < 0 || round < wait) ? round : wait;
 }

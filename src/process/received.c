@@ -15,6 +15,7 @@
 #include "port/pg_bswap.h"
 #include "process/received.h"
 #include "utils/memutils.h"
+#include "utils/timestamp.h"
 
 #define FIELDS 5
 #define LARGE_BYTES (256 * 1024)
@@ -123,12 +124,13 @@ make_room(void)
 }
 
 void
-received_begin(Received *received)
+received_begin(Received *received, uint64 asked)
 {
 	if (context == NULL)
 		context = AllocSetContextCreate(TopMemoryContext, "calvin_seq received",
 										ALLOCSET_DEFAULT_SIZES);
 	received_drop(received);
+	received->asked = asked;
 	make_room();
 }
 
@@ -186,6 +188,19 @@ add_end(Received *received, const Field *fields)
 	return received->complete;
 }
 
+/* Is that as much as was asked for?  Whoever sends more has no end in mind. */
+static bool
+is_enough(const Received *received)
+{
+	return received->bytes + (uint64) received->n * COPIED_ROW_BYTES >= received->asked;
+}
+
+static bool
+is_time(int64 value)
+{
+	return TIMESTAMP_NOT_FINITE(value) || IS_VALID_TIMESTAMP(value);
+}
+
 /* *taken: the message is part of it now. */
 static bool
 add_row(Received *received, const Field *fields, bool *taken)
@@ -196,7 +211,8 @@ add_row(Received *received, const Field *fields, bool *taken)
 	if (fields[2].len == -1)
 		return add_end(received, fields);
 	if (!int64_of(&fields[0], &row.log_index) || row.log_index <= 0 ||
-		!int64_of(&fields[1], &appended_at) ||
+		!int64_of(&fields[1], &appended_at) || !is_time(appended_at) ||
+		(uint32) fields[2].len > WIRE_MAX_ENTRY || is_enough(received) ||
 		(received->n > 0 && row.log_index <= received->rows[received->n - 1].log_index))
 		return false;
 	row.appended_at = (TimestampTz) appended_at;
@@ -210,37 +226,43 @@ add_row(Received *received, const Field *fields, bool *taken)
 }
 
 static bool
-parse(Received *received, char *message, int size, bool *taken)
+parse(Received *received, Cursor *cursor, bool *taken)
 {
-	Cursor		cursor = {message, message + size};
 	int16		nfields;
 	Field		fields[FIELDS] = {0};
 
-	if (!begun && !take_header(&cursor))
+	if (!begun && !take_header(cursor))
 		return false;
+	/* it comes with the first row, or by itself */
+	if (!begun && cursor->at == cursor->end)
+	{
+		begun = true;
+		return true;
+	}
 	begun = true;
-	if (!take_int16(&cursor, &nfields))
+	if (!take_int16(cursor, &nfields))
 		return false;
 	if (nfields == -1)
 		return received->complete;
 	if (nfields != FIELDS || received->complete)
 		return false;
 	for (int i = 0; i < FIELDS; i++)
-		if (!take_field(&cursor, &fields[i]))
+		if (!take_field(cursor, &fields[i]))
 			return false;
-	return cursor.at == cursor.end && add_row(received, fields, taken);
+	return cursor->at == cursor->end && add_row(received, fields, taken);
 }
 
 bool
 received_add(Received *received, char *message, int size)
 {
+	Cursor		cursor = {message, message + size};
 	bool		taken = false;
 	bool		valid;
 
 	/* freed by received_drop() from now on, also after an error */
 	kept[nkept++] = message;
 	make_room();
-	valid = parse(received, message, size, &taken);
+	valid = parse(received, &cursor, &taken);
 	if (!taken)
 		PQfreemem(kept[--nkept]);
 	return valid;

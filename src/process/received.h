@@ -13,6 +13,7 @@
 
 typedef struct Received
 {
+	uint64		asked; /* bytes: behind so many nothing comes but the end */
 	CopiedRow  *rows; /* ascending */
 	int			n;
 	uint64		bytes; /* of their entries */
@@ -29,7 +30,7 @@ typedef struct Received
 	uint64		applied_index;
 } Received;
 
-extern void received_begin(Received *received);
+extern void received_begin(Received *received, uint64 asked);
 
 /*
  * A message of COPY, which is the caller's no more: taken over, or freed.  False if it

@@ -23,6 +23,7 @@
 #include "process/retention.h"
 #include "process/worker.h"
 #include "shared/pause.h"
+#include "shared/waits.h"
 #include "shared/worker_slot.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
@@ -58,7 +59,7 @@ wait_for_work(long wait_ms, long other_ms)
 	(void) WaitLatch(MyLatch,
 					 WL_LATCH_SET | WL_EXIT_ON_PM_DEATH |
 					 (wait_ms >= 0 ? WL_TIMEOUT : 0),
-					 wait_ms, PG_WAIT_EXTENSION);
+					 wait_ms, wait_event(WAIT_SEQUENCER));
 	ResetLatch(MyLatch);
 }
 
@@ -82,7 +83,7 @@ wait_for_sources(const SourceWait *waits_for, long other_ms)
 			(void) AddWaitEventToSet(set, waits_for[i].events, waits_for[i].socket, NULL,
 									 (void *) (intptr_t) i);
 	}
-	n = WaitEventSetWait(set, wait_ms, came, lengthof(came), PG_WAIT_EXTENSION);
+	n = WaitEventSetWait(set, wait_ms, came, lengthof(came), wait_event(WAIT_SOURCE));
 	for (int i = 0; i < n; i++)
 		if (came[i].events & WL_SOCKET_MASK)
 			following_ready((int) (intptr_t) came[i].user_data, (int) came[i].events);
@@ -162,7 +163,7 @@ calvin_seq_sequencer_main(Datum arg)
 	{
 		life_clean_up();
 		sequence_forget();
-		following_forget();
+		following_failed(slot);
 		life_rest();
 	}
 	PG_exception_stack = &jump;

@@ -10,6 +10,10 @@
  * still there then is sent next.  So nothing needs to be remembered of what was sent, by
  * anybody; whatever ends meanwhile, they are sent again, and the source appends what it
  * has not got.
+ *
+ * With several hosts this connection may lead to another server than the one that is
+ * followed.  So the command is one of that log only which has our digest where we are: no
+ * other log is given acknowledgements of this one.
  */
 #include "compat.h"
 
@@ -60,6 +64,7 @@ static int	rest_ms = 0;
 static int64 look_due = 0;
 static int64 used_at = 0;
 static bool complained = false;
+static int	passed = 0;	 /* hosts that have another log */
 
 void
 shipping_ready(int events)
@@ -153,7 +158,7 @@ list_waiting(bool sent, Ack **acks, bool *all)
 }
 
 static char *
-command(const Ack *acks, int n)
+command(const Ack *acks, int n, const MachineState *stored)
 {
 	StringInfoData epochs;
 	StringInfoData positions;
@@ -170,12 +175,18 @@ command(const Ack *acks, int n)
 		appendStringInfo(&positions, "%s%u", comma, acks[i].position);
 		appendStringInfo(&vshards, "%s%u", comma, acks[i].vshard);
 	}
-	return psprintf("SELECT %s.seq_feed_acks('{%s}', '{%s}', '{%s}')", schema,
-					epochs.data, positions.data, vshards.data);
+	return psprintf("SELECT %s.seq_feed_acks('{%s}', '{%s}', '{%s}')"
+					" FROM %s.seq_feed_state(" UINT64_FORMAT ")"
+					" WHERE found_index OPERATOR(pg_catalog.=) " UINT64_FORMAT
+					" AND digest OPERATOR(pg_catalog.=) '%016llx'",
+					schema, epochs.data, positions.data, vshards.data, schema,
+					stored->last_applied_index, stored->last_applied_index,
+					(unsigned long long) stored->digest);
 }
 
 static bool
-begin(DatabaseSlot *slot, const char *conninfo, uint64 stored, SourceWait *wait)
+begin(DatabaseSlot *slot, const char *conninfo, int turn, const MachineState *stored,
+	  SourceWait *wait)
 {
 	int64		now = clock_ms();
 	uint64		sign = follower_acks(slot);
@@ -185,8 +196,9 @@ begin(DatabaseSlot *slot, const char *conninfo, uint64 stored, SourceWait *wait)
 
 	if (now < rest_until)
 		return sleeps(wait, rest_until - now);
-	if (until > stored)
-		return false;			/* the log that comes wakes us */
+	/* the log that comes wakes us; if it does not, they are asked for again */
+	if (until > stored->last_applied_index && now < look_due)
+		return sleeps(wait, look_due - now);
 	if (!more && sign == told && now < look_due)
 	{
 		if (source_is_open(&source) && now - used_at > LINGER_MS)
@@ -207,12 +219,12 @@ begin(DatabaseSlot *slot, const char *conninfo, uint64 stored, SourceWait *wait)
 	{
 		more = true;
 		ready = false;
-		if (source_start_primary(&source, conninfo) == SOURCE_FAILED)
+		if (source_start_primary(&source, conninfo, turn + passed) == SOURCE_FAILED)
 			return fail(slot, source_error(&source));
 		phase = PHASE_CONNECTING;
 		return true;
 	}
-	if (source_send(&source, command(acks, n)) == SOURCE_FAILED)
+	if (source_send(&source, command(acks, n, stored)) == SOURCE_FAILED)
 		return fail(slot, source_error(&source));
 	phase = PHASE_SENDING;
 	return true;
@@ -234,60 +246,83 @@ go_on_connecting(DatabaseSlot *slot, SourceWait *wait)
 	return true;
 }
 
-/* A result with one row, or none and what there is to be done instead. */
 static bool
-take_row(DatabaseSlot *slot, SourceWait *wait, PGresult **row, bool *again)
+not_ours(DatabaseSlot *slot)
 {
-	SourceStatus status = source_results(&source, row);
-	const char *answer;
+	return fail(slot, pstrdup("the source does not answer as this version does"));
+}
+
+/* A result with rows, or none and what there is to be done instead. */
+static bool
+take_rows(DatabaseSlot *slot, SourceWait *wait, PGresult **rows, bool *again)
+{
+	SourceStatus status = source_results(&source, rows);
+	ExecStatusType answer = PQresultStatus(*rows);
+	const char *error;
 
 	if (status == SOURCE_WAITS)
 	{
 		*again = waits(slot, wait);
 		return false;
 	}
-	if (status == SOURCE_READY && PQresultStatus(*row) == PGRES_TUPLES_OK &&
-		PQntuples(*row) == 1)
+	if (status == SOURCE_READY && answer == PGRES_TUPLES_OK)
 		return true;
-	answer = *row == NULL ? NULL : PQresultErrorField(*row, PG_DIAG_MESSAGE_PRIMARY);
-	if (answer == NULL)
+	error = PQresultErrorField(*rows, PG_DIAG_MESSAGE_PRIMARY);
+	if (error != NULL)
+		*again = fail(slot, psprintf("the source answers: %s", source_text(error)));
+	else if (status == SOURCE_FAILED || (*rows != NULL && answer == PGRES_FATAL_ERROR))
 		*again = fail(slot, source_error(&source));
 	else
-		*again = fail(slot, psprintf("the source answers: %s", answer));
-	PQclear(*row);
+		*again = not_ours(slot);
+	PQclear(*rows);
 	return false;
 }
 
 static bool
 settled(DatabaseSlot *slot, SourceWait *wait)
 {
-	PGresult   *row;
+	PGresult   *rows;
 	bool		again;
+	char	   *name;
 
-	if (!take_row(slot, wait, &row, &again))
+	if (!take_rows(slot, wait, &rows, &again))
 		return again;
-	strlcpy(schema, quote_identifier(PQgetvalue(row, 0, 0)), sizeof(schema));
-	PQclear(row);
+	name = source_schema(rows);
+	PQclear(rows);
+	if (name == NULL)
+		return not_ours(slot);
+	strlcpy(schema, name, sizeof(schema));
 	phase = PHASE_IDLE;
 	return true;
 }
 
 static bool
-sent(DatabaseSlot *slot, uint64 stored, SourceWait *wait)
+sent(DatabaseSlot *slot, const MachineState *stored, SourceWait *wait)
 {
-	PGresult   *row;
+	PGresult   *rows;
 	bool		again;
+	bool		none;
+	bool		valid;
 
-	if (!take_row(slot, wait, &row, &again))
+	if (!take_rows(slot, wait, &rows, &again))
 		return again;
-	until = strtoull(PQgetvalue(row, 0, 0), NULL, 10);
-	PQclear(row);
+	none = PQntuples(rows) == 0;
+	valid = source_number(rows, 1, 0, &until);
+	PQclear(rows);
+	if (none)
+	{
+		passed++;
+		return fail(slot, psprintf("the log at %s has another digest at log_index " UINT64_FORMAT ", or is not applied as far",
+								   source_host(&source), stored->last_applied_index));
+	}
+	if (!valid)
+		return not_ours(slot);
 	PAUSE_POINT("shipping: answered");
 	phase = PHASE_IDLE;
 	complained = false;
 	more = true;
 	/* they are back by now, or somebody between has them, or they were lost there */
-	if (until <= stored)
+	if (until <= stored->last_applied_index)
 		rest();
 	else
 		rest_ms = 0;
@@ -295,15 +330,15 @@ sent(DatabaseSlot *slot, uint64 stored, SourceWait *wait)
 }
 
 bool
-shipping_some(DatabaseSlot *slot, const char *conninfo, uint64 stored,
-			  SourceWait *wait)
+shipping_some(DatabaseSlot *slot, const char *conninfo, int turn,
+			  const MachineState *stored, SourceWait *wait)
 {
 	wait->socket = PGINVALID_SOCKET;
 	wait->ms = -1;
 	switch (phase)
 	{
 		case PHASE_IDLE:
-			return begin(slot, conninfo, stored, wait);
+			return begin(slot, conninfo, turn, stored, wait);
 		case PHASE_CONNECTING:
 			return go_on_connecting(slot, wait);
 		case PHASE_SETTLING:

@@ -8,15 +8,16 @@
 
 #include "compat.h"
 
+#include "machine/machine.h"
 #include "process/source.h"
 #include "shared/shmem.h"
 
 /*
- * Do what can be done now, having stored the source's log up to a log_index; true if there
- * is more of it.  Starts and ends its own transactions.
+ * Do what can be done now, having stored the source's log with that state behind it; true
+ * if there is more of it.  Starts and ends its own transactions.
  */
-extern bool shipping_some(DatabaseSlot *slot, const char *conninfo,
-						  uint64 stored, SourceWait *wait);
+extern bool shipping_some(DatabaseSlot *slot, const char *conninfo, int turn,
+						  const MachineState *stored, SourceWait *wait);
 
 /* What was waited for has come. */
 extern void shipping_ready(int events);

@@ -2,9 +2,8 @@
  * source.c
  *	  The connection of a follower to its source: libpq, without ever waiting in it.
  *
- * A host that does not answer is given up after connect_timeout, and the next attempts
- * leave out one or more: libpq by itself goes on only from one that refuses, and comes
- * to all of them while it looks for a standby, say.
+ * A host that does not answer is given up after connect_timeout: libpq by itself goes on only
+ * from one that refuses.
  * A source that is source->silent for calvin_seq.follower_timeout is taken for gone.
  *
  * What libpq does wait for is the name server, so hosts are better addresses where
@@ -12,14 +11,20 @@
  */
 #include "compat.h"
 
+#include "mb/pg_wchar.h"
 #include "process/conninfo.h"
 #include "process/source.h"
 #include "shared/clock.h"
 #include "shared/settings.h"
 #include "storage/fd.h"
 #include "storage/latch.h"
+#include "utils/builtins.h"
 
 #define CONNECT_TIMEOUT_S 5
+#define MOST_CONNECT_TIMEOUT_S 86400
+
+/* Bytes that are looked at of what a server says. */
+#define MOST_SAID 4096
 
 bool
 source_is_open(const Source *source)
@@ -58,12 +63,34 @@ source_error(Source *source)
 		return psprintf("no answer from %s", source_host(source));
 	if (source->conn == NULL)
 		return pstrdup("out of memory, or of file descriptors");
-	text = pstrdup(PQerrorMessage(source->conn));
-	for (size_t len = strlen(text); len > 0 && text[len - 1] == '\n';)
+	text = source_text(PQerrorMessage(source->conn));
+	for (size_t len = strlen(text); len > 0 && text[len - 1] == ' ';)
 		text[--len] = '\0';
-	for (char *c = text; *c != '\0'; c++)
-		if (*c == '\n' || *c == '\t')
+	return text;
+}
+
+/* It is sent in UTF-8, by who sends what he should. */
+char *
+source_text(const char *said)
+{
+	size_t		len = strnlen(said, MOST_SAID);
+	char	   *text = pnstrdup(said, len);
+	bool		keeps = GetDatabaseEncoding() == PG_UTF8;
+
+	for (char *c = text; *c != '\0';)
+	{
+		int			n = keeps && IS_HIGHBIT_SET(*c) ?
+			pg_encoding_verifymbchar(PG_UTF8, c, (int) (text + len - c)) : 1;
+
+		if (n < 1 || (n == 1 && IS_HIGHBIT_SET(*c)))
+		{
+			*c = '?';
+			n = 1;
+		}
+		else if (n == 1 && ((unsigned char) *c < ' ' || *c == 0x7f))
 			*c = ' ';
+		c += n;
+	}
 	return text;
 }
 
@@ -88,31 +115,25 @@ watch_host(Source *source)
 
 	if (strcmp(source->tried, now) == 0)
 		return;
+	source->passed += source->tried[0] != '\0';
 	strlcpy(source->tried, now, sizeof(source->tried));
 	source->deadline = clock_ms() + source->connect_ms;
 }
 
-/* Leave out other hosts next time: one of those that are left may not answer. */
 static SourceStatus
-not_connected(Source *source)
-{
-	if (source->turn > 0)
-		source->turn++;
-	return SOURCE_FAILED;
-}
-
-static SourceStatus
-start(Source *source, const char *conninfo, bool primary)
+start(Source *source, const char *conninfo, int turn, bool primary)
 {
 	ConninfoParams params;
+	int			timeout_s;
 
 	source_close(source);
 	source->silent = source->connected = source->unsent = false;
 	source->tried[0] = '\0';
-	conninfo_params(conninfo, source->turn, primary, &params);
-	source->connect_ms = 1000 * conninfo_number(conninfo, "connect_timeout", CONNECT_TIMEOUT_S);
-	if (source->connect_ms <= 0)
-		source->connect_ms = 1000 * CONNECT_TIMEOUT_S;
+	source->passed = 0;
+	conninfo_params(conninfo, turn, primary, &params);
+	timeout_s = conninfo_number(conninfo, "connect_timeout", CONNECT_TIMEOUT_S);
+	source->connect_ms = 1000 * (timeout_s > 0 ? Min(timeout_s, MOST_CONNECT_TIMEOUT_S) :
+								 CONNECT_TIMEOUT_S);
 	if (!AcquireExternalFD())
 		return SOURCE_FAILED;
 	source->conn = PQconnectStartParams(params.keywords, params.values, false);
@@ -123,22 +144,31 @@ start(Source *source, const char *conninfo, bool primary)
 	}
 	PQsetNoticeProcessor(source->conn, ignore_notice, NULL);
 	if (PQstatus(source->conn) == CONNECTION_BAD)
-		return not_connected(source);
+		return SOURCE_FAILED;
 	source->polling = PGRES_POLLING_WRITING;
 	watch_host(source);
 	return SOURCE_WAITS;
 }
 
-SourceStatus
-source_start(Source *source, const char *conninfo)
+void
+source_hurry(Source *source, int ms)
 {
-	return start(source, conninfo, false);
+	if (ms >= source->connect_ms)
+		return;
+	source->connect_ms = ms;
+	source->deadline = clock_ms() + ms;
 }
 
 SourceStatus
-source_start_primary(Source *source, const char *conninfo)
+source_start(Source *source, const char *conninfo, int turn)
 {
-	return start(source, conninfo, true);
+	return start(source, conninfo, turn, false);
+}
+
+SourceStatus
+source_start_primary(Source *source, const char *conninfo, int turn)
+{
+	return start(source, conninfo, turn, true);
 }
 
 SourceStatus
@@ -155,7 +185,7 @@ source_connect(Source *source)
 			source_heard(source);
 			return SOURCE_READY;
 		case PGRES_POLLING_FAILED:
-			return not_connected(source);
+			return SOURCE_FAILED;
 		default:
 			return SOURCE_WAITS;
 	}
@@ -213,9 +243,19 @@ source_row(Source *source, char **message, int *size)
 	return *size == -2 ? SOURCE_FAILED : SOURCE_READY;
 }
 
+static bool
+is_copy(const PGresult *result)
+{
+	ExecStatusType status = PQresultStatus(result);
+
+	return status == PGRES_COPY_OUT || status == PGRES_COPY_IN ||
+		status == PGRES_COPY_BOTH;
+}
+
 SourceStatus
 source_results(Source *source, PGresult **last)
 {
+	*last = NULL;
 	for (;;)
 	{
 		PGresult   *result;
@@ -223,6 +263,12 @@ source_results(Source *source, PGresult **last)
 
 		if (status == SOURCE_WAITS)
 			return status;
+		if (status == SOURCE_READY && result != NULL && is_copy(result))
+		{
+			/* libpq would give it again and again */
+			*last = result;
+			return status;
+		}
 		if (status == SOURCE_FAILED || result == NULL)
 		{
 			*last = source->last;
@@ -236,18 +282,61 @@ source_results(Source *source, PGresult **last)
 
 /*
  * Whoever has a role of the name that we connect as may not have us call what he has
- * made, and no timeout of that role's is for us.
+ * made, and what is set for that role, or for all, is not for us.
+ *
+ * A session there does not outlive us, nor wait for locks until we have given it up, or
+ * there would be one more with each attempt.  No commit waits for a disk or a standby:
+ * a position that is lost is an older one, and an acknowledgement is shipped until it has
+ * come back, which it does when it is durable.
  */
 SourceStatus
 source_settle(Source *source)
 {
 	return source_send(source,
-					   "SET search_path = ''; SET statement_timeout = 0; SET lock_timeout = 0;"
-					   " SET idle_in_transaction_session_timeout = 0; SET work_mem = '16MB';"
-					   " SET datestyle = 'ISO'; SET default_transaction_isolation = 'read committed';"
-					   " SELECT n.nspname FROM pg_catalog.pg_extension e"
-					   " JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) e.extnamespace"
-					   " WHERE e.extname OPERATOR(pg_catalog.=) 'calvin_seq'");
+					   psprintf("SET search_path = ''; SET statement_timeout = 0; SET lock_timeout = %d;"
+								" SET idle_in_transaction_session_timeout = 0; SET idle_session_timeout = 0;"
+								" SET tcp_user_timeout = %d; SET work_mem = '16MB'; SET datestyle = 'ISO';"
+								" SET default_transaction_isolation = 'read committed';"
+								" SET default_transaction_read_only = off; SET synchronous_commit = off;"
+								" SELECT pg_catalog.set_config(name, '0', false) FROM pg_catalog.pg_settings"
+								" WHERE name OPERATOR(pg_catalog.=) 'transaction_timeout';"
+								" SELECT n.nspname FROM pg_catalog.pg_extension e"
+								" JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) e.extnamespace"
+								" WHERE e.extname OPERATOR(pg_catalog.=) 'calvin_seq'",
+								calvin_follower_timeout / 3, calvin_follower_timeout));
+}
+
+char *
+source_schema(const PGresult *result)
+{
+	const char *name;
+
+	if (!source_value(result, 1, 0, &name) || name[0] == '\0' || strlen(name) >= NAMEDATALEN)
+		return NULL;
+	return pstrdup(quote_identifier(name));
+}
+
+bool
+source_value(const PGresult *result, int columns, int column, const char **value)
+{
+	if (PQresultStatus(result) != PGRES_TUPLES_OK || PQntuples(result) != 1 ||
+		PQnfields(result) != columns || PQgetisnull(result, 0, column))
+		return false;
+	*value = PQgetvalue(result, 0, column);
+	return true;
+}
+
+bool
+source_number(const PGresult *result, int columns, int column, uint64 *value)
+{
+	const char *digits;
+
+	if (!source_value(result, columns, column, &digits) || digits[0] == '\0' ||
+		digits[strspn(digits, "0123456789")] != '\0')
+		return false;
+	errno = 0;
+	*value = strtoull(digits, NULL, 10);
+	return errno == 0 && *value <= PG_INT64_MAX;
 }
 
 void
@@ -265,7 +354,5 @@ bool
 source_is_silent(Source *source)
 {
 	source->silent = clock_ms() >= source->deadline;
-	if (source->silent && !source->connected)
-		source->turn++;
 	return source->silent;
 }

@@ -63,6 +63,7 @@ worker_settle(const WorkerType *type)
 		{"idle_in_transaction_session_timeout", "0"},
 		{"default_transaction_isolation", "read committed"},
 		{"default_transaction_deferrable", "off"},
+		{"default_transaction_read_only", "off"},
 		COMPAT_MORE_TIMEOUTS
 	};
 

@@ -67,8 +67,8 @@ admission_shmem_init(void)
 	memset(&info, 0, sizeof(info));
 	info.keysize = sizeof(TenantKey);
 	info.entrysize = sizeof(Tenant);
-	tenants = ShmemInitHash("calvin_seq tenants", MAX_TENANTS, MAX_TENANTS, &info,
-							HASH_ELEM | HASH_BLOBS);
+	tenants = compat_shmem_hash("calvin_seq tenants", MAX_TENANTS, &info,
+								HASH_ELEM | HASH_BLOBS);
 	tenants_lock = &(GetNamedLWLockTranche(LWLOCK_TRANCHE))->lock;
 }
 

@@ -11,12 +11,16 @@
  *		  +--- forget_gate -----+--close_gate--> CLOSING --forget_gate--> UNKNOWN
  *
  * Who changes the row holds the append lock and forgets at his commit, when others
- * see the row and before the lock is released.  So whoever holds that lock may rely
- * on OPEN.  A submission holds no lock: it counts itself first and looks at the gate
+ * see the row, or when that is rolled back, to a savepoint perhaps: in any case before
+ * the lock is released.  So whoever holds that lock may rely on OPEN, and nobody opens
+ * the gate that another one has closed.  A submission holds no lock: it counts itself first and looks at the gate
  * then, as seq_follow() closes the gate first and looks at the count then.
  */
 #include "compat.h"
 
+#include <limits.h>
+
+#include "mb/pg_wchar.h"
 #include "shared/database.h"
 #include "shared/follower.h"
 #include "utils/timestamp.h"
@@ -98,8 +102,12 @@ follower_set_source_index(DatabaseSlot *slot, uint64 log_index)
 void
 follower_set_host(DatabaseSlot *slot, const char *host)
 {
+	int			len = pg_mbcliplen(host, (int) Min(strlen(host), INT_MAX),
+								   FOLLOWER_HOST_LEN - 1);
+
 	LWLockAcquire(Calvin->lock, LW_EXCLUSIVE);
-	strlcpy(slot->follower.told.host, host, FOLLOWER_HOST_LEN);
+	memcpy(slot->follower.told.host, host, len);
+	slot->follower.told.host[len] = '\0';
 	LWLockRelease(Calvin->lock);
 }
 
@@ -109,7 +117,7 @@ follower_set_error(DatabaseSlot *slot, const char *message)
 	TimestampTz now = GetCurrentTimestamp();
 
 	LWLockAcquire(Calvin->lock, LW_EXCLUSIVE);
-	strlcpy(slot->follower.told.error, message, CALVIN_ERROR_LEN);
+	database_copy_error(slot->follower.told.error, message);
 	slot->follower.told.error_at = now;
 	LWLockRelease(Calvin->lock);
 }

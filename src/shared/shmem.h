@@ -75,7 +75,8 @@ typedef enum FollowerState
 	FOLLOWER_OTHER_LOG,		/* another identity */
 	FOLLOWER_OTHER_HISTORY, /* another digest, or a hole */
 	FOLLOWER_SOURCE_BEHIND, /* the source has less than we have */
-	FOLLOWER_TRUNCATED		/* the source has removed what comes next */
+	FOLLOWER_TRUNCATED,		/* the source has removed what comes next */
+	FOLLOWER_FAILED			/* an error here, not there */
 } FollowerState;
 
 #define FOLLOWER_HOST_LEN 256

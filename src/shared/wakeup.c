@@ -8,6 +8,7 @@
 #include "shared/database.h"
 #include "shared/follower.h"
 #include "shared/handler_slot.h"
+#include "shared/pause.h"
 #include "shared/submitters.h"
 #include "shared/wakeup.h"
 #include "shared/worker_slot.h"
@@ -19,6 +20,7 @@ static bool handlers = false; /* of this database, */
 static bool defined = false; /* since one was, or was taken away */
 static bool all_handlers = false; /* or of all */
 static bool follows = false;
+static SubTransactionId follows_subid; /* the outermost one that says so */
 static bool acks = false;
 
 static void
@@ -33,6 +35,7 @@ tell_follower(void)
 {
 	if (database_mine() == NULL)
 		return;
+	PAUSE_POINT("wakeup: committed");
 	follower_forget_gate(database_mine());
 	worker_slot_ask_to_recheck();
 }
@@ -92,10 +95,31 @@ at_xact_event(XactEvent event, void *arg)
 	}
 }
 
+/*
+ * The gate is another one's from when the append lock is released, as it is with the
+ * subtransaction that took it: so it is left now, and not touched again at the end.
+ */
+static void
+at_subxact_event(SubXactEvent event, SubTransactionId subid,
+				 SubTransactionId parent, void *arg)
+{
+	if (!follows || follows_subid != subid)
+		return;
+	if (event == SUBXACT_EVENT_COMMIT_SUB)
+		follows_subid = parent;
+	else if (event == SUBXACT_EVENT_ABORT_SUB)
+	{
+		follows = false;
+		if (database_mine() != NULL)
+			follower_forget_gate(database_mine());
+	}
+}
+
 void
 wakeup_init(void)
 {
 	RegisterXactCallback(at_xact_event, NULL);
+	RegisterSubXactCallback(at_subxact_event, NULL);
 }
 
 void
@@ -128,7 +152,10 @@ wakeup_defined_at_commit(void)
 void
 wakeup_follower_at_commit(void)
 {
+	if (follows)
+		return;
 	follows = true;
+	follows_subid = GetCurrentSubTransactionId();
 }
 
 void

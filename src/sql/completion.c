@@ -4,6 +4,7 @@
  */
 #include "compat.h"
 
+#include "access/htup_details.h"
 #include "access/xlog.h"
 #include "catalog/pg_type_d.h"
 #include "log/acks.h"
@@ -15,6 +16,7 @@
 #include "pgstat.h"
 #include "shared/clock.h"
 #include "shared/database.h"
+#include "shared/waits.h"
 #include "sql/args.h"
 #include "sql/result.h"
 #include "utils/array.h"
@@ -146,7 +148,7 @@ seq_wait_for_completion(PG_FUNCTION_ARGS)
 			slot->database != MyDatabaseId)
 			break;
 		(void) ConditionVariableTimedSleep(&slot->progress, left,
-										   PG_WAIT_EXTENSION);
+										   wait_event(WAIT_COMPLETION));
 	}
 	ConditionVariableCancelSleep();
 	PG_RETURN_BOOL(completion->complete);

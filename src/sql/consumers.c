@@ -1,21 +1,32 @@
 /*
  * consumers.c
- *	  The view seq_consumers, and seq_pending.
+ *	  The views seq_consumers and seq_behind, and seq_pending.
  */
 #include "compat.h"
 
 #include "catalog/pg_type_d.h"
 #include "consumer/backlog.h"
+#include "consumer/behind.h"
+#include "log/attach.h"
+#include "log/followers.h"
+#include "log/hint.h"
+#include "log/reader.h"
+#include "log/snapshots.h"
 #include "miscadmin.h"
+#include "shared/database.h"
 #include "shared/handler_slot.h"
 #include "shared/subscription.h"
 #include "sql/args.h"
 #include "sql/result.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
 #include "utils/timestamp.h"
+#include "utils/tuplestore.h"
+#include "utils/uuid.h"
 
 CALVIN_FUNCTION(seq_consumers_info);
+CALVIN_FUNCTION(seq_behind_info);
 CALVIN_FUNCTION(seq_pending);
 
 /*
@@ -111,6 +122,16 @@ pids_array(const Backlog *backlog, int nviews, const SubscriptionView *views,
 										TYPALIGN_INT));
 }
 
+static int
+all_subscriptions(SubscriptionView **views)
+{
+	*views = NULL;
+	if (Calvin == NULL)
+		return 0;
+	*views = palloc(sizeof(SubscriptionView) * Calvin->max_subscriptions);
+	return subscription_views(MyDatabaseId, *views);
+}
+
 Datum
 seq_consumers_info(PG_FUNCTION_ARGS)
 {
@@ -119,16 +140,12 @@ seq_consumers_info(PG_FUNCTION_ARGS)
 		TIMESTAMPTZOID, INT8OID, INT8OID, TIMESTAMPTZOID, BOOLOID, INT4ARRAYOID
 	};
 	ReturnSetInfo *rsinfo = result_rows(fcinfo, CONSUMER_COLUMNS, types);
-	SubscriptionView *views = NULL;
-	int			nviews = 0;
+	SubscriptionView *views;
+	int			nviews;
 	Backlog    *backlogs;
 	int			n;
 
-	if (Calvin != NULL)
-	{
-		views = palloc(sizeof(SubscriptionView) * Calvin->max_subscriptions);
-		nviews = subscription_views(MyDatabaseId, views);
-	}
+	nviews = all_subscriptions(&views);
 	n = backlog_count_all(&backlogs);
 	for (int i = 0; i < n; i++)
 	{
@@ -161,6 +178,124 @@ seq_consumers_info(PG_FUNCTION_ARGS)
 	return (Datum) 0;
 }
 
+/*
+ * (kind text, name text, id text, oldest_unprocessed timestamptz,
+ *  last_progress timestamptz, lost boolean, pids int[])
+ */
+#define BEHIND_COLUMNS 7
+
+static void
+put_behind(ReturnSetInfo *rsinfo, Datum values[BEHIND_COLUMNS],
+		   bool nulls[BEHIND_COLUMNS], TimestampTz oldest, TimestampTz progress)
+{
+	put_time(&values[3], &nulls[3], oldest);
+	put_time(&values[4], &nulls[4], progress);
+	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+}
+
+/* The applier, by what it has published; none where it has nothing to apply to. */
+static void
+put_applier(ReturnSetInfo *rsinfo)
+{
+	DatabaseSlot *slot = attach_database();
+	PublishedState state;
+	DatabaseView view;
+	LogAccess	access;
+	TimestampTz oldest;
+	Datum		values[BEHIND_COLUMNS] = {0};
+	bool		nulls[BEHIND_COLUMNS] = {false};
+
+	database_read(slot, &state);
+	database_view(slot, &view);
+	log_access_begin(&access, 0, ACCESS_LATEST);
+	oldest = log_appended_at(&access, (int64) state.machine.last_applied_index + 1);
+	log_access_end(&access);
+	values[0] = CStringGetTextDatum("applier");
+	nulls[1] = nulls[2] = true;
+	values[5] = BoolGetDatum(false);
+	nulls[6] = view.workers[WORKER_APPLIER].pid == 0;
+	if (!nulls[6])
+	{
+		Datum		pid = Int32GetDatum((int32) view.workers[WORKER_APPLIER].pid);
+
+		values[6] = PointerGetDatum(construct_array(&pid, 1, INT4OID, sizeof(int32),
+													true, TYPALIGN_INT));
+	}
+	put_behind(rsinfo, values, nulls, oldest, 0);
+}
+
+static void
+put_consumers(ReturnSetInfo *rsinfo)
+{
+	SubscriptionView *views;
+	int			nviews = all_subscriptions(&views);
+	Backlog    *backlogs;
+	int			n = behind_list(&backlogs);
+
+	for (int i = 0; i < n; i++)
+	{
+		const Backlog *backlog = &backlogs[i];
+		Datum		values[BEHIND_COLUMNS] = {0};
+		bool		nulls[BEHIND_COLUMNS] = {false};
+
+		values[0] = CStringGetTextDatum(backlog->group != NULL ? "group" : "stream");
+		values[1] = CStringGetTextDatum(NameStr(backlog->name));
+		nulls[2] = backlog->registration == NULL;
+		if (!nulls[2])
+			values[2] = CStringGetTextDatum(psprintf(UINT64_FORMAT, backlog->registration->id));
+		values[5] = BoolGetDatum(backlog->lost);
+		values[6] = pids_array(backlog, nviews, views, &nulls[6]);
+		put_behind(rsinfo, values, nulls, backlog->oldest, backlog->last_progress);
+	}
+}
+
+/* Those who follow this log, by what they have told to have. */
+static void
+put_followers(ReturnSetInfo *rsinfo)
+{
+	FollowerPosition *positions;
+	int			n = followers_list(&positions);
+	MachineState base;
+	LogAccess	access;
+
+	for (int i = 0; i < n; i++)
+	{
+		const FollowerPosition *position = &positions[i];
+		TimestampTz oldest;
+		Datum		values[BEHIND_COLUMNS] = {0};
+		bool		nulls[BEHIND_COLUMNS] = {false};
+
+		log_access_begin(&access, ACCESS_SNAPSHOTS, ACCESS_LATEST);
+		if (!snapshots_base(&access, &base))
+			machine_init(&base);
+		/* behind what was truncated there may be much that is not vacuumed yet */
+		oldest = log_appended_at(&access, (int64) Max(position->log_index,
+													  base.last_applied_index) + 1);
+		log_access_end(&access);
+		values[0] = CStringGetTextDatum("follower");
+		values[1] = CStringGetTextDatum(position->name);
+		values[2] = CStringGetTextDatum(DatumGetCString(DirectFunctionCall1(uuid_out,
+																			UUIDPGetDatum(&position->id))));
+		values[5] = BoolGetDatum(position->log_index < base.last_applied_index);
+		nulls[6] = true;
+		put_behind(rsinfo, values, nulls, oldest, position->seen_at);
+	}
+}
+
+Datum
+seq_behind_info(PG_FUNCTION_ARGS)
+{
+	static const Oid types[BEHIND_COLUMNS] = {
+		TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, BOOLOID, INT4ARRAYOID
+	};
+	ReturnSetInfo *rsinfo = result_rows(fcinfo, BEHIND_COLUMNS, types);
+
+	put_applier(rsinfo);
+	put_consumers(rsinfo);
+	put_followers(rsinfo);
+	return (Datum) 0;
+}
+
 /* seq_pending(name) -> transactions that are to come, parked ones not */
 Datum
 seq_pending(PG_FUNCTION_ARGS)
@@ -173,7 +308,7 @@ seq_pending(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("there is no consumer \"%s\"", name),
 				 errdetail("It is not registered, and has no durable cursor."),
-				 errhint("seq_consumers shows those there are.")));
+				 errhint_for_role("seq_consumers shows those there are.")));
 	if (backlog->lost)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

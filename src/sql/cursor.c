@@ -8,6 +8,7 @@
 #include "consumer/owned.h"
 #include "consumer/stream.h"
 #include "log/cursors.h"
+#include "log/hint.h"
 #include "miscadmin.h"
 #include "sql/args.h"
 
@@ -76,7 +77,7 @@ seq_drop_cursor(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("consumer \"%s\" is registered, and has its cursors for as long",
 						name),
-				 errhint("Use seq_unregister().")));
+				 errhint_for_role("Use seq_unregister().")));
 	if (!PG_ARGISNULL(1))
 		vshards = arg_vshards(PG_GETARG_ARRAYTYPE_P(1), &n);
 	PG_RETURN_INT32(cursors_drop(name, n, vshards));

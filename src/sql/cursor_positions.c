@@ -7,10 +7,12 @@
 #include "access/htup_details.h"
 #include "catalog/pg_type_d.h"
 #include "log/cursors.h"
+#include "log/hint.h"
 #include "log/insert.h"
 #include "sql/result.h"
 #include "sql/triggers.h"
 #include "utils/timestamp.h"
+#include "utils/tuplestore.h"
 
 CALVIN_FUNCTION(seq_cursors_info);
 CALVIN_FUNCTION(seq_cursor_positions_before_insert);
@@ -80,6 +82,6 @@ seq_cursor_positions_before_insert(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_UNIQUE_VIOLATION),
 				 errmsg("there is a durable cursor \"%s\" of vshard %d already",
 						NameStr(*DatumGetName(name)), (int) vshard),
-				 errhint("Use seq_drop_cursor() first.")));
+				 errhint_for_role("Use seq_drop_cursor() first.")));
 	return PointerGetDatum(trigger->tg_trigtuple);
 }

@@ -9,7 +9,9 @@
  */
 #include "compat.h"
 
+#include "access/htup_details.h"
 #include "catalog/pg_type_d.h"
+#include "log/append.h"
 #include "log/attach.h"
 #include "log/following.h"
 #include "log/identity.h"
@@ -24,12 +26,10 @@
 #include "sql/result.h"
 #include "sql/state.h"
 #include "utils/builtins.h"
+#include "utils/tuplestore.h"
 
 CALVIN_FUNCTION(seq_feed_state);
 CALVIN_FUNCTION(seq_feed);
-
-/* What a row costs beside its entry, towards max_bytes. */
-#define ROW_BYTES 64
 
 /*
  * The last state that this session has answered with, so that a follower which goes
@@ -205,6 +205,8 @@ put_rows(ReturnSetInfo *rsinfo, const LogAccess *access, uint64 applied, int64 m
 	LogRow		row;
 	int64		bytes = 0;
 
+	if (state->last_applied_index >= applied)
+		return;
 	wire_decoder_init(&decoder, NULL, 0, NULL, 0);
 	log_reader_begin_by_index(&reader, access, (int64) state->last_applied_index + 1,
 							  (int64) applied);
@@ -212,7 +214,7 @@ put_rows(ReturnSetInfo *rsinfo, const LogAccess *access, uint64 applied, int64 m
 	{
 		CHECK_FOR_INTERRUPTS();
 		put_row(rsinfo, &row);
-		bytes += row.entry_len + ROW_BYTES;
+		bytes += row.entry_len + COPIED_ROW_BYTES;
 		step_input(&row, &decoder, &input);
 		(void) machine_step(state, &counters, &input);
 	}

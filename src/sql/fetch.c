@@ -15,6 +15,7 @@
 #include "sql/result.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
+#include "utils/tuplestore.h"
 
 CALVIN_FUNCTION(seq_fetch);
 CALVIN_FUNCTION(seq_fetch_json);

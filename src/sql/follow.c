@@ -11,17 +11,22 @@
 #include "log/append.h"
 #include "log/attach.h"
 #include "log/following.h"
+#include "log/hint.h"
+#include "log/landing.h"
 #include "log/table.h"
+#include "log/waiting.h"
 #include "process/conninfo.h"
 #include "shared/admission.h"
 #include "shared/database.h"
 #include "shared/follower.h"
+#include "shared/pause.h"
 #include "shared/wakeup.h"
 #include "sql/result.h"
 #include "sql/triggers.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/timestamp.h"
+#include "utils/tuplestore.h"
 
 CALVIN_FUNCTION(seq_follow);
 CALVIN_FUNCTION(seq_follow_replication);
@@ -63,21 +68,27 @@ require_superuser(void)
 
 /*
  * What was submitted and is not in the log yet could not get there any more.  From now
- * on nothing is: it would be counted before, or sees the gate closed.
+ * on nothing is: it would be counted before, or sees the gate closed.  What was there
+ * when the server started, or was restored, is found in the tables.
  */
 static void
 require_nothing_submitted(DatabaseSlot *slot)
 {
 	AdmissionView view;
+	uint64		rows;
 
 	follower_close_gate(slot);
+	PAUSE_POINT("follow: gate closed");
 	admission_view(slot, &view);
-	if (view.rows > 0)
+	rows = Max(view.rows, waiting_now() + landing_now());
+	if (rows > 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_IN_USE),
 				 errmsg("submissions are waiting to be sequenced"),
-				 errdetail("There are " UINT64_FORMAT ", with those of transactions that have not ended.", view.rows),
-				 errhint("Wait until seq_sequencer shows none.")));
+				 errdetail_plural("There is " UINT64_FORMAT ", with those of transactions that have not ended.",
+								  "There are " UINT64_FORMAT ", with those of transactions that have not ended.",
+								  rows, rows),
+				 errhint_for_role("Wait until seq_sequencer shows none.")));
 }
 
 /* What is filled in holds from the commit on, under an id of its own. */
@@ -172,9 +183,11 @@ seq_following_before_change(PG_FUNCTION_ARGS)
 							RelationGetDescr(trigger->tg_relation), &isnull);
 		if (!isnull && strcmp(TextDatumGetCString(mode), FOLLOWING_MODE_RESTORED) == 0)
 		{
-			/* nobody appends meanwhile */
+			/* nobody appends meanwhile, or submits */
 			append_lock();
 			wakeup_follower_at_commit();
+			if (database_mine() != NULL)
+				follower_close_gate(database_mine());
 			return PointerGetDatum(trigger->tg_trigtuple);
 		}
 	}
@@ -185,7 +198,7 @@ seq_following_before_change(PG_FUNCTION_ARGS)
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			 errmsg("cannot change %s", FOLLOWING_NAME),
-			 errhint("Use seq_follow() and seq_unfollow().")));
+			 errhint_for_role("Use seq_follow() and seq_unfollow().")));
 	pg_unreachable();
 }
 
@@ -223,6 +236,8 @@ state_name(const Following *following, const FollowerView *view, const WorkerVie
 			return "source behind";
 		case FOLLOWER_TRUNCATED:
 			return "truncated";
+		case FOLLOWER_FAILED:
+			return "failed";
 	}
 	return "unknown";
 }

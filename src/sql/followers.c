@@ -8,6 +8,7 @@
 #include "catalog/pg_type_d.h"
 #include "log/append.h"
 #include "log/followers.h"
+#include "log/hint.h"
 #include "log/reader.h"
 #include "log/snapshots.h"
 #include "sql/args.h"
@@ -15,6 +16,7 @@
 #include "sql/result.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
+#include "utils/tuplestore.h"
 #include "utils/uuid.h"
 
 CALVIN_FUNCTION(seq_feed_note);
@@ -32,7 +34,7 @@ arg_id(text *id)
 
 /*
  * seq_feed_note(follower, name, log_index) -> was it stored?  Not on a standby, which
- * cannot.
+ * cannot, nor beside somebody who stores it.
  */
 Datum
 seq_feed_note(PG_FUNCTION_ARGS)
@@ -51,8 +53,7 @@ seq_feed_note(PG_FUNCTION_ARGS)
 	/* who says that he has more would let go what he still needs */
 	if ((int64) log_index > append_committed_end())
 		PG_RETURN_BOOL(false);
-	followers_note(id, name, log_index);
-	PG_RETURN_BOOL(true);
+	PG_RETURN_BOOL(followers_note(id, name, log_index));
 }
 
 /* seq_drop_follower(id) */
@@ -66,7 +67,7 @@ seq_drop_follower(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("there is no follower \"%s\"", text_to_cstring(given)),
-				 errhint("See seq_followers.")));
+				 errhint_for_role("See seq_followers.")));
 	PG_RETURN_VOID();
 }
 

@@ -370,8 +370,8 @@ check_member(Guard *guard, Oid class_id, Oid object)
 				get_func_rettype(object) != EVENT_TRIGGEROID)
 				return;
 			break;
+		case COMPAT_CLUSTER_STMT:
 		case T_AlterTableMoveAllStmt:
-		case T_ClusterStmt:
 		case T_CommentStmt:
 		case T_GrantStmt:
 		case T_ReindexStmt:

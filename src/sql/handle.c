@@ -10,6 +10,7 @@
 #include "commands/trigger.h"
 #include "consumer/group.h"
 #include "log/definitions.h"
+#include "log/hint.h"
 #include "log/insert.h"
 #include "log/table.h"
 #include "miscadmin.h"
@@ -183,7 +184,7 @@ seq_unhandle(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("group \"%s\" has no handler", name),
-				 errhint("See seq_handlers.")));
+				 errhint_for_role("See seq_handlers.")));
 	wakeup_defined_at_commit();
 	PG_RETURN_VOID();
 }
@@ -197,7 +198,7 @@ require_role(Oid role)
 				 errmsg("permission denied to define a handler that runs as role \"%s\"",
 						GetUserNameFromId(role, true) != NULL ?
 						GetUserNameFromId(role, true) : "that does not exist"),
-				 errhint("Use seq_handle().")));
+				 errhint_for_role("Use seq_handle().")));
 }
 
 /*
@@ -216,7 +217,7 @@ find_role(const char *group, Oid role, const char *name)
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("role \"%s\" does not exist", name),
 				 errdetail("The handler of group \"%s\" does not run.", group),
-				 errhint("Call seq_handle() as another role, or seq_unhandle().")));
+				 errhint_for_role("Call seq_handle() as another role, or seq_unhandle().")));
 	else
 		require_role(role);
 	return role;
@@ -246,7 +247,7 @@ seq_handler_definitions_before_change(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("cannot UPDATE %s", HANDLERS_NAME),
-				 errhint("Use seq_handle() and seq_unhandle().")));
+				 errhint_for_role("Use seq_handle() and seq_unhandle().")));
 	trigger_require_insert_into(fcinfo, "seq_handler_definitions_before_change",
 								SIDE_HANDLERS);
 	tuple = trigger->tg_trigtuple;

@@ -7,6 +7,7 @@
 #include "access/htup_details.h"
 #include "catalog/pg_type_d.h"
 #include "log/dump.h"
+#include "log/hint.h"
 #include "log/report.h"
 #include "log/table.h"
 #include "shared/wakeup.h"
@@ -73,7 +74,7 @@ seq_inbox_before_insert(PG_FUNCTION_ARGS)
 			ereport(ERROR,
 					(errcode(ERRCODE_DATA_EXCEPTION),
 					 errmsg("tx_class is not in canonical form"),
-					 errhint("Use seq_submit_encoded() to submit something.")));
+					 errhint_for_role("Use seq_submit_encoded() to submit something.")));
 		if ((Pointer) tx_class != DatumGetPointer(value))
 			pfree(tx_class);
 	}

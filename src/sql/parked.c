@@ -10,6 +10,7 @@
 #include "consumer/parking.h"
 #include "consumer/taken.h"
 #include "funcapi.h"
+#include "log/hint.h"
 #include "log/parked.h"
 #include "log/report.h"
 #include "log/rows.h"
@@ -130,7 +131,7 @@ settle(FetchGroup *group, GroupKey key, int64 *epoch_system_ms)
 				 errmsg("group \"%s\" has no parked transaction (" UINT64_FORMAT ", %u) of vshard %u",
 						NameStr(group->name), key.epoch, key.position,
 						(unsigned) key.vshard),
-				 errhint("See seq_parked. Another transaction may have taken it.")));
+				 errhint_for_role("See seq_parked. Another transaction may have taken it.")));
 	return tx_class;
 }
 

@@ -12,12 +12,14 @@
 #include "pgstat.h"
 #include "port/pg_bswap.h"
 #include "shared/clock.h"
+#include "shared/waits.h"
 #include "sql/args.h"
 #include "sql/result.h"
 #include "storage/latch.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
+#include "utils/tuplestore.h"
 
 CALVIN_FUNCTION(seq_receive);
 CALVIN_FUNCTION(seq_receive_batch);
@@ -79,7 +81,7 @@ next_txn(Receiving *receiving, Delivery *delivery)
 
 		(void) WaitLatch(MyLatch,
 						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-						 left, PG_WAIT_EXTENSION);
+						 left, wait_event(WAIT_RECEIVE));
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
 		consumer_check(receiving->consumer);

@@ -7,6 +7,7 @@
 #include "access/xlog.h"
 #include "log/begin_at_end.h"
 #include "log/cursors.h"
+#include "log/hint.h"
 #include "log/locks.h"
 #include "log/needs.h"
 #include "miscadmin.h"
@@ -79,7 +80,7 @@ refuse_cursors(const char *name)
 				 errdetail_plural("%d was stored by a consumer that is not registered.",
 								  "%d were stored by a consumer that is not registered.",
 								  n, n),
-				 errhint("Use another name; or note where they stand (seq_cursors), forget them with seq_drop_cursor(), and pass that as from_epoch.")));
+				 errhint_for_role("Use another name; or note where they stand (seq_cursors), forget them with seq_drop_cursor(), and pass that as from_epoch.")));
 	pfree(cursors);
 }
 

@@ -6,6 +6,7 @@
  */
 #include "compat.h"
 
+#include "access/htup_details.h"
 #include "funcapi.h"
 #include "log/batches.h"
 #include "log/rows.h"

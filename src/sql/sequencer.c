@@ -5,6 +5,7 @@
  */
 #include "compat.h"
 
+#include "access/htup_details.h"
 #include "access/xlog.h"
 #include "catalog/pg_type_d.h"
 #include "log/attach.h"
@@ -15,6 +16,7 @@
 #include "shared/database.h"
 #include "shared/settings.h"
 #include "shared/submitters.h"
+#include "shared/waits.h"
 #include "sql/args.h"
 #include "sql/result.h"
 #include "sql/state.h"
@@ -118,7 +120,7 @@ seq_submission(PG_FUNCTION_ARGS)
 			break;
 		(void) ConditionVariableTimedSleep(signal, verdict == PLACED_UNCLEAR ?
 										   Min(left, UNCLEAR_POLL_MS) : left,
-										   PG_WAIT_EXTENSION);
+										   wait_event(WAIT_SUBMISSION));
 	}
 	ConditionVariableCancelSleep();
 	known = verdict == PLACED_FOUND;

@@ -13,6 +13,7 @@
 #include "shared/database.h"
 #include "sql/result.h"
 #include "utils/timestamp.h"
+#include "utils/tuplestore.h"
 
 CALVIN_FUNCTION(seq_snapshot);
 CALVIN_FUNCTION(seq_progress_info);

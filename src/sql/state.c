@@ -4,6 +4,7 @@
  */
 #include "compat.h"
 
+#include "access/htup_details.h"
 #include "access/xlog.h"
 #include "catalog/pg_type_d.h"
 #include "log/append.h"
@@ -12,6 +13,7 @@
 #include "pgstat.h"
 #include "shared/clock.h"
 #include "shared/database.h"
+#include "shared/waits.h"
 #include "sql/args.h"
 #include "sql/result.h"
 #include "sql/state.h"
@@ -82,7 +84,7 @@ wait_until_reached(Reached has_reached, uint64 goal, int64 deadline)
 		if (slot->database != MyDatabaseId)
 			break;
 		(void) ConditionVariableTimedSleep(&slot->progress, left,
-										   PG_WAIT_EXTENSION);
+										   wait_event(WAIT_APPLIED));
 	}
 	ConditionVariableCancelSleep();
 	return reached;

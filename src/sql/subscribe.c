@@ -6,6 +6,7 @@
 
 #include "consumer/start.h"
 #include "log/attach.h"
+#include "log/hint.h"
 #include "log/registry.h"
 #include "shared/settings.h"
 #include "sql/args.h"
@@ -46,13 +47,13 @@ require_allowed(const char *name)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("subscriptions are turned off in this session"),
 				 errdetail("calvin_seq.subscriptions is off, as it should be behind a connection pooler in transaction or statement mode: another client would receive what this one subscribes to."),
-				 errhint("Use a group there: seq_create_group() and seq_fetch(). Or connect without the pooler, or in its session mode, as a role for which it is on.")));
+				 errhint_for_role("Use a group there: seq_create_group() and seq_fetch(). Or connect without the pooler, or in its session mode, as a role for which it is on.")));
 	if (calvin_subscriptions == SUBSCRIPTIONS_REGISTERED && registry_find(name) == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("consumer \"%s\" is not registered", name),
 				 errdetail("calvin_seq.subscriptions is \"registered\", so that no two consumers take one name by mistake."),
-				 errhint("Use seq_register(name, vshards) once, under a name of its own.")));
+				 errhint_for_role("Use seq_register(name, vshards) once, under a name of its own.")));
 }
 
 /*
@@ -85,7 +86,7 @@ seq_subscribe(PG_FUNCTION_ARGS)
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					 errmsg("from_epoch needs a lossless subscription"),
 					 errdetail("The bare queue holds what is appended from now on."),
-					 errhint("Use seq_replay for what is in the log already.")));
+					 errhint_for_role("Use seq_replay for what is in the log already.")));
 		if (PG_GETARG_INT32(3) < 0)
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),

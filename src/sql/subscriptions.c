@@ -10,6 +10,7 @@
 #include "shared/subscription.h"
 #include "sql/result.h"
 #include "utils/builtins.h"
+#include "utils/tuplestore.h"
 
 CALVIN_FUNCTION(seq_subscriptions_info);
 

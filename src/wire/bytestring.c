@@ -67,12 +67,18 @@ wire_read_byte_string(WireReader *reader, const char *field)
 	const uint8_t *p = reader->pos;
 	uint32_t	count;
 
-	if (reader->mode == WIRE_LENIENT && p < reader->end &&
-		*p >= 0xc4 && *p <= 0xc6)
+	if (reader->mode == WIRE_LENIENT && p < reader->end)
 	{
 		WireSlice	content;
 
-		return wire_read_bin(reader, &content, field);
+		if (*p >= 0xc4 && *p <= 0xc6)
+			return wire_read_bin(reader, &content, field);
+		if ((*p & 0xf0) != 0x90 && *p != 0xdc && *p != 0xdd)
+		{
+			(void) wire_refuse(reader, WIRE_WRONG_TYPE, p, field,
+							   "a bin, or an array of integers,");
+			return false;
+		}
 	}
 
 	if (!wire_read_array(reader, &count, field))

@@ -37,13 +37,16 @@ my $timeout = $PostgreSQL::Test::Utils::timeout_default || 180;
 #   -preload => 0		without shared_preload_libraries
 #   -streaming => 1		may be the primary of standbys
 #   -start => 0			do not start it yet
+#   -install => PATH	of this installation
+#   -port => N			in the place of another node, which is stopped
 #   -extra => [...]		for initdb
 sub new_node
 {
 	my ($name, %conf) = @_;
 	my %own = map { ($_ => delete $conf{$_}) } grep { /^-/ } keys %conf;
 	my $node = PostgreSQL::Test::Cluster->new($name,
-		defined $own{-install} ? (install_path => $own{-install}) : ());
+		defined $own{-install} ? (install_path => $own{-install}) : (),
+		defined $own{-port} ? (port => $own{-port}) : ());
 
 	$node->init(
 		allows_streaming => $own{-streaming} ? 1 : 0,

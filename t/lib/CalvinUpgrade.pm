@@ -13,8 +13,8 @@ use File::Basename qw(dirname);
 use FindBin;
 use PostgreSQL::Test::Utils;
 
-our @EXPORT = qw(own_installation build_library install_library add_script
-  add_extension catalogue);
+our @EXPORT = qw(own_installation build_library install_library
+  installed_library add_script add_extension scripts_of as_of_version catalogue);
 
 my ($root, $libdir, $extdir);
 
@@ -57,12 +57,14 @@ sub build_library
 
 	return unless defined $pg_config;
 	system_or_bail('mkdir', '-p', $dir);
-	system_or_bail('cp', '-R', map({ "$top/$_" } qw(Makefile sequencer.control src sql)), $dir);
+	# with their times, so that objects which are built already are up to date
+	system_or_bail('cp', '-Rp', map({ "$top/$_" } qw(Makefile sequencer.control src sql)), $dir);
 	my $control = slurp_file("$dir/sequencer.control") =~ s/^(default_version *= *).*/$1'$version'/mr;
 	unlink "$dir/sequencer.control";
 	append_to_file("$dir/sequencer.control", $control);
 	local $ENV{MAKEFLAGS} = '';
 	local $ENV{MAKELEVEL} = '';
+	local $ENV{PAUSE_POINTS} = $ENV{CALVIN_PAUSE_POINTS} // '';
 	# what the other objects were built with
 	$macros = join ' ', grep { defined } $macros, $ENV{COPT};
 	system_log('make', '-s', '-C', $dir, "PG_CONFIG=$pg_config", 'with_llvm=no', "COPT=$macros", 'all') == 0
@@ -78,6 +80,15 @@ sub install_library
 	unlink "$libdir/calvin_seq.so";
 	system_or_bail('cp', $library, "$libdir/calvin_seq.so");
 	return;
+}
+
+# A copy of the present one, to put back.
+sub installed_library
+{
+	my $copy = PostgreSQL::Test::Utils::tempdir() . '/calvin_seq.so';
+
+	system_or_bail('cp', '-L', "$libdir/calvin_seq.so", $copy);
+	return $copy;
 }
 
 # An extension beside it.
@@ -96,6 +107,40 @@ sub add_script
 
 	append_to_file("$extdir/calvin_seq--$versions.sql", $text);
 	return;
+}
+
+# A database of an older version with the rows of one of the present version.  Its library
+# is not here, but what it stored is: rows are put in as they are.
+sub as_of_version
+{
+	my ($node, $source, $version, $db) = @_;
+	my @tables = qw(seq_log seq_cursor_positions seq_snapshots);
+
+	sql($node, $db, "CREATE EXTENSION calvin_seq VERSION '$version'");
+	sql($node, $db, 'ALTER EVENT TRIGGER seq_log_guard DISABLE; '
+		  . join(' ', map { "ALTER TABLE $_ DISABLE TRIGGER USER;" } @tables));
+	foreach my $table (@tables)
+	{
+		my $columns = sql($node, $db, "SELECT string_agg(quote_ident(attname), ', ') FROM pg_attribute WHERE attrelid = '$table'::regclass AND attnum > 0");
+		my $file = PostgreSQL::Test::Utils::tempdir() . "/$table";
+
+		sql($node, $source, "COPY $table ($columns) TO '$file'");
+		sql($node, $db, "COPY $table ($columns) FROM '$file'");
+	}
+	return sql($node, $db, "DO \$\$ DECLARE t record; BEGIN FOR t IN SELECT tgrelid::regclass AS r, tgname FROM pg_trigger WHERE tgrelid IN ('seq_log'::regclass, 'seq_cursor_positions'::regclass, 'seq_snapshots'::regclass) AND NOT tgisinternal LOOP EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I', t.r, t.tgname); END LOOP; END \$\$; ALTER EVENT TRIGGER seq_log_guard ENABLE ALWAYS;");
+}
+
+# What CREATE EXTENSION runs for a version: the script of one, and the updates from there.
+sub scripts_of
+{
+	my ($node, $version) = @_;
+	my ($first) = grep { -e "$extdir/calvin_seq--$_.sql" }
+	  split /\n/, sql($node, 'postgres', "SELECT version FROM pg_available_extension_versions WHERE name = 'calvin_seq'");
+	my @path = $first eq $version ? ($version) : split /--/,
+	  sql($node, 'postgres', "SELECT path FROM pg_extension_update_paths('calvin_seq') WHERE source = '$first' AND target = '$version'");
+
+	return join '', slurp_file("$extdir/calvin_seq--$first.sql"),
+	  map { slurp_file("$extdir/calvin_seq--$path[$_ - 1]--$path[$_].sql") } 1 .. $#path;
 }
 
 # All objects of the extension in a database, one a line, as far as they can

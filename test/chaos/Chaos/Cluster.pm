@@ -87,26 +87,55 @@ sub new
 
 	$self->{order} = $self->{model}{order};
 	$self->{nodes} = [ map { Chaos::Server->new(name => $_, dir => "$of{dir}/$_", bin => $of{bin}) } qw(n1 n2) ];
+	$self->{servers} = [ @{ $self->{nodes} } ];
+	$self->make_servers;
+	$self->add_workload;
+	return $self;
+}
+
+# What a server with the extension is configured by.
+sub settings { return %conf; }
+
+# Statements that make what the workload needs.
+sub schema
+{
+	my ($self) = @_;
+	my $library = $self->{library};
+
+	return ($Chaos::Consumer::SCHEMA, $Chaos::Appender::SCHEMA, $Chaos::Submitter::SCHEMA, $Chaos::Looper::SCHEMA, $library ? Chaos::Native::schema($library) : (),
+		$self->{without}{groups} ? () : ($Chaos::Groups::SCHEMA, Chaos::Groups::making()),
+		map { "SELECT seq_subscribe('{" . join(',', @vshards) . "}', '$_', from_epoch => 0); SELECT seq_commit('$_'); SELECT seq_unsubscribe(name => '$_')" } @{ $self->{durable} });
+}
+
+# Each has to succeed.
+sub do_all
+{
+	my ($server, @statements) = @_;
+
+	foreach my $sql (@statements)
+	{
+		my $result = $server->{ask}->ask($sql);
+
+		die "$server->{name}: " . ($result->{error} ? $result->{error}{message} : 'connection lost') . " in $sql\n" if $result->{error} || $result->{lost};
+	}
+	return;
+}
+
+sub make_servers
+{
+	my ($self) = @_;
 	my ($n1, $n2) = @{ $self->{nodes} };
 
 	$self->{primary} = $n1;
-	$n1->init({ %conf, include_if_exists => "$of{dir}/retention.conf" });
+	$n1->init({ $self->settings, include_if_exists => "$self->{dir}/retention.conf" });
 	$self->add_watchers($_) foreach $n1, $n2;
 	$n1->start;
-	$n1->{ask}->ask("SET synchronous_commit = local; CREATE EXTENSION calvin_seq")->{error} and die 'CREATE EXTENSION failed';
-	foreach my $sql ($Chaos::Consumer::SCHEMA, $Chaos::Appender::SCHEMA, $Chaos::Submitter::SCHEMA, $Chaos::Looper::SCHEMA, $of{library} ? Chaos::Native::schema($of{library}) : (),
-		$of{without}{groups} ? () : ($Chaos::Groups::SCHEMA, Chaos::Groups::making()),
-		map { "SELECT seq_subscribe('{" . join(',', @vshards) . "}', '$_', from_epoch => 0); SELECT seq_commit('$_'); SELECT seq_unsubscribe(name => '$_')" } @{ $self->{durable} })
-	{
-		my $result = $n1->{ask}->ask($sql);
-		die "$result->{error}{message}\n" if $result->{error};
-	}
+	do_all($n1, 'SET synchronous_commit = local; CREATE EXTENSION calvin_seq', $self->schema);
 	$n1->{ask}->vanish;
 	$n2->copy_from($n1);
 	$n2->start;
 	$self->{standby} = $n2;
-	$self->add_workload;
-	return $self;
+	return;
 }
 
 sub add_watchers

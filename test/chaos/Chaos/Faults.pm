@@ -344,9 +344,9 @@ fault 'postmaster stopped', 2, sub {
 #
 # The standby becomes the primary, and the other one its standby.
 #
-sub change_roles
+sub promote
 {
-	my ($cluster, $rng, $clean) = @_;
+	my ($cluster) = @_;
 	my ($old, $new) = @{$cluster}{qw(primary standby)};
 
 	$new->tool_must('pg_ctl', '-D', $new->{data}, '-W', '-s', 'promote');
@@ -359,6 +359,15 @@ sub change_roles
 	@{$cluster}{qw(primary standby)} = ($new, $old);
 	$new->set_standby(undef);
 	$cluster->{count}{promotions}++;
+	return;
+}
+
+# The old primary, which is down, as the standby of the new one.
+sub rejoin
+{
+	my ($cluster, $rng, $clean) = @_;
+	my ($new, $old) = @{$cluster}{qw(primary standby)};
+
 	if ($clean) { $old->set_standby($new); }
 	elsif ($rng->chance(0.4))
 	{
@@ -374,6 +383,15 @@ sub change_roles
 	}
 	else { $old->copy_from($new); }
 	$old->start;
+	return;
+}
+
+sub change_roles
+{
+	my ($cluster, $rng, $clean) = @_;
+
+	promote($cluster);
+	rejoin($cluster, $rng, $clean);
 	return;
 }
 

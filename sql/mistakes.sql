@@ -1,0 +1,102 @@
+--
+-- What newcomers do at first, and what they are told.
+--
+\getenv src PG_ABS_SRCDIR
+\i :src/test/regress/prologue.sql
+SET client_min_messages = warning;
+DROP ROLE IF EXISTS regress_seq_worker, regress_seq_creator, regress_seq_heir;
+RESET client_min_messages;
+SELECT seq_create_group('g');
+INSERT INTO seq_log (entry) SELECT t.batch(e, '{a}') FROM generate_series(0, 9) e;
+CALL t.wait_applied();
+
+--
+-- LIMIT: what it would leave out counts as received, so it is refused before anything is
+--
+PREPARE bounded(int, int) AS SELECT epoch FROM seq_fetch('g', $1) LIMIT $2;
+CREATE TEMP TABLE tried AS SELECT c, t.failure(c) FROM unnest(ARRAY[
+	'SELECT * FROM seq_fetch(''g'') LIMIT 1', 'SELECT * FROM seq_fetch_json(''g'') LIMIT 1', 'SELECT * FROM seq_receive() LIMIT 1',
+	'SELECT * FROM seq_fetch(''g'', 10) FETCH FIRST ROW ONLY', 'SELECT * FROM seq_fetch(''g'', 10) ORDER BY epoch DESC LIMIT 9', 'SELECT * FROM seq_fetch(''g'', 10) OFFSET 1',
+	'SELECT seq_fetch(''g'', 10) LIMIT 1', 'SELECT * FROM (SELECT * FROM seq_fetch(''g'', 10)) f LIMIT 1',
+	'CREATE TEMP TABLE none AS SELECT f.epoch FROM seq_fetch(''g'', 10) f, pg_class LIMIT 3', 'SELECT * FROM seq_fetch(max_txns => 2, name => ''g'') LIMIT 1',
+	'EXECUTE bounded(2, 1)', 'SELECT (SELECT epoch FROM seq_fetch(''g'', 2) LIMIT 1)', 'EXPLAIN SELECT * FROM seq_fetch(''g'') LIMIT 1']) c;
+SELECT DISTINCT failure FROM tried ORDER BY 1;
+SELECT seq_pending('g');
+-- which it does not where it leaves out nothing
+SELECT epoch FROM seq_fetch('g', 1) LIMIT 1;
+SELECT epoch FROM seq_fetch('g', 2) LIMIT ALL;
+SELECT epoch FROM seq_fetch('g', 1) OFFSET 0;
+SELECT count(*), min(epoch) FROM seq_fetch('g', 3) LIMIT 1;
+EXECUTE bounded(1, 1);
+SELECT epoch, (SELECT seq_pending('g') >= 0) AS seen FROM seq_fetch('g', 1), LATERAL (SELECT FROM pg_class LIMIT 1) l;
+SELECT count(*) FROM seq_replay(97, 0, 9) WHERE epoch IN (SELECT epoch FROM seq_replay(97, 0, 9) LIMIT 2);
+SELECT seq_pending('g');
+
+--
+-- Arguments of another type: the error is the server's, what is to be done is said by \df+
+--
+SELECT c, t.failure(c) FROM unnest(ARRAY['SELECT seq_receive(timeout => 5)', 'SELECT seq_fetch(''g'', 100, 5)', 'SELECT seq_subscribe(ARRAY[''orders''])']) c;
+SELECT proname COLLATE "C", obj_description(oid, 'pg_proc') ~ 'as in (''5 s''|ARRAY\[seq_vshard)' AS shown FROM pg_proc
+WHERE proname IN ('seq_fetch', 'seq_fetch_json', 'seq_receive', 'seq_subscribe', 'seq_register') ORDER BY 1;
+-- Untyped arguments, as drivers send them, fit one function each.
+SELECT count(*) FROM (SELECT proname FROM pg_proc WHERE proname ~ '^seq_(fetch|fetch_json|receive|receive_batch|subscribe|register|send|wait_for_.*|submission)$'
+	GROUP BY 1 HAVING count(*) > 1) overloaded;
+
+--
+-- Hints name what the role may not use, and say so
+--
+CREATE ROLE regress_seq_worker;
+CREATE ROLE regress_seq_creator SUPERUSER;
+CREATE ROLE regress_seq_heir;
+GRANT EXECUTE ON FUNCTION seq_fetch(text, integer, interval), seq_receive(integer, interval, text) TO regress_seq_worker;
+SET ROLE regress_seq_worker;
+\set VERBOSITY terse
+\set SHOW_CONTEXT never
+CREATE FUNCTION pg_temp.hint(command text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE hint text;
+BEGIN
+	EXECUTE command;
+	RETURN 'ok';
+EXCEPTION WHEN OTHERS THEN
+	GET STACKED DIAGNOSTICS hint = PG_EXCEPTION_HINT;
+	RETURN hint;
+END $$;
+SELECT pg_temp.hint('SELECT seq_fetch(''none'')');
+-- A pooler is the likely cause.
+SELECT pg_temp.hint('SELECT seq_receive()');
+RESET ROLE;
+SELECT pg_temp.hint('SELECT seq_fetch(''none'')');
+GRANT EXECUTE ON FUNCTION seq_create_group(text, integer, integer[], text[], bigint) TO regress_seq_worker;
+SET ROLE regress_seq_worker;
+SELECT pg_temp.hint('SELECT seq_fetch(''none'')');
+SELECT pg_temp.hint('SELECT seq_create_group(''g'')');
+RESET ROLE;
+DROP OWNED BY regress_seq_worker;
+
+--
+-- REASSIGN OWNED from who created the extension, to somebody who is no superuser: an event
+-- trigger could not be his, nor may he have what that calls
+--
+DROP EXTENSION calvin_seq CASCADE;
+GRANT CREATE ON SCHEMA public TO regress_seq_heir;
+SET SESSION AUTHORIZATION regress_seq_creator;
+SET client_min_messages = error;
+CREATE EXTENSION calvin_seq;
+RESET SESSION AUTHORIZATION;
+RESET client_min_messages;
+REASSIGN OWNED BY regress_seq_creator TO regress_seq_heir;
+SELECT extowner::regrole, (SELECT relowner::regrole FROM pg_class WHERE oid = 'seq_log'::regclass) FROM pg_extension WHERE extname = 'calvin_seq';
+SELECT count(*) AS of_the_guard, bool_and(owner = (SELECT oid FROM pg_roles WHERE oid = 10)) AS kept
+FROM (SELECT evtowner FROM pg_event_trigger WHERE evtname ~ '^seq_log_guard' UNION ALL SELECT proowner FROM pg_proc WHERE proname ~ '^seq_log_guard') o (owner);
+SET ROLE regress_seq_heir;
+SELECT t.failure(c) FROM unnest(ARRAY[
+	'CREATE OR REPLACE FUNCTION seq_log_guard() RETURNS event_trigger LANGUAGE plpgsql AS ''BEGIN END''',
+	'ALTER EXTENSION calvin_seq DROP FUNCTION seq_log_guard()', 'ALTER TABLE seq_log DISABLE TRIGGER ALL']) c;
+SELECT seq_create_group('h');
+SELECT seq_append_json('{"EpochBatch": {"txns": [{"tx_class": {"write_set": [{"Document": {"collection": "a"}}], "plans": "\\x"}}]}}');
+SELECT vshard, epoch FROM seq_fetch('h', 10, '1 min');
+RESET ROLE;
+DROP OWNED BY regress_seq_creator, regress_seq_heir CASCADE;
+DROP ROLE regress_seq_worker, regress_seq_creator, regress_seq_heir;
+SET client_min_messages = warning;
+CREATE EXTENSION calvin_seq;
