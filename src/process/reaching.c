@@ -25,7 +25,7 @@
 static int	turn = 0;
 static bool ready[REACHING_SOCKETS];
 static const char *to;			/* the connection string */
-static bool several;			/* it has more than one host */
+static int	nhosts;				/* that it leads to */
 static Source scout;
 static int	scout_turn;
 static int64 scout_due;			/* as clock_ms() tells time */
@@ -55,7 +55,7 @@ reaching_start(Source *source, const char *conninfo)
 	reaching_stop();
 	ready[0] = false;
 	to = conninfo;
-	several = conninfo_hosts(conninfo) > 1;
+	nhosts = conninfo_hosts(conninfo);
 	waited_for[0] = '\0';
 	return source_start(source, conninfo, turn);
 }
@@ -85,12 +85,18 @@ scout_rest(void)
 	scout_due = clock_ms() + SCOUT_REST_MS;
 }
 
+/*
+ * To the hosts from one on, and not as far as the one that is waited for: while it looks
+ * for a standby, say, libpq would come to that before it takes another server.
+ */
 static SourceStatus
-scout_send(int from)
+scout_send(const Source *source, int from)
 {
+	int			left = nhosts - (from - (turn + source->passed)) % nhosts;
+
 	scout_turn = from;
 	ready[1] = false;
-	if (source_start(&scout, to, from) == SOURCE_FAILED)
+	if (source_start_some(&scout, to, from, left) == SOURCE_FAILED)
 		return SOURCE_FAILED;
 	source_hurry(&scout, SCOUT_HOST_MS);
 	return SOURCE_WAITS;
@@ -105,7 +111,7 @@ scout_some(const Source *source, SourceWait *wait)
 	if (!source_is_open(&scout))
 	{
 		if (clock_ms() >= scout_due)
-			status = scout_send(turn + source->passed + 1);
+			status = scout_send(source, turn + source->passed + 1);
 	}
 	else
 	{
@@ -113,9 +119,14 @@ scout_some(const Source *source, SourceWait *wait)
 		if (status == SOURCE_READY)
 			return status;
 		if (status == SOURCE_FAILED && scout.silent)
-			status = scout_send(scout_turn + scout.passed + 1);
+		{
+			int			next = scout_turn + scout.passed + 1;
+
+			/* unless it has come round */
+			if (next - (turn + source->passed) < nhosts)
+				status = scout_send(source, next);
+		}
 	}
-	/* it has come round */
 	if (status == SOURCE_FAILED || (source_is_open(&scout) && strcmp(scout.tried, source->tried) == 0))
 		scout_rest();
 	if (source_is_open(&scout))
@@ -133,7 +144,7 @@ reaching_some(Source *source, SourceWait waits_for[REACHING_SOCKETS])
 {
 	SourceStatus status = go_on(source, 0, &waits_for[0]);
 
-	if (status == SOURCE_WAITS && several)
+	if (status == SOURCE_WAITS && nhosts > 1)
 	{
 		/* each host has some time alone */
 		if (strcmp(waited_for, source->tried) != 0)
