@@ -102,6 +102,20 @@ scout_send(const Source *source, int from)
 	return SOURCE_WAITS;
 }
 
+/*
+ * To the host behind the one that it is at, unless it has come round: twice, since hosts
+ * that refuse at once are not counted as passed.
+ */
+static SourceStatus
+scout_go_on(const Source *source)
+{
+	int			next = scout_turn + scout.passed + 1;
+
+	if (next - (turn + source->passed) >= 2 * nhosts)
+		return SOURCE_FAILED;
+	return scout_send(source, next);
+}
+
 /* Those hosts that are behind the one that "source" waits for. */
 static SourceStatus
 scout_some(const Source *source, SourceWait *wait)
@@ -119,15 +133,13 @@ scout_some(const Source *source, SourceWait *wait)
 		if (status == SOURCE_READY)
 			return status;
 		if (status == SOURCE_FAILED && scout.silent)
-		{
-			int			next = scout_turn + scout.passed + 1;
-
-			/* unless it has come round */
-			if (next - (turn + source->passed) < nhosts)
-				status = scout_send(source, next);
-		}
+			status = scout_go_on(source);
 	}
-	if (status == SOURCE_FAILED || (source_is_open(&scout) && strcmp(scout.tried, source->tried) == 0))
+	/* it may have begun with the same one */
+	while (status == SOURCE_WAITS && source_is_open(&scout) &&
+		   strcmp(scout.tried, source->tried) == 0)
+		status = scout_go_on(source);
+	if (status == SOURCE_FAILED)
 		scout_rest();
 	if (source_is_open(&scout))
 		source_wait(&scout, wait);
