@@ -64,6 +64,8 @@ step_deb() {
 	done
 	fresh deb
 	cp "$scratch/debs"/*.deb "$tree/srv/"
+	# as pg_buildext updatecontrol has it where the package was built
+	sed "s/PGVERSION/$version/g" "$top/debian/control.in" >"$tree/srv/calvin_seq/debian/control"
 	enter "$tree" apt-get -qy install --no-install-recommends autopkgtest || return 1
 	# shellcheck disable=SC2016
 	enter "$tree" sh -c 'exec autopkgtest "$@" /srv/calvin_seq /srv/*.deb -- null' sh "${settings[@]}"

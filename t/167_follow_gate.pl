@@ -174,8 +174,8 @@ my $p = pauses($node, 'pauses');
 	$p->reached('wakeup: committed');
 	like($submitter->error(q{SELECT seq_send('a', '4')}), $follows, 'committed, and not told: submissions are refused');
 	my $appender = session($node, $name);
-	$appender->send(q{SELECT seq_append_json('{"EpochBatch": {"txns": []}}')});
-	wait_for_sql($node, $name, "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query ~ '^SELECT seq_append_json'", 1);
+	$appender->send(q{INSERT INTO seq_log (entry) VALUES ('')});
+	wait_for_sql($node, $name, "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query ~ '^INSERT INTO seq_log'", 1);
 	$p->release('wakeup: committed');
 	$s->finish;
 	like(($appender->finish)[1], qr/^25006: cannot append to the log: this database follows/, 'and who appends waits until it is told');
@@ -212,7 +212,7 @@ my $p = pauses($node, 'pauses');
 	sql($node, $name, q{SELECT seq_send('a', '2')});
 	$node->stop('immediate');
 	eval { $s->quit };
-	$node->append_conf('postgresql.conf', "max_worker_processes = 4\nmax_logical_replication_workers = 0\ncalvin_seq.max_handlers = 0");
+	$node->append_conf('postgresql.conf', "max_worker_processes = 2\nmax_logical_replication_workers = 0\ncalvin_seq.max_handlers = 0");
 	start_without_sequencer();
 	like(sql_error($node, $name, "SELECT seq_follow('$to')"), qr/^55006: submissions are waiting to be sequenced\nDETAIL:  There (?:is|are) 1\b/, 'after a crash, before anybody has counted');
 	$node->append_conf('postgresql.conf', 'max_worker_processes = 30');
@@ -230,10 +230,11 @@ my $p = pauses($node, 'pauses');
 # With places for appliers alone.
 sub start_without_sequencer
 {
+	my $offset = log_offset($node);
+
 	$node->start;
-	wait_for_applier($node, 'postgres');
-	my $n = sql($node, 'postgres', q{SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'calvin_seq sequencer'});
-	is($n, 0, 'no sequencer has a place');
+	wait_for_log_line($node, qr/no background worker left for a calvin_seq/, $offset);
+	is(sql($node, 'postgres', q{SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'calvin_seq sequencer'}), 0, 'no sequencer has a place');
 	return;
 }
 

@@ -269,6 +269,12 @@ side_access_serializable(const SideAccess *access, TupleTableSlot *row)
 }
 
 void
+access_push_snapshot(void)
+{
+	PushActiveSnapshot(GetLatestSnapshot());
+}
+
+void
 side_access_refresh(SideAccess *access)
 {
 	release_snapshot(access->snapshot);

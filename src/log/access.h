@@ -72,6 +72,9 @@ typedef struct SideAccess
 extern void side_access_begin(SideAccess *access, SideTable side, LOCKMODE mode,
 							  AccessSnapshot kind);
 
+/* Make one the active snapshot, which what others have attached to a table may need. */
+extern void access_push_snapshot(void);
+
 /*
  * May the transaction change a row that was found with a later snapshot?  Not in
  * the higher isolation levels, unless its own snapshot has it.

@@ -155,7 +155,7 @@ acks_remove(const Ack *acks, int n)
 	/* the same one may come twice: what was removed is not to be found again */
 	side_access_begin(&access, SIDE_ACKS, RowExclusiveLock, ACCESS_SELF);
 	slot = table_slot_create(access.rel, NULL);
-	PushActiveSnapshot(GetLatestSnapshot());
+	access_push_snapshot();
 	insert_begin(&insert, RelationGetRelid(access.rel));
 	for (int i = 0; i < n; i++)
 	{

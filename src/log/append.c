@@ -20,6 +20,7 @@
 #include "catalog/pg_type_d.h"
 #include "executor/executor.h"
 #include "executor/spi.h"
+#include "log/access.h"
 #include "log/append.h"
 #include "log/following.h"
 #include "log/identity.h"
@@ -595,7 +596,7 @@ append_copies(const CopiedRow *rows, int n)
 	Insert		insert;
 
 	/* a worker has none, and what others have attached to the log needs one */
-	PushActiveSnapshot(GetLatestSnapshot());
+	access_push_snapshot();
 	insert_begin_known(&insert, table->log, table->bare);
 	copying = true;
 	for (int i = 0; i < n; i++)
