@@ -38,7 +38,7 @@ asked=${VERSIONS:-}
 VERSIONS=${VERSIONS:-15 17 18 19}
 # Not from 17: its last minor releases have what 18's in Debian do not know yet
 # (docs/upgrading.md).
-UPGRADES=${UPGRADES-15-18 18-19}
+UPGRADES=${UPGRADES-15-18}
 
 finish() {
 	local status=$?

@@ -56,7 +56,8 @@ BEGIN
 	LOOP
 		EXECUTE format('ALTER FUNCTION %s OWNER TO mallory', m.name);
 	END LOOP;
-	FOR m IN SELECT objid::regtype AS name FROM boss.members WHERE classid = 'pg_type'::regclass
+	-- since 19 the row types of tables are members too
+	FOR m IN SELECT objid::regtype AS name FROM boss.members JOIN pg_class ON reltype = objid WHERE classid = 'pg_type'::regclass AND relkind = 'c'
 	LOOP
 		EXECUTE format('ALTER TYPE %s OWNER TO mallory', m.name);
 	END LOOP;
