@@ -11,7 +11,7 @@ use CalvinSubmit;
 use CalvinTest;
 use Test::More;
 
-my $node = new_node('repacked', 'calvin_seq.snapshot_interval' => 20);
+my $node = new_node('repacked', -streaming => 1, 'calvin_seq.snapshot_interval' => 20);
 my $db = 'postgres';
 
 if (sql($node, $db, 'SHOW server_version_num') < 190000)

@@ -4,6 +4,8 @@
  */
 #include "compat.h"
 
+#include <limits.h>
+
 #include "lib/stringinfo.h"
 #include "libpq-fe.h"
 #include "process/conninfo.h"
@@ -150,6 +152,17 @@ rotate(const char *list, int turn)
 	return psprintf("%s,%.*s", rest, (int) (rest - list) - 1, list);
 }
 
+/* The first "n" parts of such a list, or all of them if there are no more. */
+static char *
+first_parts(const char *list, int n)
+{
+	const char *end = list;
+
+	for (int i = 0; i < n && *end != '\0'; i++)
+		end += strcspn(end, ",") + (i + 1 < n && end[strcspn(end, ",")] != '\0');
+	return pnstrdup(list, (Size) (end - list));
+}
+
 /* What is given of where hosts are, in the order of libpq's options. */
 typedef struct Hosts
 {
@@ -210,10 +223,10 @@ set(ConninfoParams *params, int *n, const char *keyword, const char *value)
 /* One port is that of all hosts. */
 static void
 set_turned(ConninfoParams *params, int *n, const char *keyword, const char *list,
-		   const Hosts *hosts, int turn)
+		   const Hosts *hosts, int turn, int most)
 {
 	if (list != NULL && count_parts(list) == hosts->n)
-		set(params, n, keyword, rotate(list, turn % hosts->n));
+		set(params, n, keyword, first_parts(rotate(list, turn % hosts->n), most));
 }
 
 /* What is given of the options, and the hosts that they lead to; how many options. */
@@ -244,14 +257,15 @@ find_params(const char *conninfo, bool look_up, ConninfoParams *params, Hosts *h
 }
 
 void
-conninfo_params(const char *conninfo, int turn, bool primary, ConninfoParams *params)
+conninfo_params(const char *conninfo, int turn, int most, bool primary,
+				ConninfoParams *params)
 {
 	Hosts		hosts;
-	int			n = find_params(conninfo, turn > 0, params, &hosts);
+	int			n = find_params(conninfo, turn > 0 || most < INT_MAX, params, &hosts);
 
-	set_turned(params, &n, "host", hosts.host, &hosts, turn);
-	set_turned(params, &n, "hostaddr", hosts.hostaddr, &hosts, turn);
-	set_turned(params, &n, "port", hosts.port, &hosts, turn);
+	set_turned(params, &n, "host", hosts.host, &hosts, turn, most);
+	set_turned(params, &n, "hostaddr", hosts.hostaddr, &hosts, turn, most);
+	set_turned(params, &n, "port", hosts.port, &hosts, turn, most);
 	if (primary)
 		set(params, &n, "target_session_attrs", "primary");
 	set(params, &n, "client_encoding", "UTF8");

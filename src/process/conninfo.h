@@ -24,10 +24,10 @@ typedef struct ConninfoParams
 
 /*
  * For PQconnectStartParams(), with what followers set themselves.  Of several hosts, be
- * they in a service file, the first "turn" come last.  "primary": only one that is no
- * standby will do.
+ * they in a service file, the first "turn" come last, and no more than "most" are taken;
+ * INT_MAX: all.  "primary": only one that is no standby will do.
  */
-extern void conninfo_params(const char *conninfo, int turn, bool primary,
+extern void conninfo_params(const char *conninfo, int turn, int most, bool primary,
 							ConninfoParams *params);
 
 /* How many hosts it leads to, by a service file too. */

@@ -25,18 +25,11 @@
 static int	turn = 0;
 static bool ready[REACHING_SOCKETS];
 static const char *to;			/* the connection string */
-static int	hosts;				/* that it names */
+static int	nhosts = 1;			/* that it leads to */
 static Source scout;
 static int	scout_turn;
 static int64 scout_due;			/* as clock_ms() tells time */
-static int	waited_for;			/* by the source, when the scout was sent; a host's number */
-
-/* The number of the host that one is connected to, or tries, which has begun with "from". */
-static int
-number_of(const Source *source, int from)
-{
-	return (from + source->passed) % hosts;
-}
+static char waited_for[sizeof(scout.tried)]; /* by the source, when the scout was sent */
 
 int
 reaching_turn(void)
@@ -59,7 +52,7 @@ reaching_stop(void)
 void
 reaching_pass_over(const Source *source)
 {
-	turn = number_of(source, turn) + 1;
+	turn = (turn + source->passed + 1) % nhosts;
 }
 
 SourceStatus
@@ -68,8 +61,8 @@ reaching_start(Source *source, const char *conninfo)
 	reaching_stop();
 	ready[0] = false;
 	to = conninfo;
-	hosts = conninfo_hosts(conninfo);
-	waited_for = -1;
+	nhosts = conninfo_hosts(conninfo);
+	waited_for[0] = '\0';
 	return source_start(source, conninfo, turn);
 }
 
@@ -98,15 +91,35 @@ scout_rest(void)
 	scout_due = clock_ms() + SCOUT_REST_MS;
 }
 
+/*
+ * To the hosts from one on, and not as far as the one that is waited for: while it looks
+ * for a standby, say, libpq would come to that before it takes another server.
+ */
 static SourceStatus
-scout_send(int from)
+scout_send(const Source *source, int from)
 {
+	int			left = nhosts - (from - (turn + source->passed)) % nhosts;
+
 	scout_turn = from;
 	ready[1] = false;
-	if (source_start(&scout, to, from) == SOURCE_FAILED)
+	if (source_start_some(&scout, to, from, left) == SOURCE_FAILED)
 		return SOURCE_FAILED;
 	source_hurry(&scout, SCOUT_HOST_MS);
 	return SOURCE_WAITS;
+}
+
+/*
+ * To the host behind the one that it is at, unless it has come round: twice, since hosts
+ * that refuse at once are not counted as passed.
+ */
+static SourceStatus
+scout_go_on(const Source *source)
+{
+	int			next = scout_turn + scout.passed + 1;
+
+	if (next - (turn + source->passed) >= 2 * nhosts)
+		return SOURCE_FAILED;
+	return scout_send(source, next);
 }
 
 /* Those hosts that are behind the one that "source" waits for. */
@@ -118,7 +131,7 @@ scout_some(const Source *source, SourceWait *wait)
 	if (!source_is_open(&scout))
 	{
 		if (clock_ms() >= scout_due)
-			status = scout_send(number_of(source, turn) + 1);
+			status = scout_send(source, turn + source->passed + 1);
 	}
 	else
 	{
@@ -126,11 +139,13 @@ scout_some(const Source *source, SourceWait *wait)
 		if (status == SOURCE_READY)
 			return status;
 		if (status == SOURCE_FAILED && scout.silent)
-			status = scout_send(number_of(&scout, scout_turn) + 1);
+			status = scout_go_on(source);
 	}
-	/* it has come round */
-	if (status == SOURCE_FAILED ||
-		(source_is_open(&scout) && number_of(&scout, scout_turn) == number_of(source, turn)))
+	/* it may have begun with the same one */
+	while (status == SOURCE_WAITS && source_is_open(&scout) &&
+		   strcmp(scout.tried, source->tried) == 0)
+		status = scout_go_on(source);
+	if (status == SOURCE_FAILED)
 		scout_rest();
 	if (source_is_open(&scout))
 		source_wait(&scout, wait);
@@ -147,12 +162,12 @@ reaching_some(Source *source, SourceWait waits_for[REACHING_SOCKETS])
 {
 	SourceStatus status = go_on(source, 0, &waits_for[0]);
 
-	if (status == SOURCE_WAITS && hosts > 1)
+	if (status == SOURCE_WAITS && nhosts > 1)
 	{
 		/* each host has some time alone */
-		if (waited_for != number_of(source, turn))
+		if (strcmp(waited_for, source->tried) != 0)
 		{
-			waited_for = number_of(source, turn);
+			strlcpy(waited_for, source->tried, sizeof(waited_for));
 			source_close(&scout);
 			scout_due = clock_ms() + ALONE_MS;
 		}
@@ -167,7 +182,8 @@ reaching_some(Source *source, SourceWait waits_for[REACHING_SOCKETS])
 	}
 	if (status != SOURCE_WAITS)
 		reaching_stop();
+	/* the next attempt begins behind it */
 	if (status == SOURCE_FAILED && source->silent)
-		reaching_pass_over(source);
+		turn++;
 	return status;
 }

@@ -11,6 +11,8 @@
  */
 #include "compat.h"
 
+#include <limits.h>
+
 #include "mb/pg_wchar.h"
 #include "process/conninfo.h"
 #include "process/source.h"
@@ -121,7 +123,7 @@ watch_host(Source *source)
 }
 
 static SourceStatus
-start(Source *source, const char *conninfo, int turn, bool primary)
+start(Source *source, const char *conninfo, int turn, int most, bool primary)
 {
 	ConninfoParams params;
 	int			timeout_s;
@@ -130,7 +132,7 @@ start(Source *source, const char *conninfo, int turn, bool primary)
 	source->silent = source->connected = source->unsent = false;
 	source->tried[0] = '\0';
 	source->passed = 0;
-	conninfo_params(conninfo, turn, primary, &params);
+	conninfo_params(conninfo, turn, most, primary, &params);
 	timeout_s = conninfo_number(conninfo, "connect_timeout", CONNECT_TIMEOUT_S);
 	source->connect_ms = 1000 * (timeout_s > 0 ? Min(timeout_s, MOST_CONNECT_TIMEOUT_S) :
 								 CONNECT_TIMEOUT_S);
@@ -162,13 +164,19 @@ source_hurry(Source *source, int ms)
 SourceStatus
 source_start(Source *source, const char *conninfo, int turn)
 {
-	return start(source, conninfo, turn, false);
+	return start(source, conninfo, turn, INT_MAX, false);
+}
+
+SourceStatus
+source_start_some(Source *source, const char *conninfo, int turn, int most)
+{
+	return start(source, conninfo, turn, most, false);
 }
 
 SourceStatus
 source_start_primary(Source *source, const char *conninfo, int turn)
 {
-	return start(source, conninfo, turn, true);
+	return start(source, conninfo, turn, INT_MAX, true);
 }
 
 SourceStatus

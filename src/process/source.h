@@ -45,6 +45,10 @@ typedef struct SourceWait
 /* Begin to connect; "turn" as in conninfo.h. */
 extern SourceStatus source_start(Source *source, const char *conninfo, int turn);
 
+/* The same, to so many of the hosts at most. */
+extern SourceStatus source_start_some(Source *source, const char *conninfo, int turn,
+									  int most);
+
 /* The same, to a server that is no standby. */
 extern SourceStatus source_start_primary(Source *source, const char *conninfo, int turn);
 

@@ -55,6 +55,9 @@ sub make_follower
 
 	Chaos::Cluster::do_all($follower, 'CREATE EXTENSION calvin_seq', Chaos::FollowerWork::schema($follower->{number}), "SELECT seq_follow('" . $self->conninfo($follower) . "')");
 	$self->wait_followers($follower);
+	my $base = $self->value($follower, 'SELECT coalesce(max(last_applied_epoch) + 1, 0) FROM seq_snapshots WHERE base');
+	# what was truncated nobody can begin with
+	$follower->{from} = $base if $follower->{from} < $base;
 	Chaos::Cluster::do_all($follower, Chaos::FollowerWork::making($follower->{number}, $follower->{from}));
 	return;
 }

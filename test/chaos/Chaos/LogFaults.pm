@@ -138,8 +138,8 @@ sub done
 # Its beginning
 #
 
-# Truncate up to an epoch, which somebody may well need, or surely not; true if
-# that was done.  What goes is read before: log_index is commit order, so
+# Truncate up to an epoch, which somebody may well need, or surely not ("modest"), or all
+# that there is ("most"); true if that was done.  What goes is read before: log_index is commit order, so
 # nothing in front of a batch seen comes later.
 sub truncate_log
 {
@@ -151,6 +151,7 @@ sub truncate_log
 	my @epochs = ((map { $_->[4] } grep { $_->[3] eq 'epoch_batch' } @{ $result->{rows} }), $cluster->{checked_epoch});
 	my $epoch = !$modest && $rng->chance(0.5) ? $rng->any(@epochs) : $cluster->{truncated} + $rng->below($cluster->{checked_epoch} + 2 - $cluster->{truncated});
 
+	($epoch) = sort { $b <=> $a } @epochs if ($modest // '') eq 'most';
 	$epoch = 0 if $epoch < 0;
 	$cluster->{stash}{ $_->[0] } = $_ foreach @{ $result->{rows} };
 	$result = $ask->ask("SELECT seq_truncate($epoch)") or return 0;
