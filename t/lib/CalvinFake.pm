@@ -92,7 +92,8 @@ sub greet
 	}
 	return write_all($socket,
 		    message('R', pack('N', 0))
-		  . join('', map { message('S', "$_\0") } "server_version\x0015.0", "server_encoding\0UTF8", "client_encoding\0UTF8", "standard_conforming_strings\0on")
+		  . join('', map { message('S', "$_\0") } "server_version\x0015.0", "server_encoding\0UTF8", "client_encoding\0UTF8", "standard_conforming_strings\0on",
+			"in_hot_standby\0off", "default_transaction_read_only\0off")
 		  . message('K', pack('NN', 1, 1))
 		  . message('Z', 'I'));
 }
