@@ -145,5 +145,22 @@ follow($follower, $db, source_of([ $source, $standby ], $db, "target_session_att
 append($standby);
 is_copy($standby, $db, $follower, $db, 'an old primary in front, which has less');
 
-nothing_crashed($_) foreach $follower, $standby;
+#
+# One that is replaced while it serves us, and has nothing new from then on
+#
+$standby->backup('backup');
+my $third = PostgreSQL::Test::Cluster->new('third');
+$third->init_from_backup($standby, 'backup', has_streaming => 1);
+$third->start;
+follow($follower, $db, source_of([ $standby, $third ], $db, "target_session_attrs=read-write $patient"), $standby);
+append($standby);
+is_copy($standby, $db, $follower, $db, 'a primary');
+is(follower($follower, $db, 'connected_to'), $standby->host . ':' . $standby->port, 'connected to it');
+$standby->poll_query_until($db, 'SELECT bool_and(replay_lsn >= pg_current_wal_flush_lsn()) FROM pg_stat_replication') or die 'the standby is late';
+$third->promote;
+append($third);
+is_copy($third, $db, $follower, $db, 'the one that was promoted is found, and the old one lives');
+is(follower($follower, $db, 'connected_to'), $third->host . ':' . $third->port, 'connected to the new one');
+
+nothing_crashed($_) foreach $follower, $standby, $third;
 done_testing();

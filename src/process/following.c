@@ -35,6 +35,7 @@
 #include "log/states.h"
 #include "miscadmin.h"
 #include "pgstat.h"
+#include "process/elsewhere.h"
 #include "process/following.h"
 #include "process/life.h"
 #include "process/noting.h"
@@ -107,6 +108,7 @@ static bool noted_once;		/* on this connection; where we begin is known there */
 static bool compared_since; /* and it was compared since */
 static bool asked_again;	/* and it has refused to go on, which was not explained */
 static int64 note_due;	   /* as clock_ms() tells time */
+static int64 news_at;	   /* the same: something has come, or the connection was made */
 static Received received;
 
 void
@@ -127,6 +129,11 @@ following_ready(int which, int events)
 		noting_ready(events);
 		return;
 	}
+	if (which == 3)
+	{
+		elsewhere_ready(events);
+		return;
+	}
 	if (events & WL_SOCKET_READABLE)
 		source_heard(&source);
 }
@@ -136,6 +143,7 @@ rest(int most_ms)
 {
 	source_close(&source);
 	reaching_stop();
+	elsewhere_stop();
 	shipping_stop();
 	received_drop(&received);
 	copying = noted_once = compared_since = false;
@@ -164,6 +172,7 @@ following_forget(void)
 	looked = false;
 	source_close(&source);
 	reaching_stop();
+	elsewhere_stop();
 	shipping_stop();
 	noting_forget();
 	received_drop(&received);
@@ -623,6 +632,7 @@ agreed(DatabaseSlot *slot, const SourceState *there)
 					   following.source, there->applied)));
 	logged = FOLLOWER_NONE;
 	compared_since = true;
+	news_at = clock_ms();
 	received_begin(&received, FEED_BYTES);
 	return ask_for_more(slot, here.last_applied_index);
 }
@@ -806,6 +816,8 @@ fed(DatabaseSlot *slot)
 	}
 	rest_ms = 0;
 	asked_again = false;
+	if (received.n > 0)
+		news_at = clock_ms();
 	/* the source goes on while we store, unless it is to be told something else first */
 	due = clock_ms() >= note_due;
 	if (!huge && !due)
@@ -914,6 +926,42 @@ follow_some(DatabaseSlot *slot, SourceWait waits_for[FOLLOWING_SOCKETS])
 	return feed(slot, wait);
 }
 
+/* Another host has what this one has not: from there on. */
+static FollowingNext
+change_host(int turn)
+{
+	reaching_begin_with(turn);
+	ereport(LOG,
+			(errmsg("calvin_seq follower: %s has nothing new behind log_index " UINT64_FORMAT ", and another host has",
+					source_host(&source), here.last_applied_index),
+			 errdetail("It follows %s.", following.source)));
+	rest(0);
+	rest_ms = 0;
+	return FOLLOWING_AGAIN;
+}
+
+/* What goes on beside the feed, by connections of its own. */
+static FollowingNext
+do_beside(DatabaseSlot *slot, SourceWait waits_for[FOLLOWING_SOCKETS])
+{
+	int			turn = reaching_turn();
+	bool		more = false;
+
+	more |= shipping_some(slot, following.conninfo, turn, &here, &waits_for[1]);
+	more |= noting_some(following.conninfo, turn, &waits_for[2]);
+	switch (elsewhere_some(following.conninfo, &here, news_at, &turn, &waits_for[3]))
+	{
+		case ELSEWHERE_WAITS:
+			break;
+		case ELSEWHERE_AGAIN:
+			more = true;
+			break;
+		case ELSEWHERE_FOUND:
+			return change_host(turn);
+	}
+	return more ? FOLLOWING_AGAIN : FOLLOWING_WAITS;
+}
+
 FollowingNext
 following_some(DatabaseSlot *slot, SourceWait waits_for[FOLLOWING_SOCKETS])
 {
@@ -935,10 +983,7 @@ following_some(DatabaseSlot *slot, SourceWait waits_for[FOLLOWING_SOCKETS])
 	}
 	next = follow_some(slot, waits_for);
 	if (compared_since && (next == FOLLOWING_AGAIN || next == FOLLOWING_WAITS) &&
-		shipping_some(slot, following.conninfo, reaching_turn(), &here, &waits_for[1]))
-		next = FOLLOWING_AGAIN;
-	if (compared_since && (next == FOLLOWING_AGAIN || next == FOLLOWING_WAITS) &&
-		noting_some(following.conninfo, reaching_turn(), &waits_for[2]))
+		do_beside(slot, waits_for) == FOLLOWING_AGAIN)
 		next = FOLLOWING_AGAIN;
 	MemoryContextSwitchTo(TopMemoryContext);
 	return next;

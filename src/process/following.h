@@ -19,10 +19,10 @@ typedef enum FollowingNext
 } FollowingNext;
 
 /*
- * The connection that the log comes by, that for acknowledgements, and that to the primary
- * of a standby; two that connect.
+ * The connection that the log comes by, that for acknowledgements, that to the primary of a
+ * standby, and that to other hosts.
  */
-#define FOLLOWING_SOCKETS 3
+#define FOLLOWING_SOCKETS 4
 
 /* Does what can be done now; starts and ends its own transactions. */
 extern FollowingNext following_some(DatabaseSlot *slot,

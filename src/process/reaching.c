@@ -55,6 +55,12 @@ reaching_pass_over(const Source *source)
 	turn = (turn + source->passed + 1) % nhosts;
 }
 
+void
+reaching_begin_with(int with)
+{
+	turn = with % nhosts;
+}
+
 SourceStatus
 reaching_start(Source *source, const char *conninfo)
 {

@@ -27,6 +27,9 @@ extern void reaching_stop(void);
 /* The next attempt begins with the host behind the one that this is connected to, or tries. */
 extern void reaching_pass_over(const Source *source);
 
+/* The next attempt begins with that one. */
+extern void reaching_begin_with(int turn);
+
 /* The host to begin with, as in conninfo.h. */
 extern int	reaching_turn(void);
 
