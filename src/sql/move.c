@@ -169,8 +169,9 @@ seq_request_vshards(PG_FUNCTION_ARGS)
 static bool
 same_collections(const MoveText *text, const Registration *registration)
 {
-	if (text->ncollections != registration->ncollections ||
-		(text->collections == NULL) != (registration->collections == NULL))
+	if (text->collections == NULL || registration->collections == NULL)
+		return text->collections == NULL && registration->collections == NULL;
+	if (text->ncollections != registration->ncollections)
 		return false;
 	for (int i = 0; i < text->ncollections; i++)
 		if (strcmp(text->collections[i], registration->collections[i]) != 0)
