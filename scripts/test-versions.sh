@@ -11,7 +11,7 @@
 # of it is named.
 #
 #   VERSIONS="17 18"     which ones; those asked for by name must be to be had
-#   UPGRADES="15-18"     from and to which version t/175_upgraded_server.pl upgrades
+#   UPGRADES="15-18"     from and to which version t/179_upgraded_server.pl upgrades
 #   PG_CONFIG_16=PATH    take a server of this machine for that version
 #   CACHE=DIR            keep the trees there, for a quick next run; otherwise
 #                        they are temporary
