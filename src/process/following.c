@@ -35,6 +35,7 @@
 #include "log/states.h"
 #include "miscadmin.h"
 #include "pgstat.h"
+#include "process/comparing.h"
 #include "process/elsewhere.h"
 #include "process/following.h"
 #include "process/life.h"
@@ -640,62 +641,13 @@ agreed(DatabaseSlot *slot, const SourceState *there)
 static FollowingNext
 compare_with(DatabaseSlot *slot, const SourceState *there)
 {
-	uint64		end = here.last_applied_index;
-	pg_uuid_t	identity;
-	bool		differs;
+	Difference	difference;
 
-	if (there->digest_version != MACHINE_DIGEST_VERSION)
-		return fail(slot, FOLLOWER_REFUSED,
-					psprintf("the source computes digests of version %d, and we of version %d",
-							 there->digest_version, MACHINE_DIGEST_VERSION),
-					"have both servers run versions of calvin_seq that compute the same");
-	if (there->follows &&
-		memcmp(&there->follower, &following.id, sizeof(pg_uuid_t)) == 0)
-		return fail(slot, FOLLOWER_REFUSED,
-					pstrdup("the source is this database itself, or a copy of it"),
-					"see to it that the connection leads to the source; in a copy, call seq_follow() again");
-	StartTransactionCommand();
-	differs = there->identified && identity_now(&identity) &&
-		memcmp(&there->identity, &identity, sizeof(identity)) != 0;
-	if (differs)
-	{
-		char	   *message;
-
-		end_transaction();
-		message = psprintf("the source has another log: its identity is %s, and ours %s",
-						   uuid_text(&there->identity), uuid_text(&identity));
-		return fail(slot, FOLLOWER_OTHER_LOG, message,
-					"see to it that the connection leads to the right source, or follow it in an empty database");
-	}
-	end_transaction();
-	if (end < there->base.last_applied_index)
-	{
-		if (virgin)
-			return adopt(slot, there, true);
-		return fail(slot, FOLLOWER_TRUNCATED,
-					psprintf("the source has truncated what comes behind log_index " UINT64_FORMAT ", it begins behind log_index " UINT64_FORMAT,
-							 end, there->base.last_applied_index),
-					"follow a source that still has it, or begin anew in an empty database");
-	}
-	if (end > there->applied)
-		return fail(slot, FOLLOWER_SOURCE_BEHIND,
-					psprintf("the source has applied up to log_index " UINT64_FORMAT " only, and we have log_index " UINT64_FORMAT,
-							 there->applied, end),
-					end <= there->log_end ?
-					"it goes on when the source has caught up" :
-					"it goes on if the source catches up; if it has lost what we have, begin anew in an empty database");
-	if (!there->found || there->found_index != end)
-		return fail(slot, FOLLOWER_OTHER_HISTORY,
-					psprintf("the source has no entry at log_index " UINT64_FORMAT ", the last one here",
-							 end),
-					"one of the two logs has lost, or been given, something: follow the right source, or begin anew in an empty database");
-	if (there->digest != here.digest)
-		return fail(slot, FOLLOWER_OTHER_HISTORY,
-					psprintf("the source has another history: at log_index " UINT64_FORMAT " its digest is %016llx, and ours %016llx",
-							 end, (unsigned long long) there->digest,
-							 (unsigned long long) here.digest),
-					"one of the two logs has lost, or been given, something: follow the right source, or begin anew in an empty database");
-	return agreed(slot, there);
+	if (!comparing_finds(there, &following, &here, &difference))
+		return agreed(slot, there);
+	if (difference.state == FOLLOWER_TRUNCATED && virgin)
+		return adopt(slot, there, true);
+	return fail(slot, difference.state, difference.message, difference.hint);
 }
 
 static FollowingNext
