@@ -25,7 +25,7 @@ sub wait_for_sequencer
 
 	return wait_until(
 		sub {
-			my ($ret, $pid) = $node->psql('postgres',
+			my ($ret, $pid) = try_psql($node, 'postgres',
 				"SELECT pid FROM pg_stat_activity WHERE backend_type = 'calvin_seq sequencer' AND datname = '$db' AND query = 'waiting for submissions'");
 			return $ret == 0 && $pid =~ /^\d+$/ && $pid != ($old || 0) ? $pid : 0;
 		},

@@ -20,7 +20,7 @@ our @EXPORT = qw(
   new_node create_extension
   batch_hex ack_hex vshard_of collection_of
   append_hex append_batches
-  session sql sql_error
+  session sql sql_error try_psql
   wait_until wait_for_sql wait_for_epoch wait_for_applier wait_applied
   wait_for_log_line log_offset log_since log_has_no nothing_crashed
   applier_pid process_alive segments elapsed within under_tool
@@ -166,6 +166,17 @@ sub wait_until
 	croak "timed out waiting for " . ($desc || 'a condition');
 }
 
+# psql, where the server may refuse it: psql then ends before it has read the query, which
+# IPC::Run dies of.
+sub try_psql
+{
+	my ($node, $db, $sql) = @_;
+	my @result = (3, '', 'psql ended before it had read the query');
+
+	eval { @result = $node->psql($db, $sql); 1 } or $@ =~ /Broken pipe/ or die $@;
+	return @result;
+}
+
 # Poll until a query returns the expected text ("t" unless given); errors of
 # the query, and of the connection, count as "not yet".
 sub wait_for_sql
@@ -177,7 +188,7 @@ sub wait_for_sql
 	my $done = eval {
 		wait_until(
 			sub {
-				($ret, $stdout, $stderr) = $node->psql($db, $sql);
+				($ret, $stdout, $stderr) = try_psql($node, $db, $sql);
 				return $ret == 0 && $stdout eq $expected;
 			},
 			$sql, $seconds);
@@ -203,7 +214,7 @@ sub wait_for_applier
 
 	wait_until(
 		sub {
-			my ($ret, $stdout) = $node->psql($db,
+			my ($ret, $stdout) = try_psql($node, $db,
 				"SELECT applier_pid FROM seq_state WHERE applier_state = 'idle' AND applier_pid IS NOT NULL"
 			);
 			return 0 if $ret != 0 || $stdout !~ /^\d+$/;
