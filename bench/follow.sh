@@ -137,16 +137,38 @@ sustained() {
 	drop_follower followed
 }
 
-four() {
+four_of() {
 	local turn i
-	heading "the source's rate: $RATE entries of $RATE_BYTES bytes"
 	for ((turn = 1; turn <= TURNS; turn++)); do
 		new_database a source
-		bench_client follow_rate "$RATE" "$RATE_BYTES" "$(at a source)" | sed 's/^/no follower: /'
+		bench_client follow_rate "$1" "$2" "$(at a source)" | sed 's/^/no follower: /'
 		for i in 1 2 3 4; do follower "followed$i"; done
-		bench_client follow_rate "$RATE" "$RATE_BYTES" "$(at a source)" | sed 's/^/four followers: /'
+		bench_client follow_rate "$1" "$2" "$(at a source)" | sed 's/^/four followers: /'
 		for i in 1 2 3 4; do drop_follower "followed$i"; done
 	done
+}
+
+# Followers have machines of their own as a rule. Here they have what the source leaves of
+# the processors, and wait for no disk: what is measured then is what feeding them takes.
+apart() {
+	local pid
+	cluster_configure b <<<"fsync = $1"
+	cluster_stop b
+	cluster_start b
+	[ "$1" = off ] || return 0
+	pid=$(head -n 1 "$work/b/data/postmaster.pid")
+	renice -n 19 -p "$pid" $(pgrep -P "$pid") >/dev/null
+}
+
+four() {
+	heading "the source's rate: $RATE entries of $RATE_BYTES bytes, then $ENTRIES of $BYTES"
+	four_of "$RATE" "$RATE_BYTES" | sed 's/^/small, /'
+	four_of "$ENTRIES" "$BYTES" | sed 's/^/large, /'
+	heading "the same, with what followers do given the lowest priority"
+	apart off
+	four_of "$RATE" "$RATE_BYTES" | sed 's/^/small, /'
+	four_of "$ENTRIES" "$BYTES" | sed 's/^/large, /'
+	apart on
 }
 
 failover() {
