@@ -56,9 +56,9 @@ reaching_pass_over(const Source *source)
 }
 
 void
-reaching_begin_with(int with)
+reaching_begin_with(int first)
 {
-	turn = with % nhosts;
+	turn = first % nhosts;
 }
 
 SourceStatus

@@ -28,7 +28,7 @@ extern void reaching_stop(void);
 extern void reaching_pass_over(const Source *source);
 
 /* The next attempt begins with that one. */
-extern void reaching_begin_with(int turn);
+extern void reaching_begin_with(int first);
 
 /* The host to begin with, as in conninfo.h. */
 extern int	reaching_turn(void);
