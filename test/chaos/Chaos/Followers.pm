@@ -153,6 +153,14 @@ sub wait_followers
 	return;
 }
 
+sub appenders_end
+{
+	my ($self) = @_;
+
+	run_until(sub { !grep { !$_->is_idle } @{ $self->{appenders} }, @{ $self->{submitters} }, @{ $self->{others} }, $self->{probe} }, 'the appenders to end');
+	return;
+}
+
 sub settle
 {
 	my ($self) = @_;
@@ -160,7 +168,7 @@ sub settle
 	$self->{budget} = 0;
 	$self->{quiet} = 1;
 	$self->{relay}->heal;
-	run_until(sub { !grep { !$_->is_idle } @{ $self->{appenders} }, @{ $self->{submitters} }, @{ $self->{others} }, $self->{probe} }, 'the appenders to end');
+	$self->appenders_end;
 	$self->drain_inbox;
 	$self->probe;
 	run_until(sub { !grep { !$_->is_idle } @{ $self->{consumers} }, @{ $self->{group_actors} } }, 'the consumers to end');
