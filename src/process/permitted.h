@@ -13,8 +13,8 @@
 typedef struct HandlerRefusal
 {
 	int			sqlerrcode;
-	char	   *message;
-	char	   *hint;
+	const char *message;
+	const char *hint;
 } HandlerRefusal;
 
 /* What it is to be called with, and is. */

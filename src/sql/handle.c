@@ -88,7 +88,7 @@ report_refusal(const char *group, const HandlerRefusal *refusal)
 }
 
 static void
-report_function(const HandlerDefinition *definition, char *message)
+report_function(const HandlerDefinition *definition, const char *message)
 {
 	HandlerRefusal refusal = {ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, message,
 		"Use another function."};
