@@ -102,29 +102,22 @@ definitions_list(HandlerDefinition **definitions)
 }
 
 static void
-put(TupleTableSlot *slot, AttrNumber attribute, Datum value)
-{
-	slot->tts_values[attribute - 1] = value;
-	slot->tts_isnull[attribute - 1] = false;
-}
-
-static void
 fill_in(TupleTableSlot *slot, const HandlerDefinition *definition)
 {
-	put(slot, HANDLER_ATTR_NAME, NameGetDatum(&definition->name));
-	put(slot, HANDLER_ATTR_ID, Int64GetDatum((int64) definition->id));
-	put(slot, HANDLER_ATTR_DEFINITION, Int64GetDatum((int64) definition->definition));
-	put(slot, HANDLER_ATTR_SCHEMA, NameGetDatum(&definition->schema));
-	put(slot, HANDLER_ATTR_FUNCTION, NameGetDatum(&definition->function));
-	put(slot, HANDLER_ATTR_TAKES_ARRAY, BoolGetDatum(definition->takes_array));
-	put(slot, HANDLER_ATTR_ROLE, ObjectIdGetDatum(definition->role));
-	put(slot, HANDLER_ATTR_ROLE_NAME, NameGetDatum(&definition->role_name));
-	put(slot, HANDLER_ATTR_WORKERS, Int32GetDatum(definition->workers));
-	put(slot, HANDLER_ATTR_MAX_ATTEMPTS, Int32GetDatum(definition->max_attempts));
-	put(slot, HANDLER_ATTR_BATCH, Int32GetDatum(definition->batch));
-	put(slot, HANDLER_ATTR_BACKOFF_MS, Int32GetDatum(definition->backoff_ms));
-	put(slot, HANDLER_ATTR_DEFINED_AT, TimestampTzGetDatum(definition->defined_at));
-	put(slot, HANDLER_ATTR_OWNER, NameGetDatum(&definition->owner));
+	insert_put(slot, HANDLER_ATTR_NAME, NameGetDatum(&definition->name));
+	insert_put(slot, HANDLER_ATTR_ID, Int64GetDatum((int64) definition->id));
+	insert_put(slot, HANDLER_ATTR_DEFINITION, Int64GetDatum((int64) definition->definition));
+	insert_put(slot, HANDLER_ATTR_SCHEMA, NameGetDatum(&definition->schema));
+	insert_put(slot, HANDLER_ATTR_FUNCTION, NameGetDatum(&definition->function));
+	insert_put(slot, HANDLER_ATTR_TAKES_ARRAY, BoolGetDatum(definition->takes_array));
+	insert_put(slot, HANDLER_ATTR_ROLE, ObjectIdGetDatum(definition->role));
+	insert_put(slot, HANDLER_ATTR_ROLE_NAME, NameGetDatum(&definition->role_name));
+	insert_put(slot, HANDLER_ATTR_WORKERS, Int32GetDatum(definition->workers));
+	insert_put(slot, HANDLER_ATTR_MAX_ATTEMPTS, Int32GetDatum(definition->max_attempts));
+	insert_put(slot, HANDLER_ATTR_BATCH, Int32GetDatum(definition->batch));
+	insert_put(slot, HANDLER_ATTR_BACKOFF_MS, Int32GetDatum(definition->backoff_ms));
+	insert_put(slot, HANDLER_ATTR_DEFINED_AT, TimestampTzGetDatum(definition->defined_at));
+	insert_put(slot, HANDLER_ATTR_OWNER, NameGetDatum(&definition->owner));
 }
 
 /* The table, open to be changed as its owner. */

@@ -113,32 +113,25 @@ group_store_read(GroupStore *store, int partition, GroupPosition *position)
 }
 
 static void
-put(TupleTableSlot *slot, AttrNumber attribute, Datum value)
-{
-	slot->tts_values[attribute - 1] = value;
-	slot->tts_isnull[attribute - 1] = false;
-}
-
-static void
 insert_version(Insert *insert, uint64 id, int partition, uint64 version,
 			   const GroupPosition *position)
 {
 	TupleTableSlot *slot = insert->slot;
 
-	put(slot, GROUP_ATTR_ID, Int64GetDatum((int64) id));
-	put(slot, GROUP_ATTR_PARTITION, Int32GetDatum(partition));
-	put(slot, GROUP_ATTR_VERSION, Int64GetDatum((int64) version));
-	put(slot, GROUP_ATTR_EPOCH, Int64GetDatum((int64) position->next.epoch));
-	put(slot, GROUP_ATTR_POSITION, Int64GetDatum(position->next.position));
-	put(slot, GROUP_ATTR_VSHARD, Int32GetDatum(position->next.vshard));
-	put(slot, GROUP_ATTR_MOVED_AT, TimestampTzGetDatum(GetCurrentTimestamp()));
-	put(slot, GROUP_ATTR_DELIVERED, Int64GetDatum((int64) position->delivered));
-	put(slot, GROUP_ATTR_ATTEMPTS, Int32GetDatum((int32) position->attempts));
-	put(slot, GROUP_ATTR_RETRIED, Int64GetDatum((int64) position->retried));
+	insert_put(slot, GROUP_ATTR_ID, Int64GetDatum((int64) id));
+	insert_put(slot, GROUP_ATTR_PARTITION, Int32GetDatum(partition));
+	insert_put(slot, GROUP_ATTR_VERSION, Int64GetDatum((int64) version));
+	insert_put(slot, GROUP_ATTR_EPOCH, Int64GetDatum((int64) position->next.epoch));
+	insert_put(slot, GROUP_ATTR_POSITION, Int64GetDatum(position->next.position));
+	insert_put(slot, GROUP_ATTR_VSHARD, Int32GetDatum(position->next.vshard));
+	insert_put(slot, GROUP_ATTR_MOVED_AT, TimestampTzGetDatum(GetCurrentTimestamp()));
+	insert_put(slot, GROUP_ATTR_DELIVERED, Int64GetDatum((int64) position->delivered));
+	insert_put(slot, GROUP_ATTR_ATTEMPTS, Int32GetDatum((int32) position->attempts));
+	insert_put(slot, GROUP_ATTR_RETRIED, Int64GetDatum((int64) position->retried));
 	if (position->retry_at != 0)
-		put(slot, GROUP_ATTR_RETRY_AT, TimestampTzGetDatum(position->retry_at));
+		insert_put(slot, GROUP_ATTR_RETRY_AT, TimestampTzGetDatum(position->retry_at));
 	if (position->error != NULL)
-		put(slot, GROUP_ATTR_ERROR, CStringGetTextDatum(position->error));
+		insert_put(slot, GROUP_ATTR_ERROR, CStringGetTextDatum(position->error));
 	if (!insert_row(insert))
 		ereport(ERROR,
 				(errcode(ERRCODE_TRIGGERED_ACTION_EXCEPTION),

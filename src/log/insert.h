@@ -38,6 +38,14 @@ extern void insert_begin_known(Insert *insert, Oid relid, bool direct);
  */
 extern bool insert_row(Insert *insert);
 
+/* Fill in a column of a row's slot. */
+static inline void
+insert_put(TupleTableSlot *slot, AttrNumber attribute, Datum value)
+{
+	slot->tts_values[attribute - 1] = value;
+	slot->tts_isnull[attribute - 1] = false;
+}
+
 /* What was inserted is visible from then on. */
 extern void insert_end(Insert *insert);
 

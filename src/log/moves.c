@@ -104,29 +104,22 @@ moves_find(const pg_uuid_t *move, Move *found)
 }
 
 static void
-put(TupleTableSlot *slot, AttrNumber attribute, Datum value)
-{
-	slot->tts_values[attribute - 1] = value;
-	slot->tts_isnull[attribute - 1] = false;
-}
-
-static void
 fill_in(TupleTableSlot *slot, const Move *move)
 {
 	Datum	   *elements = palloc(sizeof(Datum) * Max(move->nvshards, 1));
 
 	for (int i = 0; i < move->nvshards; i++)
 		elements[i] = Int32GetDatum(move->vshards[i]);
-	put(slot, MOVE_ATTR_MOVE, UUIDPGetDatum(&move->move));
-	put(slot, MOVE_ATTR_STATE, CStringGetTextDatum(state_names[move->state]));
-	put(slot, MOVE_ATTR_NAME, NameGetDatum(&move->name));
-	put(slot, MOVE_ATTR_ROLE_NAME, NameGetDatum(&move->role_name));
-	put(slot, MOVE_ATTR_VSHARDS,
+	insert_put(slot, MOVE_ATTR_MOVE, UUIDPGetDatum(&move->move));
+	insert_put(slot, MOVE_ATTR_STATE, CStringGetTextDatum(state_names[move->state]));
+	insert_put(slot, MOVE_ATTR_NAME, NameGetDatum(&move->name));
+	insert_put(slot, MOVE_ATTR_ROLE_NAME, NameGetDatum(&move->role_name));
+	insert_put(slot, MOVE_ATTR_VSHARDS,
 		PointerGetDatum(construct_array(elements, move->nvshards, INT4OID, sizeof(int32),
 										true, TYPALIGN_INT)));
 	if (move->handover != NULL)
-		put(slot, MOVE_ATTR_HANDOVER, JsonbPGetDatum(move->handover));
-	put(slot, MOVE_ATTR_CHANGED_AT, TimestampTzGetDatum(GetCurrentTimestamp()));
+		insert_put(slot, MOVE_ATTR_HANDOVER, JsonbPGetDatum(move->handover));
+	insert_put(slot, MOVE_ATTR_CHANGED_AT, TimestampTzGetDatum(GetCurrentTimestamp()));
 }
 
 /* "move" in the place of the row of that number, or none with NULL; was there one? */

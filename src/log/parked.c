@@ -129,13 +129,6 @@ parked_refuse(uint64 id, GroupKey key)
 		report_parked(key, settled);
 }
 
-static void
-put(TupleTableSlot *slot, AttrNumber attribute, Datum value)
-{
-	slot->tts_values[attribute - 1] = value;
-	slot->tts_isnull[attribute - 1] = false;
-}
-
 static Datum
 bytes_datum(WireSlice slice)
 {
@@ -172,17 +165,17 @@ parked_add(uint64 id, const Delivery *delivery, uint32 attempts, const char *rea
 	if (!found)
 	{
 		insert_begin(&insert, RelationGetRelid(scan.access.rel));
-		put(insert.slot, PARKED_ATTR_ID, Int64GetDatum((int64) id));
-		put(insert.slot, PARKED_ATTR_EPOCH, Int64GetDatum((int64) key.epoch));
-		put(insert.slot, PARKED_ATTR_POSITION, Int64GetDatum(key.position));
-		put(insert.slot, PARKED_ATTR_VSHARD, Int32GetDatum(key.vshard));
-		put(insert.slot, PARKED_ATTR_SYSTEM_MS, Int64GetDatum(delivery->epoch_system_ms));
-		put(insert.slot, PARKED_ATTR_TX_CLASS, bytes_datum(delivery->tx_class));
-		put(insert.slot, PARKED_ATTR_REASON, CStringGetTextDatum(reason));
-		put(insert.slot, PARKED_ATTR_ATTEMPTS, Int32GetDatum((int32) attempts));
-		put(insert.slot, PARKED_ATTR_PARKED_AT,
+		insert_put(insert.slot, PARKED_ATTR_ID, Int64GetDatum((int64) id));
+		insert_put(insert.slot, PARKED_ATTR_EPOCH, Int64GetDatum((int64) key.epoch));
+		insert_put(insert.slot, PARKED_ATTR_POSITION, Int64GetDatum(key.position));
+		insert_put(insert.slot, PARKED_ATTR_VSHARD, Int32GetDatum(key.vshard));
+		insert_put(insert.slot, PARKED_ATTR_SYSTEM_MS, Int64GetDatum(delivery->epoch_system_ms));
+		insert_put(insert.slot, PARKED_ATTR_TX_CLASS, bytes_datum(delivery->tx_class));
+		insert_put(insert.slot, PARKED_ATTR_REASON, CStringGetTextDatum(reason));
+		insert_put(insert.slot, PARKED_ATTR_ATTEMPTS, Int32GetDatum((int32) attempts));
+		insert_put(insert.slot, PARKED_ATTR_PARKED_AT,
 			TimestampTzGetDatum(GetCurrentTimestamp()));
-		put(insert.slot, PARKED_ATTR_SETTLED, BoolGetDatum(false));
+		insert_put(insert.slot, PARKED_ATTR_SETTLED, BoolGetDatum(false));
 		insert_parked(&insert);
 		insert_end(&insert);
 	}
@@ -209,8 +202,8 @@ static void
 insert_settled(Insert *insert, const TupleTableSlot *row)
 {
 	fill_in_same(insert, row);
-	put(insert->slot, PARKED_ATTR_TX_CLASS, bytes_datum((WireSlice){NULL, 0}));
-	put(insert->slot, PARKED_ATTR_SETTLED, BoolGetDatum(true));
+	insert_put(insert->slot, PARKED_ATTR_TX_CLASS, bytes_datum((WireSlice){NULL, 0}));
+	insert_put(insert->slot, PARKED_ATTR_SETTLED, BoolGetDatum(true));
 	insert_parked(insert);
 }
 
@@ -286,7 +279,7 @@ parked_give(uint64 from, uint64 to)
 					 errhint("Run the transaction again.")));
 		ExecClearTuple(insert.slot);
 		fill_in_same(&insert, scan.slot);
-		put(insert.slot, PARKED_ATTR_ID, Int64GetDatum((int64) to));
+		insert_put(insert.slot, PARKED_ATTR_ID, Int64GetDatum((int64) to));
 		insert_parked(&insert);
 		ResetPerTupleExprContext(insert.estate);
 	}

@@ -235,33 +235,26 @@ make_id(void)
 }
 
 static void
-put(TupleTableSlot *slot, AttrNumber attribute, Datum value)
-{
-	slot->tts_values[attribute - 1] = value;
-	slot->tts_isnull[attribute - 1] = false;
-}
-
-static void
 fill_in(TupleTableSlot *slot, const Registration *registration)
 {
-	put(slot, REGISTRATION_ATTR_NAME, NameGetDatum(&registration->name));
-	put(slot, REGISTRATION_ATTR_ID, Int64GetDatum((int64) registration->id));
-	put(slot, REGISTRATION_ATTR_KIND,
+	insert_put(slot, REGISTRATION_ATTR_NAME, NameGetDatum(&registration->name));
+	insert_put(slot, REGISTRATION_ATTR_ID, Int64GetDatum((int64) registration->id));
+	insert_put(slot, REGISTRATION_ATTR_KIND,
 		CStringGetTextDatum(registration->kind == REGISTRATION_GROUP ?
 							REGISTRATION_KIND_GROUP : REGISTRATION_KIND_STREAM));
-	put(slot, REGISTRATION_ATTR_OWNER, ObjectIdGetDatum(registration->owner));
+	insert_put(slot, REGISTRATION_ATTR_OWNER, ObjectIdGetDatum(registration->owner));
 	if (registration->vshards != NULL)
 	{
 		Datum	   *elements = palloc(sizeof(Datum) * registration->nvshards);
 
 		for (int i = 0; i < registration->nvshards; i++)
 			elements[i] = Int32GetDatum(registration->vshards[i]);
-		put(slot, REGISTRATION_ATTR_VSHARDS,
+		insert_put(slot, REGISTRATION_ATTR_VSHARDS,
 			PointerGetDatum(construct_array(elements, registration->nvshards, INT4OID,
 											sizeof(int32), true, TYPALIGN_INT)));
 	}
 	if (registration->partitions > 0)
-		put(slot, REGISTRATION_ATTR_PARTITIONS,
+		insert_put(slot, REGISTRATION_ATTR_PARTITIONS,
 			Int32GetDatum(registration->partitions));
 	if (registration->collections != NULL)
 	{
@@ -269,14 +262,14 @@ fill_in(TupleTableSlot *slot, const Registration *registration)
 
 		for (int i = 0; i < registration->ncollections; i++)
 			elements[i] = CStringGetTextDatum(registration->collections[i]);
-		put(slot, REGISTRATION_ATTR_COLLECTIONS,
+		insert_put(slot, REGISTRATION_ATTR_COLLECTIONS,
 			PointerGetDatum(construct_array(elements, registration->ncollections,
 											TEXTOID, -1, false, TYPALIGN_INT)));
 	}
-	put(slot, REGISTRATION_ATTR_REGISTERED_AT,
+	insert_put(slot, REGISTRATION_ATTR_REGISTERED_AT,
 		TimestampTzGetDatum(registration->registered_at));
 	if (registration->lost_before != 0)
-		put(slot, REGISTRATION_ATTR_LOST_BEFORE,
+		insert_put(slot, REGISTRATION_ATTR_LOST_BEFORE,
 			Int64GetDatum((int64) registration->lost_before));
 }
 

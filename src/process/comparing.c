@@ -25,12 +25,6 @@ differs(Difference *difference, FollowerState state, char *message, const char *
 	return true;
 }
 
-static char *
-uuid_text(const pg_uuid_t *uuid)
-{
-	return DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(uuid)));
-}
-
 static bool
 is_same(const pg_uuid_t *one, const pg_uuid_t *other)
 {
@@ -70,7 +64,7 @@ comparing_finds(const SourceState *there, const Following *following,
 	if (there->identified && find_identity(&identity) && !is_same(&there->identity, &identity))
 		return differs(difference, FOLLOWER_OTHER_LOG,
 					   psprintf("the source has another log: its identity is %s, and ours %s",
-								uuid_text(&there->identity), uuid_text(&identity)),
+								source_uuid_text(&there->identity), source_uuid_text(&identity)),
 					   "see to it that the connection leads to the right source, or follow it in an empty database");
 	if (end < there->base.last_applied_index)
 		return differs(difference, FOLLOWER_TRUNCATED,

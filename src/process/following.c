@@ -395,12 +395,6 @@ compare(DatabaseSlot *slot)
 	return ask(slot, sql, PHASE_COMPARING);
 }
 
-static char *
-uuid_text(const pg_uuid_t *uuid)
-{
-	return DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(uuid)));
-}
-
 /* What people call us. */
 static char *
 own_name(void)
@@ -423,7 +417,7 @@ own_position(DatabaseSlot *slot)
 	PublishedState published;
 
 	database_read(slot, &published);
-	return psprintf("'%s', %s, " UINT64_FORMAT, uuid_text(&following.id),
+	return psprintf("'%s', %s, " UINT64_FORMAT, source_uuid_text(&following.id),
 					quote_literal_cstr(own_name()),
 					Max(published.machine.last_applied_index, begins));
 }

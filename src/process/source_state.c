@@ -75,3 +75,9 @@ source_state_read(const PGresult *result, SourceState *state)
 	return !state->found || (number_at(result, 10, &state->found_index) &&
 							 digest_at(result, 11, &state->digest));
 }
+
+char *
+source_uuid_text(const pg_uuid_t *uuid)
+{
+	return DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(uuid)));
+}

@@ -29,4 +29,7 @@ typedef struct SourceState
 /* False if it is not one; nothing of it is believed without being looked at. */
 extern bool source_state_read(const PGresult *result, SourceState *state);
 
+/* An identity, of a log or of a follower, as text; palloc'd. */
+extern char *source_uuid_text(const pg_uuid_t *uuid);
+
 #endif							/* CALVIN_PROCESS_SOURCE_STATE_H */

@@ -17,6 +17,7 @@
 #include "compat.h"
 
 #include "access/xact.h"
+#include "consumer/backlog.h"
 #include "consumer/group.h"
 #include "consumer/moving.h"
 #include "log/attach.h"
@@ -114,21 +115,6 @@ put_move(const MoveText *text, MoveState state, Oid owner, Jsonb *handover)
 	ForceSyncCommit();
 }
 
-/* The first epoch that is in the log for sure. */
-static uint64
-first_epoch(void)
-{
-	LogAccess	access;
-	MachineState base;
-	uint64		first = 0;
-
-	log_access_begin(&access, ACCESS_SNAPSHOTS, ACCESS_LATEST);
-	if (snapshots_base(&access, &base))
-		first = machine_next_epoch(&base);
-	log_access_end(&access);
-	return first;
-}
-
 /* seq_request_vshards(name, vshards) -> request */
 Datum
 seq_request_vshards(PG_FUNCTION_ARGS)
@@ -146,7 +132,7 @@ seq_request_vshards(PG_FUNCTION_ARGS)
 	for (int i = 0; i < asked.n; i++)
 		asked.keys[i].vshard = vshards[i];
 	asked.log = require_identity();
-	asked.begins = first_epoch();
+	asked.begins = backlog_kept();
 	registration = registry_find(asked.group);
 	if (registration != NULL)
 	{
