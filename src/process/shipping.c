@@ -27,6 +27,7 @@
 #include "pgstat.h"
 #include "process/durable.h"
 #include "process/shipping.h"
+#include "process/source_state.h"
 #include "shared/clock.h"
 #include "shared/follower.h"
 #include "shared/pause.h"
@@ -196,13 +197,9 @@ command(const Ack *acks, int n, const MachineState *stored)
 		appendStringInfo(&positions, "%s%u", comma, acks[i].position);
 		appendStringInfo(&vshards, "%s%u", comma, acks[i].vshard);
 	}
-	return psprintf("SELECT %s.seq_feed_acks('{%s}', '{%s}', '{%s}')"
-					" FROM %s.seq_feed_state(" UINT64_FORMAT ")"
-					" WHERE found_index OPERATOR(pg_catalog.=) " UINT64_FORMAT
-					" AND digest OPERATOR(pg_catalog.=) '%016llx'",
-					schema, epochs.data, positions.data, vshards.data, schema,
-					stored->last_applied_index, stored->last_applied_index,
-					(unsigned long long) stored->digest);
+	return psprintf("SELECT %s.seq_feed_acks('{%s}', '{%s}', '{%s}') %s",
+					schema, epochs.data, positions.data, vshards.data,
+					source_with_our_log(schema, stored));
 }
 
 static bool

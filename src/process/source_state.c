@@ -81,3 +81,13 @@ source_uuid_text(const pg_uuid_t *uuid)
 {
 	return DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(uuid)));
 }
+
+char *
+source_with_our_log(const char *schema, const MachineState *here)
+{
+	return psprintf("FROM %s.seq_feed_state(" UINT64_FORMAT ")"
+					" WHERE found_index OPERATOR(pg_catalog.=) " UINT64_FORMAT
+					" AND digest OPERATOR(pg_catalog.=) '%016llx'",
+					schema, here->last_applied_index, here->last_applied_index,
+					(unsigned long long) here->digest);
+}

@@ -29,6 +29,12 @@ typedef struct SourceState
 /* False if it is not one; nothing of it is believed without being looked at. */
 extern bool source_state_read(const PGresult *result, SourceState *state);
 
+/*
+ * The end of a query of what has "schema" as its extension's: one row if the log there has
+ * our digest where ours ends, or else none; palloc'd.
+ */
+extern char *source_with_our_log(const char *schema, const MachineState *here);
+
 /* An identity, of a log or of a follower, as text; palloc'd. */
 extern char *source_uuid_text(const pg_uuid_t *uuid);
 
