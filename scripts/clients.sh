@@ -25,29 +25,15 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
 . "$here/lib.sh"
 # shellcheck source=scripts/cluster.sh
 . "$here/cluster.sh"
+# shellcheck source=scripts/points.sh
+. "$here/points.sh"
 
 LINES_EACH=${LINES_EACH:-160}
-passed=0
-failed=0
-finished=
 pids=()
 names=()
 publisher_fds=()
 publisher_names=()
 publisher_lines=()
-
-# point DESCRIPTION COMMAND...: one that is counted.
-point() {
-	local description=$1
-	shift
-	if "$@"; then
-		passed=$((passed + 1))
-		echo "ok - $description"
-	else
-		failed=$((failed + 1))
-		echo "not ok - $description"
-	fi
-}
 
 is() {
 	[ "$1" = "$2" ] || { echo "# got:      $1"; echo "# expected: $2"; return 1; }
@@ -63,27 +49,10 @@ finish() {
 	trap '' HUP INT TERM
 	# a signal may have come where the output went elsewhere
 	exec >&"$output"
-	if [ -z "$finished" ]; then
-		failed=$((failed + 1))
-		echo "not ok - stopped before its end (status $status)"
-	fi
-	if [ "$failed" -gt 0 ] && [ -n "$work" ]; then show_logs; fi
-	if [ "$failed" -gt 0 ] && [ -n "${KEEP:-}" ]; then keep_work=1; fi
-	cleanup || true
-	heading "clients, after $(elapsed)"
-	echo "$passed passed, $failed failed"
-	[ "$failed" -eq 0 ] || exit 1
-	exit 0
+	points_finish clients "$status" show_logs
 }
 
-show_logs() {
-	local log
-	for log in "$work"/clients/*.log "$work"/main/log "$work"/bouncer/log; do
-		[ -s "$log" ] || continue
-		printf '\n-- the end of %s\n' "${log#"$work"/}"
-		tail -n 8 "$log"
-	done
-}
+show_logs() { show_ends "$work"/clients/*.log "$work"/main/log "$work"/bouncer/log; }
 
 # What npm and go need of the caller's settings they get: it is he who runs them.
 # Nothing of it is kept, and nothing that the packages bring is run here.

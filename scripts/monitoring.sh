@@ -21,45 +21,16 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
 . "$here/lib.sh"
 # shellcheck source=scripts/cluster.sh
 . "$here/cluster.sh"
+# shellcheck source=scripts/points.sh
+. "$here/points.sh"
 
-passed=0
-failed=0
-finished=
+show_logs() { show_ends "$work"/watching/*.log "$work"/source/log "$work"/follower/log; }
 
 finish() {
-	local status=$? log
+	local status=$?
 	trap - EXIT
 	trap '' HUP INT TERM
-	if [ -z "$finished" ]; then
-		failed=$((failed + 1))
-		echo "not ok - stopped before its end (status $status)"
-	fi
-	if [ "$failed" -gt 0 ] && [ -n "$work" ]; then
-		for log in "$work"/watching/*.log "$work"/source/log "$work"/follower/log; do
-			[ -s "$log" ] || continue
-			printf '\n-- the end of %s\n' "${log#"$work"/}"
-			tail -n 8 "$log"
-		done
-	fi
-	if [ "$failed" -gt 0 ] && [ -n "${KEEP:-}" ]; then keep_work=1; fi
-	cleanup || true
-	heading "monitoring, after $(elapsed)"
-	echo "$passed passed, $failed failed"
-	[ "$failed" -eq 0 ] || exit 1
-	exit 0
-}
-
-# point DESCRIPTION COMMAND...: one that is counted.
-point() {
-	local description=$1
-	shift
-	if "$@"; then
-		passed=$((passed + 1))
-		echo "ok - $description"
-	else
-		failed=$((failed + 1))
-		echo "not ok - $description"
-	fi
+	points_finish monitoring "$status" show_logs
 }
 
 # quietly COMMAND...: what it says is only of interest if it fails.

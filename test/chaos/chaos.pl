@@ -29,7 +29,6 @@ use Chaos::GroupFaults;
 use Chaos::InboxFaults;
 use Chaos::LogFaults;
 use Chaos::Loop qw(run_until);
-use Chaos::Rng;
 use Chaos::Run qw(run_faults $kind);
 
 $| = 1;
@@ -47,18 +46,6 @@ sub make
 	return Chaos::Cluster->new(
 		(map { ($_ => $option{$_}) } qw(seed dir bin batch burst submissions library)),
 		without => { map { ($_ => 1) } split /,/, $option{without} });
-}
-
-# Something to start from: a round in which nothing goes wrong.
-sub warm_up
-{
-	my ($cluster) = @_;
-
-	$cluster->begin_work(1e9, 0.05);
-	run_until(sub { $cluster->{appended} >= $option{txns} / 2 }, 'the workload');
-	$cluster->settle;
-	check_all($cluster, Chaos::Rng->new($option{seed}, 'warm up'));
-	return;
 }
 
 sub begin_round
@@ -101,4 +88,4 @@ sub report
 run_faults(
 	seed => $option{seed}, rounds => $option{rounds}, only => \@only, faults => \%faults, weight => \%weight,
 	invariants => \@invariants, checked => \%checked,
-	make => \&make, warm_up => \&warm_up, round => \&begin_round, check => \&check_all, end => \&end, report => \&report);
+	make => \&make, warm_up => { txns => $option{txns} / 2, takeovers => 0.05 }, round => \&begin_round, check => \&check_all, end => \&end, report => \&report);

@@ -21,7 +21,6 @@ use Chaos::FollowerLogFaults;
 use Chaos::FollowerModel qw(check_all check_end %checked @invariants);
 use Chaos::Followers;
 use Chaos::Loop qw(run_until $patience);
-use Chaos::Rng;
 use Chaos::Run qw(run_faults);
 
 $| = 1;
@@ -36,18 +35,6 @@ foreach (@only) { die "no such fault: $_; there are:\n" . join('', map { "  $_\n
 print "# chaos of followers: seed $option{seed}, $option{rounds} rounds\n";
 
 sub make { return Chaos::Followers->new((map { ($_ => $option{$_}) } qw(seed dir bin batch)), submissions => 0, without => { cursors => 1 }); }
-
-# Something to start from: a round in which nothing goes wrong.
-sub warm_up
-{
-	my ($cluster) = @_;
-
-	$cluster->begin_work(1e9, 0);
-	run_until(sub { $cluster->{appended} >= $option{txns} / 2 }, 'the workload');
-	$cluster->settle;
-	check_all($cluster, Chaos::Rng->new($option{seed}, 'warm up'));
-	return;
-}
 
 sub begin_round
 {
@@ -77,4 +64,4 @@ sub report
 run_faults(
 	seed => $option{seed}, rounds => $option{rounds}, only => \@only, faults => \%faults, weight => \%weight,
 	invariants => \@invariants, checked => \%checked,
-	make => \&make, warm_up => \&warm_up, round => \&begin_round, check => \&check_all, end => \&check_end, report => \&report);
+	make => \&make, warm_up => { txns => $option{txns} / 2, takeovers => 0 }, round => \&begin_round, check => \&check_all, end => \&check_end, report => \&report);
