@@ -8,7 +8,9 @@
  * on is passed over by their starts.
  *
  * Nobody has a partition of the group meanwhile: the lock on the registration is held by
- * whoever fetches, from before he looks at it to the end of his transaction.
+ * whoever fetches, from before he looks at it to the end of his transaction.  Nor is
+ * anything truncated, which would mark the group as lost: the registration is read behind
+ * both locks, and stays what it is.
  */
 #include "compat.h"
 
@@ -16,6 +18,7 @@
 #include "consumer/moving.h"
 #include "consumer/taken.h"
 #include "log/definitions.h"
+#include "log/locks.h"
 #include "log/parked.h"
 #include "log/starts.h"
 #include "shared/wakeup.h"
@@ -37,6 +40,8 @@ moving_lock(const char *name)
 					 errhint("Move vshards in a transaction of its own.")));
 		locked = registration->id;
 		registry_lock(locked, ExclusiveLock);
+		/* behind it: who truncates is not to wait for those who fetch */
+		log_lock_for_transaction(LOG_LOCK_TRUNCATION, ShareLock);
 		registration = registry_find(name);
 		/* who had it locked may have ended it, and another one been made */
 		if (registration != NULL && registration->id == locked)
@@ -45,6 +50,7 @@ moving_lock(const char *name)
 			return registration;
 		}
 	}
+	log_lock_for_transaction(LOG_LOCK_TRUNCATION, ShareLock);
 	return NULL;
 }
 

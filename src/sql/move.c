@@ -256,8 +256,6 @@ release(MoveText *text)
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("there is no group \"%s\"", text->group)));
 	require_same_collections(text, registration);
-	/* who truncates waits for the end of this transaction */
-	log_lock_for_transaction(LOG_LOCK_TRUNCATION, ShareLock);
 	moving_read(registration, all);
 	divide(text, all, moved, rest);
 	refuse_parked(registration, text, moved);
@@ -436,8 +434,6 @@ take(const MoveText *text)
 	Registration *registration = moving_lock(text->group);
 	GroupHolding *holding = palloc0(sizeof(GroupHolding));
 
-	/* what it needs is not truncated from here on */
-	log_lock_for_transaction(LOG_LOCK_TRUNCATION, ShareLock);
 	for (int i = 0; i < text->n; i++)
 		needs_require(text->keys[i].epoch, NULL);
 	if (registration != NULL)
