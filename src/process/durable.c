@@ -122,8 +122,7 @@ standbys_have(XLogRecPtr lsn)
 void
 durable_wait_in_session(XLogRecPtr lsn)
 {
-	XLogFlush(lsn);
-	while (compat_commits_wait() && !standbys_have(lsn))
+	while (!durable_by_now(lsn))
 	{
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
 						 SESSION_LOOK_MS, WAIT_EVENT_SYNC_REP);
