@@ -190,6 +190,6 @@ reaching_some(Source *source, SourceWait waits_for[REACHING_SOCKETS])
 		reaching_stop();
 	/* the next attempt begins behind it */
 	if (status == SOURCE_FAILED && source->silent)
-		turn++;
+		reaching_pass_over(source);
 	return status;
 }

@@ -73,7 +73,8 @@ static int	rest_ms = 0;
 static int64 look_due = 0;
 static int64 used_at = 0;
 static bool complained = false;
-static int	passed = 0;	 /* hosts that have another log */
+static int	passed = 0;	 /* hosts that have another log, from this turn on */
+static int	passed_turn = 0;
 static char *securing = NULL;  /* the command that is sent when all up to there is safe */
 static XLogRecPtr secure_lsn;
 static int64 secure_look = 0;  /* as clock_ms() tells time */
@@ -237,6 +238,9 @@ begin(DatabaseSlot *slot, const char *conninfo, int turn, const MachineState *st
 	{
 		more = true;
 		ready = false;
+		if (turn != passed_turn)
+			passed = 0;
+		passed_turn = turn;
 		if (source_start_primary(&source, conninfo, turn + passed) == SOURCE_FAILED)
 			return fail(slot, source_error(&source));
 		phase = PHASE_CONNECTING;
