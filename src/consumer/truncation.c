@@ -426,7 +426,7 @@ remove_before(DatabaseSlot *database, uint64 epoch, Respect respect, bool wait,
 	else
 		database_read(database, &look.state);
 	/* they need every entry, whatever it is */
-	alone = look_at_followers(&truncation, respect, wait, &look.followers);
+	alone = seen && look_at_followers(&truncation, respect, wait, &look.followers);
 	if (held == NULL)
 		refuse(&truncation, respect, &look);
 	else
