@@ -10,9 +10,12 @@
 
 #include "access/xact.h"
 #include "consumer/group.h"
+#include "log/definitions.h"
 #include "log/hint.h"
+#include "log/parked.h"
 #include "log/starts.h"
 #include "mb/pg_wchar.h"
+#include "shared/wakeup.h"
 #include "utils/memutils.h"
 #include "wire/write_set.h"
 
@@ -175,6 +178,16 @@ refuse_lost(const Registration *registration)
 			 errdetail("Something before epoch " UINT64_FORMAT ", which it had not processed, was truncated from the log.",
 					   registration->lost_before),
 			 errhint_for_role("What is missing cannot be had any more. Make the group anew with seq_drop_group() and seq_create_group().")));
+}
+
+void
+group_forget(const Registration *registration)
+{
+	if (definitions_remove(NameStr(registration->name)))
+		wakeup_defined_at_commit();
+	group_positions_drop(registration->id, registration->partitions);
+	parked_drop(registration->id);
+	starts_drop(registration->id);
 }
 
 void

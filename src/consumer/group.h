@@ -58,6 +58,9 @@ extern void group_note_moved(uint64 id, int partition, const GroupKey *key);
 /* The group of a name, which the present user may use, locked against its end. */
 extern FetchGroup *group_require(const char *name);
 
+/* Whatever is stored for one whose registration is gone, is gone with it. */
+extern void group_forget(const Registration *registration);
+
 /* An error if it has lost something by now, which a call under way may come upon. */
 extern void group_require_kept(const FetchGroup *group);
 

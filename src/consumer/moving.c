@@ -146,8 +146,6 @@ remove_registration(const Registration *registration)
 				 errmsg("group \"%s\" was changed by another transaction",
 						NameStr(registration->name)),
 				 errhint("Run the transaction again.")));
-	group_positions_drop(registration->id, registration->partitions);
-	starts_drop(registration->id);
 }
 
 void
@@ -158,6 +156,8 @@ moving_replace(const Registration *registration, const GroupHolding *holding,
 	HandlerDefinition definition;
 
 	remove_registration(registration);
+	group_positions_drop(registration->id, registration->partitions);
+	starts_drop(registration->id);
 	moving_describe(&now, holding, partitions);
 	registry_add(&now);
 	moving_begin(&now, holding);
@@ -174,7 +174,5 @@ void
 moving_end(const Registration *registration)
 {
 	remove_registration(registration);
-	if (definitions_remove(NameStr(registration->name)))
-		wakeup_defined_at_commit();
-	parked_drop(registration->id);
+	group_forget(registration);
 }

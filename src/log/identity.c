@@ -99,6 +99,12 @@ identity_now(pg_uuid_t *identity)
 	return found;
 }
 
+char *
+identity_text(const pg_uuid_t *identity)
+{
+	return DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(identity)));
+}
+
 /* Store a given one, or else a new one; with "replace" in place of the one there may be. */
 static void
 assign(bool replace, const pg_uuid_t *given)

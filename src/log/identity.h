@@ -21,6 +21,9 @@ extern bool identity_of_log(const LogAccess *access, pg_uuid_t *identity);
 /* As it is committed now, or by this transaction; false: none yet. */
 extern bool identity_now(pg_uuid_t *identity);
 
+/* One as text, or whatever else is a UUID; palloc'd. */
+extern char *identity_text(const pg_uuid_t *identity);
+
 /*
  * Before an entry is appended: see to it that this log has an identity, one of
  * its own if it is empty.  The append lock is held.

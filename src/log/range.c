@@ -76,8 +76,7 @@ range_find(const RangeLimits *limits, LogRange *range)
 
 	memset(range, 0, sizeof(*range));
 	log_access_begin(&access, ACCESS_SNAPSHOTS, ACCESS_LATEST);
-	if (!snapshots_base(&access, &begin))
-		machine_init(&begin);
+	snapshots_begin(&access, &begin);
 	log_reader_begin_by_index(&reader, &access, (int64) begin.last_applied_index + 1,
 							  (int64) Min(limits->through_index, (uint64) PG_INT64_MAX));
 	while (log_reader_skip(&reader))

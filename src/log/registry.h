@@ -16,6 +16,9 @@ typedef enum RegistrationKind
 	REGISTRATION_GROUP	 /* of workers, with a position for each partition */
 } RegistrationKind;
 
+/* Partitions that a group may have at most. */
+#define REGISTRATION_PARTITIONS_MAX 1024
+
 /* One of them, palloc'd as a whole by who returns it. */
 typedef struct Registration
 {

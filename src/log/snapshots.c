@@ -231,6 +231,13 @@ snapshots_base(const LogAccess *access, MachineState *state)
 	return found;
 }
 
+void
+snapshots_begin(const LogAccess *access, MachineState *state)
+{
+	if (!snapshots_base(access, state))
+		machine_init(state);
+}
+
 /*
  * Remove the row a walk is at; false if "nowait" and somebody has it locked, or if
  * a trigger keeps it in.

@@ -27,6 +27,9 @@ extern bool snapshots_latest(const LogAccess *access, uint64 through,
  */
 extern bool snapshots_base(const LogAccess *access, MachineState *state);
 
+/* The state in front of the log as it is here: its base, or that of no log at all. */
+extern void snapshots_begin(const LogAccess *access, MachineState *state);
+
 /*
  * Store a snapshot, unless there is one of that log_index already.  With
  * "nowait" also not if somebody else has the table locked.

@@ -78,8 +78,7 @@ truncate_plan(const LogTable *table, uint64 before_epoch,
 	snapshots_lock(table);
 	log_access_begin(&access, ACCESS_SNAPSHOTS | ACCESS_IDENTITY,
 					 ACCESS_LATEST);
-	if (!snapshots_base(&access, begin))
-		machine_init(begin);
+	snapshots_begin(&access, begin);
 	stays = first_to_stay(&access, before_epoch, machine_next_epoch(begin));
 	if (stays > 0 &&
 		log_has_rows(&access, (int64) begin->last_applied_index + 1, stays - 1))

@@ -6,11 +6,8 @@
  */
 #include "compat.h"
 
-#include "access/xact.h"
 #include "log/identity.h"
 #include "process/comparing.h"
-#include "utils/builtins.h"
-#include "utils/fmgrprotos.h"
 #include "utils/uuid.h"
 
 static const char tampered[] =
@@ -31,26 +28,12 @@ is_same(const pg_uuid_t *one, const pg_uuid_t *other)
 	return memcmp(one, other, sizeof(pg_uuid_t)) == 0;
 }
 
-/* What our log is; false: it does not know yet. */
-static bool
-find_identity(pg_uuid_t *identity)
-{
-	MemoryContext context = CurrentMemoryContext;
-	bool		found;
-
-	StartTransactionCommand();
-	found = identity_now(identity);
-	CommitTransactionCommand();
-	MemoryContextSwitchTo(context);
-	return found;
-}
-
 bool
 comparing_finds(const SourceState *there, const Following *following,
-				const MachineState *here, Difference *difference)
+				const pg_uuid_t *identity, const MachineState *here,
+				Difference *difference)
 {
 	uint64		end = here->last_applied_index;
-	pg_uuid_t	identity;
 
 	if (there->digest_version != MACHINE_DIGEST_VERSION)
 		return differs(difference, FOLLOWER_REFUSED,
@@ -61,10 +44,10 @@ comparing_finds(const SourceState *there, const Following *following,
 		return differs(difference, FOLLOWER_REFUSED,
 					   pstrdup("the source is this database itself, or a copy of it"),
 					   "see to it that the connection leads to the source; in a copy, call seq_follow() again");
-	if (there->identified && find_identity(&identity) && !is_same(&there->identity, &identity))
+	if (there->identified && identity != NULL && !is_same(&there->identity, identity))
 		return differs(difference, FOLLOWER_OTHER_LOG,
 					   psprintf("the source has another log: its identity is %s, and ours %s",
-								source_uuid_text(&there->identity), source_uuid_text(&identity)),
+								identity_text(&there->identity), identity_text(identity)),
 					   "see to it that the connection leads to the right source, or follow it in an empty database");
 	if (end < there->base.last_applied_index)
 		return differs(difference, FOLLOWER_TRUNCATED,

@@ -20,10 +20,11 @@ typedef struct Difference
 } Difference;
 
 /*
- * Is there any between the source's log and the one here, which has "here" behind its last
- * row?  Starts and ends a transaction of its own.
+ * Is there any between the source's log and the one here, which has that identity (NULL:
+ * none yet), and "here" behind its last row?
  */
 extern bool comparing_finds(const SourceState *there, const Following *following,
-							const MachineState *here, Difference *difference);
+							const pg_uuid_t *identity, const MachineState *here,
+							Difference *difference);
 
 #endif							/* CALVIN_PROCESS_COMPARING_H */

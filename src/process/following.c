@@ -103,7 +103,9 @@ static char schema[NAMEDATALEN * 2 + 3]; /* the extension's there, quoted */
 static MachineState here;	/* behind our last row */
 static uint64 begins;		/* our log, behind that log_index */
 static bool virgin;			/* there never was a row */
-static bool identified;		/* our log has an identity, or the source's has none */
+static bool named;			/* our log has an identity, */
+static pg_uuid_t identity;	/* which is this */
+static bool identified;		/* it has one, or the source's has none */
 static bool copying;		/* a feed's rows are coming */
 static bool noted_once;		/* on this connection; where we begin is known there */
 static bool compared_since; /* and it was compared since */
@@ -356,15 +358,13 @@ look_here(DatabaseSlot *slot)
 	PublishedState published;
 	LogAccess	access;
 	MachineState base;
-	pg_uuid_t	identity;
 	uint64		end;
 
 	if (!start_transaction(slot))
 		return false;
 	database_read(slot, &published);
 	log_access_begin(&access, ACCESS_SNAPSHOTS | ACCESS_IDENTITY, ACCESS_LATEST);
-	if (!snapshots_base(&access, &base))
-		machine_init(&base);
+	snapshots_begin(&access, &base);
 	end = (uint64) log_last_index(&access);
 	begins = base.last_applied_index;
 	virgin = end == 0 &&
@@ -374,7 +374,7 @@ look_here(DatabaseSlot *slot)
 		here = base;
 	else
 		states_find(&access, end, &published.machine, &here);
-	identified = identity_of_log(&access, &identity);
+	identified = named = identity_of_log(&access, &identity);
 	log_access_end(&access);
 	end_transaction();
 	return true;
@@ -417,7 +417,7 @@ own_position(DatabaseSlot *slot)
 	PublishedState published;
 
 	database_read(slot, &published);
-	return psprintf("'%s', %s, " UINT64_FORMAT, source_uuid_text(&following.id),
+	return psprintf("'%s', %s, " UINT64_FORMAT, identity_text(&following.id),
 					quote_literal_cstr(own_name()),
 					Max(published.machine.last_applied_index, begins));
 }
@@ -637,7 +637,7 @@ compare_with(DatabaseSlot *slot, const SourceState *there)
 {
 	Difference	difference;
 
-	if (!comparing_finds(there, &following, &here, &difference))
+	if (!comparing_finds(there, &following, named ? &identity : NULL, &here, &difference))
 		return agreed(slot, there);
 	if (difference.state == FOLLOWER_TRUNCATED && virgin)
 		return adopt(slot, there, true);

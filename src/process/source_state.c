@@ -77,12 +77,6 @@ source_state_read(const PGresult *result, SourceState *state)
 }
 
 char *
-source_uuid_text(const pg_uuid_t *uuid)
-{
-	return DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(uuid)));
-}
-
-char *
 source_with_our_log(const char *schema, const MachineState *here)
 {
 	return psprintf("FROM %s.seq_feed_state(" UINT64_FORMAT ")"

@@ -35,7 +35,4 @@ extern bool source_state_read(const PGresult *result, SourceState *state);
  */
 extern char *source_with_our_log(const char *schema, const MachineState *here);
 
-/* An identity, of a log or of a follower, as text; palloc'd. */
-extern char *source_uuid_text(const pg_uuid_t *uuid);
-
 #endif							/* CALVIN_PROCESS_SOURCE_STATE_H */

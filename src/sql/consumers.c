@@ -10,6 +10,7 @@
 #include "log/attach.h"
 #include "log/followers.h"
 #include "log/hint.h"
+#include "log/identity.h"
 #include "log/reader.h"
 #include "log/snapshots.h"
 #include "miscadmin.h"
@@ -258,6 +259,8 @@ put_followers(ReturnSetInfo *rsinfo)
 	MachineState base;
 	LogAccess	access;
 
+	log_access_begin(&access, ACCESS_SNAPSHOTS, ACCESS_LATEST);
+	snapshots_begin(&access, &base);
 	for (int i = 0; i < n; i++)
 	{
 		const FollowerPosition *position = &positions[i];
@@ -265,21 +268,17 @@ put_followers(ReturnSetInfo *rsinfo)
 		Datum		values[BEHIND_COLUMNS] = {0};
 		bool		nulls[BEHIND_COLUMNS] = {false};
 
-		log_access_begin(&access, ACCESS_SNAPSHOTS, ACCESS_LATEST);
-		if (!snapshots_base(&access, &base))
-			machine_init(&base);
 		/* behind what was truncated there may be much that is not vacuumed yet */
 		oldest = log_appended_at(&access, (int64) Max(position->log_index,
 													  base.last_applied_index) + 1);
-		log_access_end(&access);
 		values[0] = CStringGetTextDatum("follower");
 		values[1] = CStringGetTextDatum(position->name);
-		values[2] = CStringGetTextDatum(DatumGetCString(DirectFunctionCall1(uuid_out,
-																			UUIDPGetDatum(&position->id))));
+		values[2] = CStringGetTextDatum(identity_text(&position->id));
 		values[5] = BoolGetDatum(position->log_index < base.last_applied_index);
 		nulls[6] = true;
 		put_behind(rsinfo, values, nulls, oldest, position->seen_at);
 	}
+	log_access_end(&access);
 }
 
 Datum

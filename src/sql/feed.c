@@ -111,8 +111,7 @@ seq_feed_state(PG_FUNCTION_ARGS)
 	nulls[2] = !following_find(&following);
 	values[2] = UUIDPGetDatum(&following.id);
 	values[3] = Int64GetDatum((int64) published.machine.last_applied_index);
-	if (!snapshots_base(&access, &base))
-		machine_init(&base);
+	snapshots_begin(&access, &base);
 	values[4] = Int64GetDatum(Max(log_last_index(&access),
 								  (int64) base.last_applied_index));
 	values[5] = Int64GetDatum((int64) base.last_applied_index);

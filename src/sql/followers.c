@@ -9,6 +9,7 @@
 #include "log/append.h"
 #include "log/followers.h"
 #include "log/hint.h"
+#include "log/identity.h"
 #include "log/reader.h"
 #include "log/snapshots.h"
 #include "sql/args.h"
@@ -91,8 +92,7 @@ seq_followers_info(PG_FUNCTION_ARGS)
 	int			n = followers_list(&positions);
 
 	log_access_begin(&access, ACCESS_SNAPSHOTS, ACCESS_LATEST);
-	if (!snapshots_base(&access, &base))
-		machine_init(&base);
+	snapshots_begin(&access, &base);
 	log_access_end(&access);
 	end = Max(append_committed_end(), (int64) base.last_applied_index);
 	for (int i = 0; i < n; i++)
@@ -100,8 +100,7 @@ seq_followers_info(PG_FUNCTION_ARGS)
 		Datum		values[FOLLOWERS_COLUMNS];
 		bool		nulls[FOLLOWERS_COLUMNS] = {false};
 
-		values[0] = CStringGetTextDatum(DatumGetCString(DirectFunctionCall1(uuid_out,
-																			UUIDPGetDatum(&positions[i].id))));
+		values[0] = CStringGetTextDatum(identity_text(&positions[i].id));
 		values[1] = CStringGetTextDatum(positions[i].name);
 		values[2] = Int64GetDatum((int64) positions[i].log_index);
 		values[3] = Int64GetDatum(Max(end - (int64) positions[i].log_index, 0));

@@ -5,15 +5,12 @@
 #include "compat.h"
 
 #include "catalog/pg_type_d.h"
+#include "consumer/group.h"
 #include "log/begin_at_end.h"
-#include "log/definitions.h"
 #include "log/group_positions.h"
-#include "log/parked.h"
 #include "log/registry.h"
-#include "log/starts.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
-#include "shared/wakeup.h"
 #include "sql/args.h"
 #include "sql/registering.h"
 #include "utils/array.h"
@@ -21,8 +18,6 @@
 
 CALVIN_FUNCTION(seq_create_group);
 CALVIN_FUNCTION(seq_drop_group);
-
-#define MAX_PARTITIONS 1024
 
 static text *
 name_argument(FunctionCallInfo fcinfo)
@@ -101,10 +96,10 @@ seq_create_group(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("partitions must not be null")));
 	registration.partitions = PG_GETARG_INT32(1);
-	if (registration.partitions < 1 || registration.partitions > MAX_PARTITIONS)
+	if (registration.partitions < 1 || registration.partitions > REGISTRATION_PARTITIONS_MAX)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("partitions must be between 1 and %d", MAX_PARTITIONS)));
+				 errmsg("partitions must be between 1 and %d", REGISTRATION_PARTITIONS_MAX)));
 	namestrcpy(&registration.name, name);
 	registration.kind = REGISTRATION_GROUP;
 	registration.owner = GetUserId();
@@ -142,10 +137,6 @@ seq_drop_group(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("there is no group \"%s\"", name),
 				 errdetail("It was dropped by another transaction.")));
-	if (definitions_remove(name))
-		wakeup_defined_at_commit();
-	group_positions_drop(registration->id, registration->partitions);
-	parked_drop(registration->id);
-	starts_drop(registration->id);
+	group_forget(registration);
 	PG_RETURN_VOID();
 }

@@ -45,12 +45,6 @@ CALVIN_FUNCTION(seq_handover);
 CALVIN_FUNCTION(seq_take_vshards);
 CALVIN_FUNCTION(seq_drop_move);
 
-static char *
-uuid_text(const pg_uuid_t *uuid)
-{
-	return DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(uuid)));
-}
-
 static pg_uuid_t
 require_identity(void)
 {
@@ -74,7 +68,7 @@ require_same_log(const MoveText *text)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("the other server has another log"),
 				 errdetail("Its identity is %s, and that of the log here %s.",
-						   uuid_text(&text->log), uuid_text(&identity))));
+						   identity_text(&text->log), identity_text(&identity))));
 }
 
 /* The place of a vshard in a holding, or -1. */
@@ -307,7 +301,7 @@ require_move(const pg_uuid_t *move, Move *found)
 	if (!moves_find(move, found))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("there is no move %s here", uuid_text(move)),
+				 errmsg("there is no move %s here", identity_text(move)),
 				 errhint("See seq_moves.")));
 	moves_require_owner(found);
 }
@@ -323,7 +317,7 @@ seq_handover(PG_FUNCTION_ARGS)
 	if (move.state != MOVE_RELEASED)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("move %s released no vshards here", uuid_text(&move.move))));
+				 errmsg("move %s released no vshards here", identity_text(&move.move))));
 	if (move.by_self)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -348,7 +342,7 @@ is_for_us(const MoveText *text, bool force)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("these vshards were not requested by this server"),
 				 errdetail("They are to be taken by the one whose seq_moves has %s as requested.",
-						   uuid_text(&text->move)),
+						   identity_text(&text->move)),
 				 errhint("If it is lost, and never takes them, use force.")));
 	}
 	moves_require_owner(&move);

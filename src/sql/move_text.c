@@ -8,13 +8,13 @@
 #include "compat.h"
 
 #include "lib/stringinfo.h"
+#include "log/identity.h"
+#include "log/registry.h"
 #include "sql/move_text.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/json.h"
 #include "wire/wire.h"
-
-#define MAX_PARTITIONS 1024
 
 /* Hexadecimal digits of a digest. */
 #define DIGEST_DIGITS 16
@@ -27,7 +27,7 @@ static void
 put_uuid(StringInfo out, const char *key, const pg_uuid_t *uuid)
 {
 	appendStringInfo(out, "\"%s\": \"%s\", ", key,
-					 DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(uuid))));
+					 identity_text(uuid));
 }
 
 static void
@@ -315,7 +315,7 @@ move_text_read_handover(Jsonb *jsonb, MoveText *text)
 		text->keys[i].epoch = epochs[i];
 		text->keys[i].position = (uint32) positions[i];
 	}
-	text->partitions = (int) get_number(&reading, "partitions", 1, MAX_PARTITIONS);
+	text->partitions = (int) get_number(&reading, "partitions", 1, REGISTRATION_PARTITIONS_MAX);
 	text->log_index = get_number(&reading, "log_index", 0, PG_INT64_MAX);
 	text->digest = get_digest(&reading);
 }
