@@ -463,6 +463,17 @@ SKIP:
 	$p->quit;
 }
 
+#
+# A server whose commits wait for nobody, though standbys are named
+#
+{
+	sql($one, $db, "SELECT seq_create_group('unwatched', 1, '" . vshards(7) . "')");
+	$one->append_conf('postgresql.conf', "max_wal_senders = 0\nsynchronous_standby_names = 'nobody'");
+	$one->restart;
+	wait_for_applier($one, $db);
+	like(release_vshards($one, $db, request_vshards($two, $db, 'unwatched', vshards(7))), qr/"move"/, 'a handover waits for none either');
+}
+
 $_->stop foreach $one, $two, $source;
 nothing_crashed($_, 1) foreach $one, $two, $source;
 done_testing();
