@@ -192,9 +192,24 @@
 #define COMPAT_CLUSTER_STMT T_ClusterStmt
 #endif
 
-/* A signal's handler that ignores it; 19 has one of the handlers' type. */
-#ifndef PG_SIG_IGN
-#define PG_SIG_IGN SIG_IGN
+/*
+ * A signal's handler that ignores it.  19 has one of the handlers' type, PG_SIG_IGN,
+ * which casts from function to function: with the server's own flags clang warns.
+ */
+#if PG_VERSION_NUM >= 190000
+#define COMPAT_SIG_IGN ((pqsigfunc) (uintptr_t) SIG_IGN)
+#else
+#define COMPAT_SIG_IGN SIG_IGN
+#endif
+
+/* An ExecutorRun_hook: its arguments, and those it hands on. */
+#if PG_VERSION_NUM >= 180000
+#define COMPAT_RUN_PARAMS QueryDesc *query, ScanDirection direction, uint64 count
+#define COMPAT_RUN_ARGS query, direction, count
+#else
+#define COMPAT_RUN_PARAMS \
+	QueryDesc *query, ScanDirection direction, uint64 count, bool execute_once
+#define COMPAT_RUN_ARGS query, direction, count, execute_once
 #endif
 
 /* A handler of a signal hands its arguments on. */

@@ -206,7 +206,7 @@ calvin_seq_launcher_main(Datum arg)
 {
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, die);
-	pqsignal(SIGINT, PG_SIG_IGN);
+	pqsignal(SIGINT, COMPAT_SIG_IGN);
 	BackgroundWorkerUnblockSignals();
 
 	launched = MemoryContextAllocZero(TopMemoryContext,

@@ -52,7 +52,7 @@ life_begin(WorkerKind kind)
 
 	memcpy(&args, MyBgworkerEntry->bgw_extra, sizeof(args));
 	pqsignal(SIGTERM, die);
-	pqsignal(SIGINT, PG_SIG_IGN);
+	pqsignal(SIGINT, COMPAT_SIG_IGN);
 	BackgroundWorkerUnblockSignals();
 
 	own_kind = kind;

@@ -111,7 +111,7 @@ try_step(DatabaseSlot *slot, TruncationStep *step, TimestampTz *too_young)
 		}
 	}
 	PG_END_TRY();
-	pqsignal(SIGINT, PG_SIG_IGN);
+	pqsignal(SIGINT, COMPAT_SIG_IGN);
 	QueryCancelPending = false;
 	return succeeded;
 }
