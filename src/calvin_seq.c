@@ -4,6 +4,7 @@
  */
 #include "compat.h"
 
+#include "consumer/left_out.h"
 #include "fmgr.h"
 #include "log/append.h"
 #include "log/memory.h"
@@ -32,6 +33,7 @@ _PG_init(void)
 	queue_init();
 	settings_init();
 	submission_init();
+	left_out_init();
 	if (process_shared_preload_libraries_in_progress)
 	{
 		shmem_init();

@@ -117,7 +117,18 @@ scenario(
 		is($c->query('SELECT seq_commit(); COMMIT')->{error}, '', 'and is committed');
 		# without a transaction block: the Sync ends it
 		$r = $c->run($c->bind('', 'receive'), $c->execute('', 4));
-		is($r->{status}, 'I', 'a portal that ends with its statement');
+		is("$r->{status} $r->{suspended}", 'I 1', 'a portal that ends with its statement');
+		like($r->{error}, qr/^0A000: the query leaves out rows/, 'has rows left, so it fails');
+		# and so does one that is closed
+		$c->query('BEGIN');
+		$r = $c->run($c->bind('p', 'receive'), $c->execute('p', 8), $c->close_portal('p'));
+		like($r->{error}, qr/^0A000: the query leaves out rows/, 'one that is closed in front of its end');
+		is($c->query('COMMIT')->{tags}[0], 'ROLLBACK', 'and its transaction');
+		# all, though not its end
+		$c->query('BEGIN');
+		$r = $c->run($c->bind('p', 'receive'), $c->execute('p', 9), $c->close_portal('p'));
+		is("$r->{error} $r->{suspended}", ' 1', 'one that nobody read on from, with nothing left');
+		$c->query('ROLLBACK');
 		$c->query('SELECT seq_rewind()');
 		$r = $c->run($c->parse('commit', 'SELECT seq_commit()'), $c->parse('store', 'SELECT process(3)'),
 			map { ($c->bind('', $_), $c->execute('')) } 'store', 'commit', 'store');

@@ -7,6 +7,7 @@
 #include "catalog/pg_type_d.h"
 #include "consumer/fetch.h"
 #include "consumer/holding.h"
+#include "consumer/left_out.h"
 #include "log/rows.h"
 #include "miscadmin.h"
 #include "sql/args.h"
@@ -45,12 +46,14 @@ begin_fetching(FunctionCallInfo fcinfo, const char *function, FetchGroup **group
 	return fetch_begin(&request);
 }
 
-static void
-end_fetching(Fetch *fetch, const FetchGroup *group)
+static Datum
+end_fetching(FunctionCallInfo fcinfo, Fetch *fetch, const FetchGroup *group)
 {
 	if (fetch_gave(fetch))
 		holding_note(NameStr(group->name), true);
 	fetch_end(fetch);
+	left_out_note(fcinfo);
+	return (Datum) 0;
 }
 
 /* seq_fetch(name, max_txns, timeout) */
@@ -73,8 +76,7 @@ seq_fetch(PG_FUNCTION_ARGS)
 							 maker.nulls);
 		CHECK_FOR_INTERRUPTS();
 	}
-	end_fetching(fetch, group);
-	return (Datum) 0;
+	return end_fetching(fcinfo, fetch, group);
 }
 
 /* The transaction that a row is made of, for errors. */
@@ -164,6 +166,5 @@ seq_fetch_json(PG_FUNCTION_ARGS)
 		MemoryContextReset(row_context);
 		CHECK_FOR_INTERRUPTS();
 	}
-	end_fetching(fetch, group);
-	return (Datum) 0;
+	return end_fetching(fcinfo, fetch, group);
 }

@@ -5,7 +5,8 @@
  * The server collects what such a function returns, and a LIMIT passes over a part
  * of it: that would be committed as processed with nobody having seen it.  The
  * planner asks a function's support function how many rows it returns, which is
- * where a LIMIT is seen before anything has been received.
+ * where a LIMIT is seen before anything has been received.  One of another query
+ * level is seen when the query has ended (consumer/left_out.c).
  */
 #include "compat.h"
 
@@ -59,8 +60,8 @@ leaves_rows_out(PlannerInfo *root, FuncExpr *call)
 				most;
 	bool		isnull;
 
-	/* an aggregate has read them all */
-	if (query->hasAggs || query->groupClause != NIL || query->groupingSets != NIL)
+	/* an aggregate of all rows has read them; of groups, some would be left out */
+	if (query->hasAggs && query->groupClause == NIL && query->groupingSets == NIL)
 		return false;
 	if (query->limitOffset != NULL &&
 		!(known_value(root, query->limitOffset, &offset, &isnull) &&

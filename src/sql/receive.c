@@ -5,6 +5,7 @@
 #include "compat.h"
 
 #include "consumer/holding.h"
+#include "consumer/left_out.h"
 #include "consumer/stream.h"
 #include "log/memory.h"
 #include "log/rows.h"
@@ -116,6 +117,7 @@ seq_receive(PG_FUNCTION_ARGS)
 		CHECK_FOR_INTERRUPTS();
 	}
 	end_receiving(&receiving);
+	left_out_note(fcinfo);
 	return (Datum) 0;
 }
 
