@@ -279,6 +279,15 @@ FETCH ALL FROM c;
 COMMIT;
 CLOSE c;
 SELECT seq_pending('g');
+-- one that was read to its last row, though not beyond, and does not fit into memory
+SET work_mem = '64kB';
+BEGIN;
+DECLARE c CURSOR WITH HOLD FOR SELECT repeat('x', 100000) FROM seq_fetch('g', 1);
+MOVE 1 FROM c;
+COMMIT;
+CLOSE c;
+RESET work_mem;
+SELECT seq_pending('g');
 -- the loops of procedures
 \set VERBOSITY default
 \set SHOW_CONTEXT never

@@ -19,6 +19,7 @@ CREATE TEMP TABLE tried AS SELECT c, t.failure(c) FROM unnest(ARRAY[
 	'SELECT * FROM seq_fetch(''g'', 10) FETCH FIRST ROW ONLY', 'SELECT * FROM seq_fetch(''g'', 10) ORDER BY epoch DESC LIMIT 9', 'SELECT * FROM seq_fetch(''g'', 10) OFFSET 1',
 	'SELECT seq_fetch(''g'', 10) LIMIT 1', 'SELECT * FROM (SELECT * FROM seq_fetch(''g'', 10)) f LIMIT 1',
 	'CREATE TEMP TABLE none AS SELECT f.epoch FROM seq_fetch(''g'', 10) f, pg_class LIMIT 3', 'SELECT * FROM seq_fetch(max_txns => 2, name => ''g'') LIMIT 1',
+	'SELECT f.epoch FROM seq_fetch(''g'', 2) f, generate_series(1, 3) LIMIT 4',
 	'EXECUTE bounded(2, 1)', 'SELECT (SELECT epoch FROM seq_fetch(''g'', 2) LIMIT 1)', 'EXPLAIN SELECT * FROM seq_fetch(''g'') LIMIT 1']) c;
 SELECT DISTINCT failure FROM tried ORDER BY 1;
 SELECT seq_pending('g');
@@ -53,12 +54,19 @@ CREATE TEMP TABLE left_out AS SELECT c, t.failure(c) FROM unnest(ARRAY[
 	'WITH m AS MATERIALIZED (SELECT * FROM seq_fetch(''g'', 3) ORDER BY epoch DESC) SELECT epoch FROM m ORDER BY 1 LIMIT 1',
 	'SELECT * FROM (SELECT epoch FROM seq_fetch(''g'', 3) ORDER BY 1) f LIMIT 2', 'SELECT * FROM (SELECT seq_fetch(''g'', 3) OFFSET 0) f LIMIT 2',
 	'SELECT epoch, n FROM (SELECT epoch, count(*) AS n FROM seq_fetch(''g'', 3) GROUP BY 1) f LIMIT 2', 'SELECT epoch, count(*) FROM seq_fetch(''g'', 3) GROUP BY 1 LIMIT 2',
-	'SELECT EXISTS (SELECT FROM seq_fetch(''g'', 3))', 'WITH m AS MATERIALIZED (SELECT * FROM seq_receive(3, ''0'', ''s'')) SELECT * FROM m LIMIT 2',
+	'SELECT EXISTS (SELECT FROM seq_fetch(''g'', 3))', 'SELECT epoch FROM seq_fetch(''g'', 3) UNION ALL SELECT epoch FROM seq_fetch(''g'', 3) LIMIT 4',
+	'WITH m AS MATERIALIZED (SELECT * FROM seq_fetch(''g'', 3)) SELECT * FROM m UNION ALL SELECT * FROM m LIMIT 2',
+	'WITH m AS MATERIALIZED (SELECT * FROM seq_fetch(''g'', 3)) SELECT epoch FROM m, generate_series(1, 3) ORDER BY 1 LIMIT 4', 'SELECT unnest(ARRAY[(seq_fetch(''g'', 3)).epoch, 1, 2]) LIMIT 4',
+	'SELECT f.* FROM generate_series(1, 2) n, LATERAL (SELECT * FROM (SELECT n, epoch FROM seq_fetch(''g'', 5 - 2 * n) OFFSET 0) f LIMIT 2) f',
+	'WITH m AS MATERIALIZED (SELECT * FROM seq_receive(3, ''0'', ''s'')) SELECT * FROM m LIMIT 2',
 	'WITH m AS MATERIALIZED (SELECT * FROM seq_fetch(''g'', 3)), n AS MATERIALIZED (SELECT epoch FROM m) SELECT * FROM n LIMIT 2',
 	'SELECT pg_temp.lazy()', 'SELECT pg_temp.looped(30, 2)',
 	'DO ''DECLARE e bigint; BEGIN SELECT epoch INTO e FROM seq_fetch(''''g'''', 3); END''', 'DO ''DECLARE e bigint; BEGIN SELECT seq_fetch(''''g'''', 3) INTO e; END''',
 	'DO ''DECLARE e bigint; BEGIN SELECT epoch INTO e FROM seq_fetch(''''g'''', 3) ORDER BY epoch DESC; END''',
 	'DO ''DECLARE c CURSOR FOR SELECT * FROM seq_fetch(''''g'''', 3); r record; BEGIN OPEN c; FETCH c INTO r; CLOSE c; END''',
+	'DO ''DECLARE c SCROLL CURSOR FOR SELECT epoch FROM seq_fetch(''''g'''', 3); r record; BEGIN OPEN c; FETCH c INTO r; FETCH c INTO r; FETCH PRIOR FROM c INTO r; FETCH c INTO r; CLOSE c; END''',
+	'DO ''DECLARE c SCROLL CURSOR FOR SELECT epoch FROM seq_fetch(''''g'''', 2); r record; BEGIN OPEN c; FETCH c INTO r; FETCH ABSOLUTE 1 FROM c INTO r; CLOSE c; END''',
+	'DO ''DECLARE c SCROLL CURSOR FOR SELECT * FROM (SELECT epoch FROM seq_fetch(''''g'''', 3) ORDER BY 1) f LIMIT 2; r record; BEGIN OPEN c; MOVE FORWARD ALL FROM c; FETCH PRIOR FROM c INTO r; CLOSE c; END''',
 	'DO ''DECLARE c CURSOR FOR SELECT * FROM seq_receive(3, ''''0'''', ''''s''''); r record; BEGIN OPEN c; FETCH c INTO r; CLOSE c; END''']) c;
 SELECT failure, count(*) FROM left_out GROUP BY 1 ORDER BY 1;
 SELECT c, failure FROM left_out WHERE failure !~ '^0A000';
@@ -88,6 +96,45 @@ FETCH BACKWARD 2 FROM c;
 CLOSE c;
 COMMIT;
 SELECT count(*) FROM stored;
+SELECT seq_pending('g');
+INSERT INTO seq_log (entry) SELECT t.batch(e, '{a}') FROM generate_series(40, 59) e;
+CALL t.wait_applied();
+-- each of several calls has a LIMIT of its own
+SELECT (SELECT epoch FROM seq_fetch(n, 1) LIMIT 1), EXISTS (SELECT FROM seq_fetch(n, 1)) FROM (VALUES ('g'), ('g')) v (n);
+SELECT f.* FROM generate_series(1, 2) n, LATERAL (SELECT * FROM (SELECT n, epoch FROM seq_fetch('g', 2 + 0 * n) OFFSET 0) f LIMIT 2) f;
+SELECT epoch FROM seq_fetch('g', 2) UNION ALL SELECT epoch FROM seq_fetch('g', 2) LIMIT 4;
+SELECT f.epoch FROM seq_fetch('g', 1) f, generate_series(1, 3) LIMIT 1;
+WITH m AS MATERIALIZED (SELECT epoch FROM seq_fetch('g', 2)) SELECT epoch FROM m WHERE EXISTS (SELECT FROM pg_class WHERE relpages >= epoch * 0) LIMIT 2;
+BEGIN;
+DECLARE c SCROLL CURSOR FOR SELECT epoch FROM seq_fetch('g', 2);
+FETCH 2 FROM c;
+FETCH BACKWARD 1 FROM c;
+CLOSE c;
+COMMIT;
+SELECT seq_pending('g');
+-- where its CLOSE fails behind a savepoint a cursor is of no use any more, and nothing can be committed
+BEGIN;
+DECLARE c CURSOR FOR SELECT epoch FROM seq_fetch('g', 3);
+FETCH 1 FROM c;
+SAVEPOINT s;
+CLOSE c;
+ROLLBACK TO s;
+SAVEPOINT t;
+FETCH 1 FROM c;
+ROLLBACK TO t;
+CLOSE c;
+COMMIT;
+CREATE FUNCTION pg_temp.each() RETURNS SETOF bigint LANGUAGE sql AS 'SELECT epoch FROM seq_fetch(''g'', 3)';
+DO $$ DECLARE c CURSOR FOR SELECT pg_temp.each(); e bigint; BEGIN OPEN c; FETCH c INTO e; BEGIN CLOSE c; EXCEPTION WHEN feature_not_supported THEN END; END $$;
+BEGIN;
+DECLARE c CURSOR FOR SELECT epoch FROM seq_receive(3, '0', 's');
+FETCH 1 FROM c;
+SAVEPOINT s;
+CLOSE c;
+ROLLBACK TO s;
+CLOSE c;
+SELECT seq_commit('s');
+ROLLBACK;
 SELECT seq_pending('g');
 SELECT seq_unsubscribe(NULL, 's');
 

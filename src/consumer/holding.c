@@ -206,14 +206,17 @@ static bool
 has_rows_left(Portal portal)
 {
 	Tuplestorestate *store = portal->holdStore;
+	int			ahead;
 	bool		more;
 
 	if (portal->autoHeld)
 		return true;
 	if (portal->atEnd)
 		return false;
-	/* look ahead without moving it */
-	tuplestore_select_read_pointer(store, tuplestore_alloc_read_pointer(store, 0));
+	/* look ahead without moving it; what is made does not know where a file is read */
+	ahead = tuplestore_alloc_read_pointer(store, 0);
+	tuplestore_copy_read_pointer(store, 0, ahead);
+	tuplestore_select_read_pointer(store, ahead);
 	more = tuplestore_advance(store, true);
 	tuplestore_select_read_pointer(store, 0);
 	return more;

@@ -20,7 +20,9 @@
 #include "funcapi.h"
 #include "lib/ilist.h"
 #include "nodes/nodeFuncs.h"
+#include "tcop/pquery.h"
 #include "utils/lsyscache.h"
+#include "utils/portal.h"
 #include "utils/tuplestore.h"
 
 /* More rows than there are. */
@@ -32,11 +34,16 @@ typedef struct Call
 	dlist_node	node;
 	MemoryContextCallback callback;
 	EState	   *estate;
+	Portal		portal; /* that runs the query, or what it is part of; NULL: none */
 	Node	   *expression; /* of the plan */
 	Oid			function;
+	Tuplestorestate *store; /* with the rows of the last one */
+	int64		times;	/* that they were made */
 	int64		rows; /* that all of them returned */
+	int64		most; /* that one of them returned */
 	int64		handed_out; /* by the query, so far */
 	bool		ended; /* the query has no more to hand out */
+	bool		went_back; /* and stands before what it has handed out */
 } Call;
 
 static dlist_head calls = DLIST_STATIC_INIT(calls);
@@ -74,6 +81,7 @@ left_out_note(FunctionCallInfo fcinfo)
 	EState	   *estate = rsinfo->econtext->ecxt_estate;
 	Node	   *expression = fcinfo->flinfo->fn_expr;
 	Call	   *call;
+	int64		rows;
 
 	if (estate == NULL)
 		return;
@@ -82,6 +90,7 @@ left_out_note(FunctionCallInfo fcinfo)
 	{
 		call = MemoryContextAllocZero(estate->es_query_cxt, sizeof(Call));
 		call->estate = estate;
+		call->portal = ActivePortal;
 		call->expression = expression;
 		call->function = fcinfo->flinfo->fn_oid;
 		call->callback.func = at_query_end;
@@ -89,7 +98,11 @@ left_out_note(FunctionCallInfo fcinfo)
 		MemoryContextRegisterResetCallback(estate->es_query_cxt, &call->callback);
 		dlist_push_head(&calls, &call->node);
 	}
-	call->rows += tuplestore_tuple_count(rsinfo->setResult);
+	rows = tuplestore_tuple_count(rsinfo->setResult);
+	call->store = rsinfo->setResult;
+	call->times++;
+	call->rows += rows;
+	call->most = Max(call->most, rows);
 }
 
 /* How many rows of a call can have got out of the plan. */
@@ -97,25 +110,38 @@ typedef struct Search
 {
 	const Call *call;
 	int64		bound;	/* of the node whose children are looked at */
+	bool		repeated;	/* they are run for each row of another node */
+	bool		unread; /* there are rows that no node has read */
 	int64		most;	/* by the widest way that there is; -1: none */
 } Search;
 
-static void search_plan(PlanState *node, int64 bound, Search *search);
+static void search_plan(PlanState *node, int64 bound, bool repeated, Search *search);
+
+/* What is left where so many rows are taken, each time. */
+static int64
+cut(const Search *search, bool repeated, int64 bound, int64 count)
+{
+	if (repeated)
+		return search->call->most > count ? 0 : bound;
+	return Min(bound, count);
+}
 
 /* A plan of its own, unless it is read by nodes of this one. */
 static void
-search_subplans(List *subplans, Search *search)
+search_subplans(List *subplans, bool repeated, Search *search)
 {
 	ListCell   *cell;
 
 	foreach(cell, subplans)
 	{
 		SubPlanState *subplan = lfirst_node(SubPlanState, cell);
+		int64		bound = ALL_ROWS;
 
-		if (subplan->subplan->subLinkType != CTE_SUBLINK)
-			search_plan(subplan->planstate,
-						subplan->subplan->subLinkType == EXISTS_SUBLINK ? 1 : ALL_ROWS,
-						search);
+		if (subplan->subplan->subLinkType == CTE_SUBLINK)
+			continue;
+		if (subplan->subplan->subLinkType == EXISTS_SUBLINK)
+			bound = cut(search, repeated, bound, 1);
+		search_plan(subplan->planstate, bound, repeated, search);
 	}
 }
 
@@ -126,46 +152,111 @@ search_child(PlanState *node, void *context)
 
 	/* those are entered from where they are read */
 	if (!list_member_ptr(search->call->estate->es_subplanstates, node))
-		search_plan(node, search->bound, search);
+		search_plan(node, search->bound, search->repeated, search);
 	return false;
 }
 
-static bool
-is_call(Node *node, void *call)
-{
-	return node == call ||
-		(node != NULL && expression_tree_walker(node, is_call, call));
-}
-
+/* The query's end was not reached, so rows that nobody has read were not passed over. */
 static int64
-bound_of_limit(const LimitState *limit, int64 bound)
+bound_of_store(Tuplestorestate *store, int64 bound, Search *search)
 {
-	if (limit->offset > 0)
-		return 0;
-	/* otherwise it has not cut off anything */
-	if (limit->lstate == LIMIT_WINDOWEND && !limit->noCount)
-		return Min(bound, limit->count);
-	return bound;
+	if (bound == ALL_ROWS || store == NULL || search->call->went_back)
+		return bound;
+	search->unread |= tuplestore_advance(store, true);
+	return search->unread ? 0 : bound;
 }
 
 static void
-search_plan(PlanState *node, int64 bound, Search *search)
+search_function_scan(const FunctionScan *scan, int64 bound, Search *search)
 {
-	int64		outer = search->bound;
+	ListCell   *cell;
 
-	search_subplans(node->initPlan, search);
-	search_subplans(node->subPlan, search);
+	foreach(cell, scan->functions)
+	{
+		RangeTblFunction *function = lfirst_node(RangeTblFunction, cell);
+
+		if (function->funcexpr != search->call->expression)
+			continue;
+		/* with parameters it may be gone */
+		if (bms_is_empty(function->funcparams))
+			bound = bound_of_store(search->call->store, bound, search);
+		search->most = Max(search->most, bound);
+	}
+}
+
+static void
+search_project_set(const ProjectSetState *node, int64 bound, Search *search)
+{
+	for (int i = 0; i < node->nelems; i++)
+	{
+		SetExprState *element = (SetExprState *) node->elems[i];
+
+		if (IsA(element, SetExprState) &&
+			(Node *) element->expr == search->call->expression)
+			search->most = Max(search->most,
+							   bound_of_store(element->funcResultStore, bound, search));
+	}
+}
+
+static int64
+bound_of_limit(const LimitState *limit, bool repeated, int64 bound,
+			   const Search *search)
+{
+	if (limit->offset > 0)
+		return 0;
+	/* it has not cut off anything, the last time */
+	if (limit->noCount ||
+		(limit->lstate == LIMIT_SUBPLANEOF && !(repeated && search->call->times > 1)))
+		return bound;
+	return cut(search, repeated, bound, limit->count);
+}
+
+/* Of a node that makes several rows of one. */
+static int64
+bound_of_one(int64 bound)
+{
+	return bound == ALL_ROWS ? bound : Min(bound, 1);
+}
+
+static void
+search_join(JoinState *node, int64 bound, bool repeated, Search *search)
+{
+	int64		one = bound_of_one(bound);
+
+	search_plan(outerPlanState(node),
+				node->single_match || node->jointype == JOIN_ANTI ? bound : one,
+				repeated, search);
+	if (IsA(node, NestLoopState) && ((NestLoop *) node->ps.plan)->nestParams != NIL)
+		repeated = true;
+	search_plan(innerPlanState(node), one, repeated, search);
+}
+
+static void
+search_plan(PlanState *node, int64 bound, bool repeated, Search *search)
+{
+	Search		outer = *search;
+
+	search_subplans(node->initPlan, repeated, search);
+	search_subplans(node->subPlan, true, search);
 	switch (nodeTag(node))
 	{
 		case T_FunctionScanState:
+			search_function_scan((FunctionScan *) node->plan, bound, search);
+			break;
 		case T_ProjectSetState:
-			if (is_call((Node *) (IsA(node, ProjectSetState) ? node->plan->targetlist :
-								  ((FunctionScan *) node->plan)->functions),
-						search->call->expression))
-				search->most = Max(search->most, bound);
+			search_project_set((ProjectSetState *) node, bound, search);
+			bound = bound_of_one(bound);
+			break;
+		case T_NestLoopState:
+		case T_MergeJoinState:
+		case T_HashJoinState:
+			search_join((JoinState *) node, bound, repeated, search);
+			return;
+		case T_RecursiveUnionState:
+			bound = bound_of_one(bound);
 			break;
 		case T_LimitState:
-			bound = bound_of_limit((LimitState *) node, bound);
+			bound = bound_of_limit((LimitState *) node, repeated, bound, search);
 			break;
 		case T_AggState:
 			/* of groups, some may be left out */
@@ -173,17 +264,21 @@ search_plan(PlanState *node, int64 bound, Search *search)
 				bound = ALL_ROWS;
 			break;
 		case T_ModifyTableState:
-			bound = ALL_ROWS;
+			/* the server runs to its end what is not the statement itself */
+			if (!((ModifyTableState *) node)->canSetTag)
+				bound = ALL_ROWS;
 			break;
 		case T_CteScanState:
-			search_plan(((CteScanState *) node)->cteplanstate, bound, search);
+			search_plan(((CteScanState *) node)->cteplanstate, bound, repeated, search);
 			break;
 		default:
 			break;
 	}
 	search->bound = bound;
+	search->repeated = repeated;
 	(void) planstate_tree_walker(node, search_child, search);
-	search->bound = outer;
+	search->bound = outer.bound;
+	search->repeated = outer.repeated;
 }
 
 static void
@@ -191,9 +286,18 @@ check_call(const Call *call, QueryDesc *query)
 {
 	Search		search = {.call = call, .most = -1};
 
-	search_plan(query->planstate, call->ended ? ALL_ROWS : call->handed_out, &search);
+	search_plan(query->planstate, call->ended ? ALL_ROWS : call->handed_out, false,
+				&search);
 	if (search.most < 0 || call->rows <= search.most)
 		return;
+
+	/*
+	 * One that is being closed would live on, without its query, where that is
+	 * rolled back to a savepoint that the call is not behind.  Failed, it lets
+	 * nothing be committed (holding.c).
+	 */
+	if (call->portal != NULL && call->portal->status == PORTAL_READY)
+		MarkPortalFailed(call->portal);
 	ereport(ERROR,
 			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 			 errmsg("the query leaves out rows that %s() returned",
@@ -203,25 +307,45 @@ check_call(const Call *call, QueryDesc *query)
 }
 
 static void
+note_run(Call *call, const QueryDesc *query, bool forward, bool all)
+{
+	int64		position = call->handed_out;
+
+	if (!forward)
+	{
+		call->went_back = true;
+		return;
+	}
+	/* a cursor may have been moved back */
+	if (call->portal != NULL && call->portal->queryDesc == query)
+		position = (int64) call->portal->portalPos;
+	position += (int64) query->estate->es_processed;
+	call->went_back = position < call->handed_out;
+	call->handed_out = Max(call->handed_out, position);
+	call->ended |= all;
+}
+
+static void
 executor_run(COMPAT_RUN_PARAMS)
 {
 	dlist_iter	iter;
+	bool		all;
 
 	if (prev_executor_run)
 		prev_executor_run(COMPAT_RUN_ARGS);
 	else
 		standard_ExecutorRun(COMPAT_RUN_ARGS);
 
-	if (!ScanDirectionIsForward(direction))
+	if (dlist_is_empty(&calls) || ScanDirectionIsNoMovement(direction))
 		return;
+	all = count == 0 || query->estate->es_processed < count ||
+		!(query->operation == CMD_SELECT || query->plannedstmt->hasReturning);
 	dlist_foreach(iter, &calls)
 	{
 		Call	   *call = dlist_container(Call, node, iter.cur);
 
-		if (call->estate != query->estate)
-			continue;
-		call->handed_out += (int64) query->estate->es_processed;
-		call->ended |= count == 0 || query->estate->es_processed < count;
+		if (call->estate == query->estate)
+			note_run(call, query, ScanDirectionIsForward(direction), all);
 	}
 }
 

@@ -73,8 +73,14 @@ leaves_rows_out(PlannerInfo *root, FuncExpr *call)
 		return true;
 	if (isnull)
 		return false;
-	return max_txns == NULL || !known_value(root, max_txns, &most, &isnull) ||
-		(!isnull && most > limit);
+	if (max_txns == NULL || !known_value(root, max_txns, &most, &isnull))
+		return true;
+	if (isnull)
+		return false;
+	/* joined, a row may come several times */
+	if (bms_membership(root->all_baserels) == BMS_MULTIPLE)
+		limit = Min(limit, 1);
+	return most > limit;
 }
 
 /* seq_receive_support(internal) -> internal: the planner's, of what receives rows */
