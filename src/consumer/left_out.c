@@ -128,7 +128,7 @@ cut(const Search *search, bool repeated, int64 bound, int64 count)
 
 /* A plan of its own, unless it is read by nodes of this one. */
 static void
-search_subplans(List *subplans, bool repeated, Search *search)
+search_subplans(List *subplans, bool repeated, Search *search) /* NOLINT(misc-no-recursion) */
 {
 	ListCell   *cell;
 
@@ -219,7 +219,7 @@ bound_of_one(int64 bound)
 }
 
 static void
-search_join(JoinState *node, int64 bound, bool repeated, Search *search)
+search_join(JoinState *node, int64 bound, bool repeated, Search *search) /* NOLINT(misc-no-recursion) */
 {
 	int64		one = bound_of_one(bound);
 
@@ -232,7 +232,7 @@ search_join(JoinState *node, int64 bound, bool repeated, Search *search)
 }
 
 static void
-search_plan(PlanState *node, int64 bound, bool repeated, Search *search)
+search_plan(PlanState *node, int64 bound, bool repeated, Search *search) /* NOLINT(misc-no-recursion) */
 {
 	Search		outer = *search;
 
