@@ -24,7 +24,7 @@ my %not_run = (
 	'docs/patroni.md' => 1,
 	'docs/replication.md' => 2,
 	'docs/retention.md' => 1,
-	'docs/scale-out.md' => 3);
+	'docs/scale-out.md' => 4);
 # Documents whose outputs are there to be seen.
 my %outputs = ('README.md' => 3, 'docs/tutorial.md' => 13);
 my %seen;
