@@ -111,6 +111,7 @@ typedef struct Search
 	const Call *call;
 	int64		bound;	/* of the node whose children are looked at */
 	bool		repeated;	/* they are run for each row of another node */
+	int64		others; /* rows of the query's other calls */
 	bool		unread; /* there are rows that no node has read */
 	int64		most;	/* by the widest way that there is; -1: none */
 } Search;
@@ -263,6 +264,12 @@ search_plan(PlanState *node, int64 bound, bool repeated, Search *search) /* NOLI
 			if (((Agg *) node->plan)->aggstrategy == AGG_PLAIN)
 				bound = ALL_ROWS;
 			break;
+		case T_AppendState:
+		case T_MergeAppendState:
+			/* those of a union may have come before */
+			if (bound != ALL_ROWS)
+				bound = Max(bound - search->others, 0);
+			break;
 		case T_ModifyTableState:
 			/* the server runs to its end what is not the statement itself */
 			if (!((ModifyTableState *) node)->canSetTag)
@@ -285,7 +292,15 @@ static void
 check_call(const Call *call, QueryDesc *query)
 {
 	Search		search = {.call = call, .most = -1};
+	dlist_iter	iter;
 
+	dlist_foreach(iter, &calls)
+	{
+		const Call *other = dlist_container(Call, node, iter.cur);
+
+		if (other != call && other->estate == call->estate)
+			search.others += other->rows;
+	}
 	search_plan(query->planstate, call->ended ? ALL_ROWS : call->handed_out, false,
 				&search);
 	if (search.most < 0 || call->rows <= search.most)

@@ -49,6 +49,23 @@ max_txns_of(FuncExpr *call)
 	return NULL;
 }
 
+/* Is there something that may give several rows for one of another relation? */
+static bool
+has_joins(PlannerInfo *root)
+{
+	Relids		joined = bms_copy(root->all_baserels);
+	ListCell   *cell;
+
+	foreach(cell, root->join_info_list)
+	{
+		SpecialJoinInfo *join = lfirst_node(SpecialJoinInfo, cell);
+
+		if (join->jointype == JOIN_SEMI || join->jointype == JOIN_ANTI)
+			joined = bms_del_members(joined, join->syn_righthand);
+	}
+	return bms_membership(joined) == BMS_MULTIPLE;
+}
+
 /* Does the query level of a call leave out rows of it by LIMIT or OFFSET? */
 static bool
 leaves_rows_out(PlannerInfo *root, FuncExpr *call)
@@ -77,10 +94,7 @@ leaves_rows_out(PlannerInfo *root, FuncExpr *call)
 		return true;
 	if (isnull)
 		return false;
-	/* joined, a row may come several times */
-	if (bms_membership(root->all_baserels) == BMS_MULTIPLE)
-		limit = Min(limit, 1);
-	return most > limit;
+	return most > (has_joins(root) ? Min(limit, 1) : limit);
 }
 
 /* seq_receive_support(internal) -> internal: the planner's, of what receives rows */
