@@ -7,8 +7,8 @@
 #   build     make deb, which installs what debian/control says
 #   deb       the package installed, and debian/tests run by autopkgtest
 #   dist      what make dist has packed, by the client of PGXN
-#   docker    the RUN lines of the Dockerfile, in what stands for the official image, and
-#             a server from the result; where the release has what they install
+#   docker    the image of the Dockerfile, by buildah, from what stands for the official
+#             one, and a server in it; where the release has what that installs
 #
 # The last line is "N passed, M failed".
 #
@@ -84,31 +84,29 @@ step_dist() {
 		setpriv --reuid=nobody --regid=nogroup --clear-groups make installcheck TEMP_INSTANCE=1 REGRESS="codec submit" ISOLATION= TAP_TESTS=' bash "$version"
 }
 
-# Of a stage of the Dockerfile, what a shell can do: RUN and WORKDIR.
-docker_stage() {
-	awk -v "stage=$1" '
-		/^[A-Z]+ / { kind = $1; sub(/^[A-Z]+ /, ""); if (kind == "FROM") n++; line = "" }
-		n == stage && (kind == "RUN" || kind == "WORKDIR") {
-			line = line $0
-			if (sub(/\\$/, "", line)) next
-			print kind == "RUN" ? line : "mkdir -p " line " && cd " line
-			kind = ""
-		}' "$top/Dockerfile"
-}
-
+# What stands for the official image: the same release and version of PostgreSQL, from
+# Debian. Its image, and ours, are in the scratch directory.
 step_docker() {
+	local images=(buildah --storage-driver vfs --root "$scratch/images" --runroot "$scratch/images-run") container mounted
+	command -v buildah >/dev/null || install_package buildah || return 1
 	fresh docker
 	mkdir -p "$tree/etc/postgresql-common"
 	echo 'create_main_cluster = false' >"$tree/etc/postgresql-common/createcluster.conf"
 	enter "$tree" apt-get -qy install --no-install-recommends "postgresql-$version" || return 1
-	cp -a "$tree" "$scratch/image"
-	mv "$tree/srv/calvin_seq" "$tree/usr/src/calvin_seq"
-	enter "$tree" env "PG_MAJOR=$version" bash -exc "$(docker_stage 1)" || return 1
-	cp "$tree"/usr/src/*.deb "$scratch/image/tmp/"
+	mv "$tree/srv/calvin_seq" "$scratch/context"
+
+	container=$("${images[@]}" from scratch) || return 1
+	mounted=$("${images[@]}" mount "$container") || return 1
+	tar -C "$tree" --one-file-system --exclude=./dev -cf - . | tar -C "$mounted" -xpf - || return 1
+	"${images[@]}" umount "$container" >/dev/null || return 1
+	"${images[@]}" commit -q --rm "$container" "docker.io/library/postgres:$version-$release" || return 1
 	rm -rf "$tree"
-	enter "$scratch/image" env "PG_MAJOR=$version" bash -exc "$(docker_stage 2)" || return 1
+
+	"${images[@]}" build --isolation chroot --pull-never -t calvin_seq --build-arg "PG_MAJOR=$version" \
+		--build-arg "DEBIAN_RELEASE=$release" "$scratch/context" || return 1
+	container=$("${images[@]}" from --pull-never localhost/calvin_seq) || return 1
 	# shellcheck disable=SC2016
-	enter "$scratch/image" setpriv --reuid=postgres --regid=postgres --clear-groups bash -exc '
+	"${images[@]}" run --isolation chroot --user postgres "$container" -- bash -exc '
 		PATH=/usr/lib/postgresql/$1/bin:$PATH
 		cd /tmp
 		initdb -D /tmp/data -A trust >/dev/null
@@ -117,7 +115,6 @@ step_docker() {
 			-c "SELECT seq_send(\$\$a\$\$, \$\$1\$\$) > 0" -c "SELECT payload FROM seq_fetch_json(\$\$g\$\$, 1, \$\$30 s\$\$)" | tee /tmp/out
 		pg_ctl -D /tmp/data -m fast -w stop
 		tail -n 1 /tmp/out | grep -x 1' bash "$version"
-	rm -rf "$scratch/image"
 }
 
 # What a step says of tests: pg_regress has two forms, prove another.
@@ -130,7 +127,7 @@ try_step() {
 	local step=$1 release=$2 status=0 begun=$SECONDS log=$scratch/$2-$1.log
 	heading "$release: $step"
 	logged "$log" "step_$step" || status=$?
-	rm -rf "${scratch:?}/$step" "$scratch/image"
+	rm -rf "${scratch:?}/$step" "$scratch"/images* "$scratch/context"
 	if [ "$status" -eq 0 ]; then
 		record "$step" "$release" "$(tests_in_log "$log")" 0 $((SECONDS - begun))
 	else

@@ -125,7 +125,7 @@ is(received($session, 'live'), replayed($reader, $first), 'rolled back: all of i
 foreach my $kind (\&gap, sub { append($_[0], 1, $small) }, sub { append($_[0], 1, $large) })
 {
 	$session->send("SELECT count(*), max(epoch) FROM seq_receive(1, '60s', 'live')");
-	wait_for_sql($standby, 'postgres', 'SELECT wait_event FROM pg_stat_activity WHERE pid = ' . $session->pid, 'Extension');
+	wait_for_sql($standby, 'postgres', 'SELECT wait_event_type FROM pg_stat_activity WHERE pid = ' . $session->pid, 'Extension');
 	$kind->($primary);
 	my $seconds = elapsed { is(($session->finish)[0], '1|' . ($epoch - 1), 'a waiting call gets what comes') };
 	cmp_ok($seconds, '<', within(20), 'at once');

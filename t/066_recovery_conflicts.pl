@@ -80,7 +80,7 @@ sub waits
 {
 	my ($session) = @_;
 
-	wait_for_sql($standby, $db, "SELECT wait_event FROM pg_stat_activity WHERE state = 'active' AND pid = " . $session->pid, 'Extension');
+	wait_for_sql($standby, $db, "SELECT wait_event_type FROM pg_stat_activity WHERE state = 'active' AND pid = " . $session->pid, 'Extension');
 	return;
 }
 

@@ -200,13 +200,15 @@ gives('BEGIN; SAVEPOINT s; ' . send_all(1) . "ROLLBACK TO s; PREPARE TRANSACTION
 is(sql($node, $db, 'SELECT count(*) FROM pg_prepared_xacts'), 0, 'nothing is left prepared');
 refused('BEGIN READ ONLY; ' . send_all(1) . 'COMMIT', qr/^25006: cannot execute seq_send\(\) in a read-only transaction\n/, '', 'a read-only transaction');
 gives('BEGIN; ' . send_all(1) . 'SET TRANSACTION READ ONLY; COMMIT', '1', 'read-only behind the call: it counts');
-refused(<<'EOS', qr/^25000: cannot execute seq_send\(\) during a parallel operation\n/, '100', 'a parallel worker');
+# 16 has named it anew
+my $force = sql($node, $db, q{SELECT name FROM pg_settings WHERE name IN ('force_parallel_mode', 'debug_parallel_query')});
+refused(<<"EOS", qr/^25000: cannot execute seq_send\(\) during a parallel operation\n/, '100', 'a parallel worker');
 INSERT INTO t VALUES (100, 'late');
-CREATE FUNCTION unsafe(i int) RETURNS bigint LANGUAGE plpgsql PARALLEL SAFE AS $$ BEGIN RETURN seq_send('a', to_jsonb(i)); END $$;
-SET parallel_setup_cost = 0; SET parallel_tuple_cost = 0; SET min_parallel_table_scan_size = 0; SET force_parallel_mode = on;
+CREATE FUNCTION unsafe(i int) RETURNS bigint LANGUAGE plpgsql PARALLEL SAFE AS 'BEGIN RETURN seq_send(''a'', to_jsonb(i)); END';
+SET parallel_setup_cost = 0; SET parallel_tuple_cost = 0; SET min_parallel_table_scan_size = 0; SET $force = on;
 SELECT unsafe(i) FROM t;
 EOS
-gives("SET force_parallel_mode = on; SELECT seq_send('a', to_jsonb(i)) FROM generate_series(1, 3) i", '1 2 3', 'where parallelism is forced');
+gives("SET $force = on; SELECT seq_send('a', to_jsonb(i)) FROM generate_series(1, 3) i", '1 2 3', 'where parallelism is forced');
 
 #
 # Isolation levels, and a transaction that has no XID of its own otherwise

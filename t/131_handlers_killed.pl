@@ -31,6 +31,8 @@ sub check
 	is(sql($node, 'postgres', 'SELECT count(*), count(DISTINCT n) FROM done'), ($n - $parked) . '|' . ($n - $parked), "$desc: each once");
 	is(sql($node, 'postgres', 'SELECT count(*) FROM (SELECT n, lag(n) OVER (PARTITION BY collection ORDER BY i) AS before FROM done) s WHERE n < before'), 0, "$desc: in order");
 	is(sql($node, 'postgres', 'SELECT count(*) FROM seq_group_positions WHERE attempts > 0 OR error IS NOT NULL OR retry_at IS NOT NULL'), 0, "$desc: no attempt is left");
+	# of a process that is gone the server would keep it
+	wait_for_sql($node, 'postgres', q{SELECT count(*) FROM pg_locks WHERE locktype = 'object'}, 0);
 	return;
 }
 

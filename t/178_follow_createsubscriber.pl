@@ -34,7 +34,7 @@ $made->stop;
 command_ok(
 	[
 		'pg_createsubscriber', '--verbose', '--pgdata', $made->data_dir, '--publisher-server',
-		$source->connstr($db), '--socketdirectory', $made->host, '--subscriber-port', $made->port,
+		$source->connstr($db), '--socketdir', $made->host, '--subscriber-port', $made->port,
 		'--database', $db, '--recovery-timeout', 180
 	],
 	'pg_createsubscriber');

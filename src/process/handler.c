@@ -39,6 +39,7 @@ static HandlerSlot *slot;
 static HandlerTask task;
 static int	retry_ms = 0;
 
+/* before_shmem_exit, behind the end of what transaction there is */
 static void
 leave_slot(int code, Datum arg)
 {

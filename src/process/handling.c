@@ -664,6 +664,8 @@ handle_doubted(FetchGroup *group, HandlingNext *next)
 void
 handling_let_go(void)
 {
+	/* outside of a transaction nobody else would release it, at the process' end either */
+	registry_end_hold();
 	/* it may end before it has begun */
 	if (slot != NULL && handler_slot_attempt(slot, -1) && database != NULL)
 		fetchers_wake_group(database, task.id);
