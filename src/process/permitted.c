@@ -24,7 +24,7 @@
 #include "utils/syscache.h"
 
 static bool
-refuse(HandlerRefusal *refusal, int sqlerrcode, char *message, char *hint)
+refuse(HandlerRefusal *refusal, int sqlerrcode, const char *message, const char *hint)
 {
 	refusal->sqlerrcode = sqlerrcode;
 	refusal->message = message;
