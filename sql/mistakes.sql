@@ -100,6 +100,20 @@ SELECT count(*) FROM stored;
 SELECT seq_pending('g');
 INSERT INTO seq_log (entry) SELECT t.batch(e, '{a}') FROM generate_series(40, 59) e;
 CALL t.wait_applied();
+-- EXPLAIN ANALYZE shows none of them: only where it can be rolled back, or what it runs stores them
+\o /dev/null
+EXPLAIN (ANALYZE, COSTS OFF) SELECT * FROM seq_fetch('g', 3);
+EXPLAIN (ANALYZE, COSTS OFF) SELECT count(*) FROM seq_fetch_json('g', 0);
+BEGIN;
+EXPLAIN (ANALYZE, COSTS OFF) SELECT * FROM seq_fetch('g', 3);
+ROLLBACK;
+\o
+SELECT seq_pending('g');
+\o /dev/null
+EXPLAIN (ANALYZE, COSTS OFF) INSERT INTO stored SELECT epoch FROM seq_fetch('g', 1);
+EXPLAIN (ANALYZE, COSTS OFF) WITH n AS (INSERT INTO stored SELECT epoch FROM seq_fetch('g', 1) RETURNING 1) SELECT * FROM n;
+\o
+SELECT seq_pending('g'), (SELECT max(epoch) FROM stored);
 -- each of several calls has a LIMIT of its own
 SELECT (SELECT epoch FROM seq_fetch(n, 1) LIMIT 1), EXISTS (SELECT FROM seq_fetch(n, 1)) FROM (VALUES ('g'), ('g')) v (n);
 SELECT f.* FROM generate_series(1, 2) n, LATERAL (SELECT * FROM (SELECT n, epoch FROM seq_fetch('g', 2 + 0 * n) OFFSET 0) f LIMIT 2) f;

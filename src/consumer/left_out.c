@@ -5,7 +5,7 @@
  * The server collects what such a function returns before the query sees the first
  * row.  All of it counts as received, and the query may end without having handed
  * it out: a LIMIT had enough, or an EXISTS, or who runs the query did: PL/pgSQL's
- * INTO, a cursor that is closed, a driver that asks for so many rows.  What is left
+ * INTO, a cursor that is closed, EXPLAIN, a driver that asks for so many rows.  What is left
  * would be committed as processed with nobody having seen it, so the query fails at
  * its end.  What a condition or a join passes over, and what an aggregate of all
  * rows reads, is handed out.
@@ -15,6 +15,7 @@
  */
 #include "compat.h"
 
+#include "access/xact.h"
 #include "consumer/left_out.h"
 #include "executor/executor.h"
 #include "funcapi.h"
@@ -43,6 +44,7 @@ typedef struct Call
 	int64		most; /* that one of them returned */
 	int64		handed_out; /* by the query, so far */
 	bool		ended; /* the query has no more to hand out */
+	bool		thrown_away; /* what it handed out, by EXPLAIN */
 	bool		went_back; /* and stands before what it has handed out */
 } Call;
 
@@ -303,7 +305,8 @@ check_call(const Call *call, QueryDesc *query)
 	}
 	search_plan(query->planstate, call->ended ? ALL_ROWS : call->handed_out, false,
 				&search);
-	if (search.most < 0 || call->rows <= search.most)
+	if ((search.most < 0 || call->rows <= search.most) &&
+		!(call->thrown_away && call->rows > 0))
 		return;
 
 	/*
@@ -318,7 +321,22 @@ check_call(const Call *call, QueryDesc *query)
 			 errmsg("the query leaves out rows that %s() returned",
 					get_func_name(call->function)),
 			 errdetail("Every row of the call counts as received, also those that a LIMIT, an EXISTS, an INTO, or a cursor that is closed leave out."),
+			 call->thrown_away ?
+			 errhint("EXPLAIN ANALYZE it between BEGIN and ROLLBACK.") :
 			 errhint("Read all of them, or ask for less by max_txns.")));
+}
+
+/*
+ * Is it run by EXPLAIN ANALYZE alone?  Nobody sees the rows, and where no transaction
+ * block is there to be rolled back they have gone.
+ */
+static bool
+is_explained(const QueryDesc *query)
+{
+	return query->operation == CMD_SELECT && !query->plannedstmt->hasModifyingCTE &&
+		query->dest->mydest == DestNone && ActivePortal != NULL &&
+		ActivePortal->strategy == PORTAL_UTIL_SELECT &&
+		query->sourceText == ActivePortal->sourceText && !IsTransactionBlock();
 }
 
 static void
@@ -326,6 +344,7 @@ note_run(Call *call, const QueryDesc *query, bool forward, bool all)
 {
 	int64		position = call->handed_out;
 
+	call->thrown_away = is_explained(query);
 	if (!forward)
 	{
 		call->went_back = true;
