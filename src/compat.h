@@ -240,6 +240,16 @@
 	ExecInitRangeTable((estate), list_make1(rte))
 #endif
 
+/* Does a join give each inner row once at most, without its partners? */
+#if PG_VERSION_NUM >= 180000
+#define COMPAT_JOIN_OF_INNER(type) \
+	((type) == JOIN_RIGHT_ANTI || (type) == JOIN_RIGHT_SEMI)
+#elif PG_VERSION_NUM >= 160000
+#define COMPAT_JOIN_OF_INNER(type) ((type) == JOIN_RIGHT_ANTI)
+#else
+#define COMPAT_JOIN_OF_INNER(type) false
+#endif
+
 /* A standby's startup process wakes who has entered the position he waits for. */
 #if PG_VERSION_NUM >= 190000
 #define COMPAT_REPLAY_WAKES

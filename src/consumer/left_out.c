@@ -231,7 +231,8 @@ search_join(JoinState *node, int64 bound, bool repeated, Search *search) /* NOLI
 				repeated, search);
 	if (IsA(node, NestLoopState) && ((NestLoop *) node->ps.plan)->nestParams != NIL)
 		repeated = true;
-	search_plan(innerPlanState(node), one, repeated, search);
+	search_plan(innerPlanState(node),
+				COMPAT_JOIN_OF_INNER(node->jointype) ? bound : one, repeated, search);
 }
 
 static void
