@@ -119,7 +119,7 @@ SELECT (SELECT epoch FROM seq_fetch(n, 1) LIMIT 1), EXISTS (SELECT FROM seq_fetc
 SELECT f.* FROM generate_series(1, 2) n, LATERAL (SELECT * FROM (SELECT n, epoch FROM seq_fetch('g', 2 + 0 * n) OFFSET 0) f LIMIT 2) f;
 SELECT epoch FROM seq_fetch('g', 2) UNION ALL SELECT epoch FROM seq_fetch('g', 2) LIMIT 4;
 SELECT f.epoch FROM seq_fetch('g', 1) f, generate_series(1, 3) LIMIT 1;
-SELECT epoch FROM seq_fetch('g', 2) f WHERE NOT EXISTS (SELECT FROM stored s WHERE s.epoch = f.epoch) LIMIT 2;
+SELECT epoch FROM seq_fetch('g', 2) f WHERE NOT EXISTS (SELECT FROM stored s WHERE s.epoch = f.epoch) ORDER BY epoch LIMIT 2;
 BEGIN;
 DECLARE c SCROLL CURSOR FOR SELECT epoch FROM seq_fetch('g', 2);
 FETCH 2 FROM c;
