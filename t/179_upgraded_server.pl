@@ -202,7 +202,7 @@ upgrade('--link', $old->data_dir);
 sub upgrade
 {
 	my ($mode, $data) = @_;
-	my $checksums = $elsewhere->pg_version < 18 ? '' : '--no-data-checksums';
+	my $checksums = $elsewhere->pg_version >= 18 && $old->pg_version < 18 ? '--no-data-checksums' : '';
 	my $node = new_node('by' . $mode =~ tr/-/_/r, -start => 0, -port => $old->port, -extra => [ grep { $_ } $checksums ], %conf);
 	my $begun = log_offset($old);
 
