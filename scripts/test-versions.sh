@@ -11,7 +11,7 @@
 # of it is named.
 #
 #   VERSIONS="17 18"     which ones; those asked for by name must be to be had
-#   UPGRADES="15-18"     from and to which version t/179_upgraded_server.pl upgrades
+#   UPGRADES="15-18 18-19"    from and to which version t/179_upgraded_server.pl upgrades
 #   PG_CONFIG_16=PATH    take a server of this machine for that version
 #   CACHE=DIR            keep the trees there, for a quick next run; otherwise
 #                        they are temporary
@@ -38,7 +38,7 @@ asked=${VERSIONS:-}
 VERSIONS=${VERSIONS:-15 17 18 19}
 # Not from 17: its last minor releases have what 18's in Debian do not know yet
 # (docs/upgrading.md).
-UPGRADES=${UPGRADES-15-18}
+UPGRADES=${UPGRADES-15-18 18-19}
 
 finish() {
 	local status=$?
