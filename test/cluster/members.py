@@ -60,14 +60,14 @@ class Member(Server):
             "etcd", "etcd", "--name", self.name, "--data-dir", f"{self.host.dir}/etcd", "--initial-cluster", peers,
             "--initial-cluster-state", state, "--initial-advertise-peer-urls", peer, "--listen-peer-urls", peer,
             "--listen-client-urls", client, "--advertise-client-urls", client, "--heartbeat-interval", "250",
-            "--election-timeout", "2500")
+            "--election-timeout", "2500", "--enable-v2")
 
     def kill_etcd(self):
         self.etcd.kill()
         self.etcd.wait()
 
-    def etcdctl(self, *args):
-        return self.host.run("etcdctl", "--endpoints", f"http://{self.host.address}:23790", *args, env={"ETCDCTL_API": "3"})
+    def etcdctl(self, *args, api=3):
+        return self.host.run("etcdctl", "--endpoints", f"http://{self.host.address}:23790", *args, env={"ETCDCTL_API": str(api)})
 
     def leads_etcd(self):
         status = json.loads(self.etcdctl("endpoint", "status", "-w", "json"))[0]["Status"]
@@ -75,7 +75,7 @@ class Member(Server):
 
     def successor(self):
         """The one that Patroni has noted as synchronous: nobody else may become the leader after this one."""
-        noted = json.loads(self.etcdctl("get", "/service/story/sync", "--print-value-only") or "{}")
+        noted = json.loads(self.etcdctl("get", "/service/story/sync", api=2) or "{}")
         return noted.get("sync_standby") if noted.get("leader") == self.name else None
 
     def configure(self):
@@ -83,7 +83,8 @@ class Member(Server):
         self.host.write("patroni.yml", json.dumps({
             "scope": "story", "name": self.name,
             "restapi": {"listen": f"{address}:18008", "connect_address": f"{address}:18008"},
-            "etcd3": {"hosts": [f"{m.host.address}:23790" for m in self.members]},
+            # by "etcd3" Patroni 3.0 writes the leader's key without a look at whose it is by then
+            "etcd": {"hosts": [f"{m.host.address}:23790" for m in self.members]},
             "bootstrap": {
                 "dcs": {
                     "ttl": self.options["ttl"], "loop_wait": self.options["loop_wait"],
