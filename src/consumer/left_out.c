@@ -5,9 +5,9 @@
  * The server collects what such a function returns before the query sees the first
  * row.  All of it counts as received, and the query may end without having handed
  * it out: a LIMIT had enough, or an EXISTS, or who runs the query did: PL/pgSQL's
- * INTO, a cursor that is closed, EXPLAIN, a driver that asks for so many rows.  What is left
- * would be committed as processed with nobody having seen it, so the query fails at
- * its end.  What a condition or a join passes over, and what an aggregate of all
+ * INTO, a cursor that is closed, EXPLAIN, a driver that asks for so many rows.  What
+ * is left would be committed as processed with nobody having seen it, so the query
+ * fails at its end.  What a condition or a join passes over, and what an aggregate of all
  * rows reads, is handed out.
  *
  * LIMIT beside the call is refused when the statement is planned (sql/limit.c), that
@@ -238,7 +238,8 @@ search_join(JoinState *node, int64 bound, bool repeated, Search *search) /* NOLI
 static void
 search_plan(PlanState *node, int64 bound, bool repeated, Search *search) /* NOLINT(misc-no-recursion) */
 {
-	Search		outer = *search;
+	int64		outer_bound = search->bound;
+	bool		outer_repeated = search->repeated;
 
 	search_subplans(node->initPlan, repeated, search);
 	search_subplans(node->subPlan, true, search);
@@ -287,16 +288,18 @@ search_plan(PlanState *node, int64 bound, bool repeated, Search *search) /* NOLI
 	search->bound = bound;
 	search->repeated = repeated;
 	(void) planstate_tree_walker(node, search_child, search);
-	search->bound = outer.bound;
-	search->repeated = outer.repeated;
+	search->bound = outer_bound;
+	search->repeated = outer_repeated;
 }
 
-static void
-check_call(const Call *call, QueryDesc *query)
+static bool
+leaves_out(const Call *call, const QueryDesc *query)
 {
 	Search		search = {.call = call, .most = -1};
 	dlist_iter	iter;
 
+	if (call->thrown_away)
+		return call->rows > 0;
 	dlist_foreach(iter, &calls)
 	{
 		const Call *other = dlist_container(Call, node, iter.cur);
@@ -306,10 +309,12 @@ check_call(const Call *call, QueryDesc *query)
 	}
 	search_plan(query->planstate, call->ended ? ALL_ROWS : call->handed_out, false,
 				&search);
-	if ((search.most < 0 || call->rows <= search.most) &&
-		!(call->thrown_away && call->rows > 0))
-		return;
+	return search.most >= 0 && call->rows > search.most;
+}
 
+static void
+refuse(const Call *call)
+{
 	/*
 	 * One that is being closed would live on, without its query, where that is
 	 * rolled back to a savepoint that the call is not behind.  Failed, it lets
@@ -398,8 +403,8 @@ executor_finish(QueryDesc *query)
 	{
 		const Call *call = dlist_container(Call, node, iter.cur);
 
-		if (call->estate == query->estate)
-			check_call(call, query);
+		if (call->estate == query->estate && leaves_out(call, query))
+			refuse(call);
 	}
 }
 
