@@ -12,7 +12,7 @@ use CalvinTest;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my $node = new_node('main', allow_in_place_tablespaces => 'on');
+my $node = new_node('main', allow_in_place_tablespaces => 'on', log_line_prefix => '%p %b ');
 my $db = 'postgres';
 my $hold;
 
@@ -71,7 +71,8 @@ my %refused = (
 	'DROP MATERIALIZED VIEW seq_inbox_0 CASCADE' => '2BP01',
 	'SELECT * FROM seq_inbox_0' => '55000',
 	'TABLE seq_inbox_7' => '55000',
-	'COPY seq_inbox_0 TO STDOUT' => '(?:42809|0A000)',	# 18 copies populated ones
+	# from 18 on those that are populated can be copied
+	'COPY seq_inbox_0 TO STDOUT' => $node->pg_version < 18 ? '42809' : '0A000',
 	'COPY (SELECT * FROM seq_inbox_0) TO STDOUT' => '55000',
 	"COPY seq_inbox_0 FROM STDIN;\n\\.\n" => '42809',
 	"INSERT INTO seq_inbox_0 VALUES (1, 1, 1, 'p', '')" => '42809',
@@ -137,5 +138,5 @@ waiting();
 are_there('after all of it, restarted');
 $node->stop;
 nothing_crashed($node);
-log_has_no($node, qr/sequencer.*(?:ERROR|FATAL)(?!.*administrator command)/, 'the sequencer has met no error');
+log_has_no($node, qr/calvin_seq sequencer (?:ERROR|FATAL|PANIC)(?!.*administrator command)/, 'the sequencer has met no error');
 done_testing();

@@ -158,7 +158,7 @@ like(sql($node, $db, "SELECT last_error FROM seq_handlers WHERE name = 'mine'"),
 send_messages(2, 2);
 sql($node, $db, 'ALTER FUNCTION another(seq_txn) RENAME TO one');
 ok(wait_effects('one', 2), 'and is there again');
-log_has_no($node, qr/FATAL: +role/, $offset);
+log_has_no($node, qr/FATAL: +role/, 'nobody has tried as the role meanwhile', $offset);
 
 foreach (['one(int)', qr/^42883/], ['proc(seq_txn)', qr/^55000: .*\nDETAIL: .*is not a plain function/], ['pg_sleep(double precision)', qr/^55000: .*\nDETAIL: .*seq_txn/])
 {

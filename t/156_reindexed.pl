@@ -17,7 +17,7 @@ my $db = 'postgres';
 my $va = vshard_of('a');
 # beyond a page, and so out of line
 my $large = [ ['a'], 'ab' x 20000, 1 ];
-my $node = new_node('reindexed', max_worker_processes => 24, 'calvin_seq.snapshot_interval' => 1);
+my $node = new_node('reindexed', log_line_prefix => '%p %b ', max_worker_processes => 24, 'calvin_seq.snapshot_interval' => 1);
 create_extension($node, $db);
 sql($node, $db, 'CREATE DATABASE control');
 my $p = pauses($node, 'control');
